@@ -1,0 +1,2 @@
+//! Headwater for microcontrollers.
+#![no_std]

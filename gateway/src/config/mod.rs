@@ -1,0 +1,243 @@
+//! The gateway's configuration: one TOML file, every key with a default, units inside the values.
+//!
+//! Contract skeleton; the owner of this room adds loading, nearest-name errors and checks.
+
+pub mod units;
+
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
+
+use serde::Deserialize;
+use units::{ByteSize, Span};
+
+/// Everything `headwater serve` can be told.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// `[storage]`
+    pub storage: StorageConfig,
+    /// `[journal]`
+    pub journal: JournalConfig,
+    /// `[kafka]`
+    pub kafka: KafkaConfig,
+    /// `[mqtt]`
+    pub mqtt: MqttConfig,
+    /// `[device]`
+    pub device: DeviceConfig,
+    /// `[uplink]`
+    pub uplink: UplinkConfig,
+    /// `[http]`
+    pub http: HttpConfig,
+    /// `[topics."name"]`: created at start with these settings (`partitions` and Kafka's topic settings).
+    pub topics: BTreeMap<String, TopicConfig>,
+}
+
+/// `[storage]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StorageConfig {
+    /// Data folder.
+    pub path: PathBuf,
+    /// Budget of everything below the folder; none: half of the free space at first start, at most 16 GiB.
+    pub max_bytes: Option<ByteSize>,
+}
+
+/// `[journal]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct JournalConfig {
+    /// `auto`, `ssd` or `card`.
+    pub profile: JournalProfile,
+    /// Size of a segment; none: max_bytes / 16 between 2 MiB and 64 MiB.
+    pub segment_bytes: Option<ByteSize>,
+    /// How long a commit waits for company; none: the profile's.
+    pub linger: Option<Span>,
+}
+
+/// What kind of medium the journal is on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum JournalProfile {
+    /// `card` on mmcblk devices, else `ssd`.
+    #[default]
+    Auto,
+    /// Frames of 1 MiB, no linger.
+    Ssd,
+    /// SD card or eMMC: frames of 256 KiB, a linger.
+    Card,
+}
+
+/// `[kafka]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct KafkaConfig {
+    /// Listen address.
+    pub listen: SocketAddr,
+    /// Host name and port told to clients; none: the listen address.
+    pub advertised: Option<String>,
+    /// Listen beyond loopback without TLS.
+    pub allow_plaintext: bool,
+    /// Create unknown topics on Metadata and Produce.
+    pub auto_create_topics: bool,
+    /// Partitions of such topics.
+    pub default_partitions: u32,
+    /// Largest request frame.
+    pub max_request_bytes: ByteSize,
+    /// Connections at once.
+    pub max_connections: usize,
+}
+
+/// `[mqtt]`: bridges to existing brokers.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MqttConfig {
+    /// `[[mqtt.bridge]]`
+    pub bridge: Vec<BridgeConfig>,
+}
+
+/// `[[mqtt.bridge]]`: pulls from an existing MQTT broker.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BridgeConfig {
+    /// `host:port` of the broker.
+    pub broker: String,
+    /// MQTT client id; the session is persistent, so it must be stable.
+    pub client_id: String,
+    /// Topic filters to subscribe to.
+    pub filters: Vec<String>,
+    /// Kafka topic that takes the messages (key = MQTT topic name, value = payload).
+    #[serde(default = "default_mqtt_topic")]
+    pub topic: String,
+    /// User name.
+    #[serde(default)]
+    pub username: Option<String>,
+    /// Password.
+    #[serde(default)]
+    pub password: Option<String>,
+}
+
+fn default_mqtt_topic() -> String {
+    "mqtt".into()
+}
+
+/// `[device]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DeviceConfig {
+    /// TCP listen address of the device link.
+    pub listen: SocketAddr,
+    /// Listen beyond loopback (the link has no encryption yet).
+    pub allow_plaintext: bool,
+    /// Topic of the readings.
+    pub topic: String,
+    /// Connections at once.
+    pub max_connections: usize,
+    /// `[[device.serial]]`
+    pub serial: Vec<SerialConfig>,
+}
+
+/// `[[device.serial]]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SerialConfig {
+    /// Path, best below /dev/serial/by-id/.
+    pub port: PathBuf,
+    /// Bits per second.
+    #[serde(default = "default_baud")]
+    pub baud: u32,
+}
+
+fn default_baud() -> u32 {
+    115_200
+}
+
+/// `[uplink]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct UplinkConfig {
+    /// `host:port` list of the central Kafka; empty: no uplink.
+    pub bootstrap: Vec<String>,
+    /// Topics that are forwarded; `*` is all.
+    pub topics: Vec<String>,
+    /// Put before the central topic's name.
+    pub prefix: String,
+    /// Compacted central topic that holds the cursors.
+    pub cursor_topic: String,
+    /// Longest time that data waits for a transaction to fill.
+    pub interval: Span,
+    /// Largest transaction.
+    pub max_transaction_bytes: ByteSize,
+}
+
+/// `[http]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HttpConfig {
+    /// Listen address of page, metrics, health and API.
+    pub listen: SocketAddr,
+    /// Listen beyond loopback without TLS.
+    pub allow_plaintext: bool,
+}
+
+/// `[topics."name"]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct TopicConfig {
+    /// Partitions; none: the default.
+    pub partitions: Option<u32>,
+    /// Kafka's topic settings by name.
+    #[serde(flatten)]
+    pub settings: BTreeMap<String, toml::Value>,
+}
+
+const LOOPBACK: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+impl Default for StorageConfig {
+    fn default() -> Self {
+        Self { path: "headwater-data".into(), max_bytes: None }
+    }
+}
+
+impl Default for KafkaConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::new(LOOPBACK, 9092),
+            advertised: None,
+            allow_plaintext: false,
+            auto_create_topics: true,
+            default_partitions: 1,
+            max_request_bytes: ByteSize::mib(8),
+            max_connections: 512,
+        }
+    }
+}
+
+impl Default for DeviceConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::new(LOOPBACK, 7411),
+            allow_plaintext: false,
+            topic: "readings".into(),
+            max_connections: 1024,
+            serial: Vec::new(),
+        }
+    }
+}
+
+impl Default for UplinkConfig {
+    fn default() -> Self {
+        Self {
+            bootstrap: Vec::new(),
+            topics: vec!["*".into()],
+            prefix: String::new(),
+            cursor_topic: "headwater-cursors".into(),
+            interval: Span::millis(200),
+            max_transaction_bytes: ByteSize::mib(4),
+        }
+    }
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self { listen: SocketAddr::new(LOOPBACK, 8080), allow_plaintext: false }
+    }
+}

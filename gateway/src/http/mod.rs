@@ -1,0 +1,1 @@
+//! Health, metrics, the page and the JSON API behind it.

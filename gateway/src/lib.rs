@@ -1,0 +1,21 @@
+//! Headwater: Apache Kafka's model at the edge.
+//!
+//! The library is the whole gateway; `main.rs` only picks the real disk. Dependencies point one way:
+//! `kafka`, `device`, `mqtt`, `uplink`, `http` -> `broker` -> `journal` -> `record`.
+
+pub mod broker;
+pub mod cli;
+pub mod config;
+pub mod device;
+pub mod http;
+pub mod journal;
+pub mod kafka;
+pub mod mqtt;
+pub mod record;
+mod run;
+mod shutdown;
+pub mod uplink;
+
+pub use config::Config;
+pub use run::{RunError, run};
+pub use shutdown::Shutdown;

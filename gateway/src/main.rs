@@ -1,0 +1,2 @@
+//! The `headwater` binary: wiring only.
+fn main() {}

@@ -1,0 +1,2 @@
+//! The Headwater device link.
+#![no_std]
