@@ -1,5 +1,7 @@
 //! The black-box tests, one binary: real processes, real clients.
 
+#![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
+
 mod demo;
 mod fleet;
 mod hostile_bytes;
