@@ -2,6 +2,7 @@
 //!
 //! A fixture ends what it started when it is dropped, by process id, and prints the end of its log if the test failed.
 
+pub mod central;
 pub mod clients;
 pub mod environment;
 pub mod gateway;
