@@ -81,7 +81,10 @@ impl Event {
                     count: next_count,
                     reason: next_reason,
                 },
-            ) if boot == next_boot && reason == next_reason && *first_seq + *count == *next_first => {
+            ) if boot == next_boot
+                && reason == next_reason
+                && *first_seq + *count == *next_first =>
+            {
                 *count += next_count;
                 true
             }

@@ -94,7 +94,8 @@ impl IdentityStore {
         let bytes = encode(self.number, identity);
         let sizes = nvm.sizes();
         let stride = stride(nvm);
-        let (padded, Some(end)) = (round_up(SLOT as u32, sizes.write), stride.checked_mul(2)) else {
+        let (padded, Some(end)) = (round_up(SLOT as u32, sizes.write), stride.checked_mul(2))
+        else {
             return Err(SaveError::Unsuitable);
         };
         let mut out = [0xFF; Self::MAX_WRITE as usize];
@@ -183,8 +184,8 @@ const READ_TRIES: u32 = 3;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{Cut, TornMemory};
     use crate::nvm::Sizes;
+    use crate::testing::{Cut, TornMemory};
 
     fn identity(stream: u64, boot: u32) -> Identity {
         Identity { stream: StreamId::new(stream).expect("not 0"), boot }

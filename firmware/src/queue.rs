@@ -81,7 +81,7 @@ impl<const BYTES: usize, const ITEMS: usize> Queue<BYTES, ITEMS> {
 
     /// Queues what is still missing of BOOT and SCHEMA; whether all of it is queued now.
     pub(crate) fn introduce(&mut self) -> bool {
-        let mut introduction = self.introduction;
+        let introduction = self.introduction;
         while let Ok(index) = u8::try_from(self.next)
             && usize::from(index) <= introduction.channels.len()
         {
@@ -124,8 +124,9 @@ impl<const BYTES: usize, const ITEMS: usize> Queue<BYTES, ITEMS> {
     /// `None` when nothing may be dropped.
     pub(crate) fn drop_oldest(&mut self, in_flight: Position) -> Option<Readings> {
         let droppable = |placed: &Placed| Position::new(self.boot, placed.item) > in_flight;
-        let block =
-            self.placed().find(|placed| droppable(placed) && placed.entry.kind == ItemKind::BLOCK)?;
+        let block = self
+            .placed()
+            .find(|placed| droppable(placed) && placed.entry.kind == ItemKind::BLOCK)?;
         let before = block.index.checked_sub(1).and_then(|index| self.placed().nth(index));
         let dropped = Readings { first_seq: block.first_seq, count: block.entry.readings.into() };
         // A GAP before it that the host cannot know either grows, so that gaps do not use up the items.
@@ -193,8 +194,13 @@ impl<const BYTES: usize, const ITEMS: usize> Queue<BYTES, ITEMS> {
     fn placed(&self) -> impl Iterator<Item = Placed> {
         let (mut item, mut start, mut first_seq) = (self.released, 0, self.first_seq);
         self.entries.iter().enumerate().map(move |(index, entry)| {
-            let placed =
-                Placed { index, entry: *entry, item: item + u64::from(entry.step) - 1, start, first_seq };
+            let placed = Placed {
+                index,
+                entry: *entry,
+                item: item + u64::from(entry.step) - 1,
+                start,
+                first_seq,
+            };
             item += u64::from(entry.step);
             start += usize::from(entry.len);
             first_seq += u64::from(entry.readings);
@@ -209,7 +215,8 @@ impl<const BYTES: usize, const ITEMS: usize> ItemQueue for Queue<BYTES, ITEMS> {
     }
 
     fn after(&self, position: Position) -> Option<Item<'_>> {
-        let found = self.placed().find(|placed| Position::new(self.boot, placed.item) > position)?;
+        let found =
+            self.placed().find(|placed| Position::new(self.boot, placed.item) > position)?;
         let before = found.item.checked_sub(u64::from(found.entry.step));
         Some(Item {
             position: Position::new(self.boot, found.item),

@@ -79,7 +79,9 @@ impl Nvm for TornMemory {
     }
 
     fn erase(&mut self, address: u32, length: u32) -> Result<(), ()> {
-        assert!(address.is_multiple_of(self.sizes.erase) && length.is_multiple_of(self.sizes.erase));
+        assert!(
+            address.is_multiple_of(self.sizes.erase) && length.is_multiple_of(self.sizes.erase)
+        );
         if self.sizes.erase == 1 {
             return Ok(());
         }
