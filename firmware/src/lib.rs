@@ -7,6 +7,7 @@
 //! ```text
 //! let (mut port, identity) = Port::open(uart, eeprom);
 //! let mut node = Node::<1, 64, 2048, 32, 8>::new(config, identity);
+//! port.turn(&mut node, now(), |event| write_ledger(event))?; // settles the boot counter before the first reading
 //! let mut schedule = Schedule::every(config.period.into(), now());
 //! loop {
 //!     if let Some(due) = schedule.due(now()) {

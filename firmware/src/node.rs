@@ -82,7 +82,8 @@ pub enum StorageOutcome {
 /// | `EVENTS` | events kept for [`Node::poll_event`]: 8 when each call is followed by draining, 0 for none |
 ///
 /// Ticks are those of one counter that starts with the boot and never wraps (extend a 32-bit one).
-/// Call [`Node::storage_op`] first and after every [`Node::receive`]: nothing is sent while an operation waits.
+/// Call [`Node::storage_op`] first, before any reading is recorded, and after every [`Node::receive`]: nothing is sent while an
+/// operation waits.
 #[derive(Clone, Debug)]
 pub struct Node<
     const CHANNELS: usize,
@@ -106,7 +107,7 @@ pub struct Node<
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Storage {
     /// This start's boot counter is to be saved before the first frame.
-    Boot(Option<Identity>),
+    Boot(Identity),
     /// A stream was assigned and is to be saved before the first frame under it.
     Stream(Identity),
     Settled,
@@ -149,25 +150,30 @@ impl<
             last_wall_ms: None,
         };
         let introduction = Introduction::new(boot, config.channels);
-        Self {
+        let mut this = Self {
             link: DeviceLink::new(config.link, None),
             queue: Queue::new(introduction, FIRST_BOOT, Some(Position::START)),
             block: BlockBuilder::new(config.period),
             dropped: None,
             next_seq: 0,
             config,
-            storage: Storage::Boot(identity),
+            storage: identity.map_or(Storage::Settled, Storage::Boot),
             refusal: None,
             events: Deque::new(),
+        };
+        if identity.is_none() {
+            this.begin(0, None);
         }
+        this
     }
 
     /// The operation on non-volatile memory that waits to be done; answer with [`Self::storage_done`].
     #[must_use]
     pub fn storage_op(&self) -> Option<StorageOp> {
         match self.storage {
-            Storage::Boot(identity) => identity.map(StorageOp::SaveIdentity),
-            Storage::Stream(identity) => Some(StorageOp::SaveIdentity(identity)),
+            Storage::Boot(identity) | Storage::Stream(identity) => {
+                Some(StorageOp::SaveIdentity(identity))
+            }
             Storage::Settled => None,
         }
     }
@@ -177,7 +183,7 @@ impl<
         match core::mem::replace(&mut self.storage, Storage::Settled) {
             Storage::Boot(identity) => {
                 // A boot that may not be kept could come again, so the stream must not go on with it.
-                self.begin(now, identity.filter(|_| outcome == StorageOutcome::Saved));
+                self.begin(now, (outcome == StorageOutcome::Saved).then_some(identity));
             }
             // Without memory too the stream holds for this start; the next one asks for another.
             Storage::Stream(identity) => self.adopt(now, identity.stream),
@@ -308,8 +314,7 @@ impl<
             self.seal();
         }
         match self.storage {
-            Storage::Boot(None) => self.storage_done(now, StorageOutcome::Failed),
-            Storage::Boot(Some(_)) | Storage::Stream(_) => return 0,
+            Storage::Boot(_) | Storage::Stream(_) => return 0,
             Storage::Settled => {}
         }
         self.queue.introduce();

@@ -44,7 +44,7 @@ pub enum Entry {
     Reading(Map<String, Value>),
     /// Readings `seq .. seq + count` are reported lost.
     Gap {
-        /// Header `gap`.
+        /// Header `gap`; 0 where nobody knows how many, as after a reset.
         count: u64,
     },
 }
@@ -151,10 +151,10 @@ struct Followed {
     reported: Vec<Range>,
 }
 
-/// Last position in the log by stream: (boot, seq).
 #[derive(Debug, Default)]
 struct Device {
-    last: HashMap<u64, (u64, u64)>,
+    /// By stream: boot, and first reading that has not passed.
+    next: HashMap<u64, (u64, u64)>,
 }
 
 impl Comparison {
@@ -180,7 +180,7 @@ impl Comparison {
 
     fn follow(&mut self, device: &str, run: Run) {
         self.report.sampled += run.readings.len() as u64;
-        if let Some(stream) = run.stream {
+        for stream in run.streams.iter().copied() {
             let boot = run.boot;
             if self.by_boot.insert((stream, boot), self.runs.len()).is_some() {
                 self.report.repeated_boots += 1;
@@ -196,7 +196,8 @@ impl Comparison {
     /// somebody else's and ignored.
     pub fn observe(&mut self, logged: &Logged) {
         let Some(device) = self.devices.get_mut(&logged.device) else { return };
-        let run = self.by_boot.get(&(logged.stream, logged.boot)).map(|index| &mut self.runs[*index]);
+        let run =
+            self.by_boot.get(&(logged.stream, logged.boot)).map(|index| &mut self.runs[*index]);
         let Some(run) = run.filter(|run| run.device == logged.device) else {
             self.report.unknown += 1;
             self.report.example(|| format!("{}: in no ledger", name(logged)));
@@ -210,14 +211,13 @@ impl Comparison {
             Entry::Reading(_) => run.seen.contains_key(&logged.seq),
             Entry::Gap { .. } => run.reported.contains(&range),
         };
-        let last = device.last.entry(logged.stream).or_default();
-        let position = (logged.boot, range.end());
-        if *last < position {
-            // A gap that reaches back over readings before it is a contradiction, which `finish` counts.
-            *last = position;
+        let next = device.next.entry(logged.stream).or_default();
+        if *next <= (logged.boot, range.first) {
+            *next = (logged.boot, range.end());
         } else if !repeated {
             self.report.out_of_order += 1;
-            self.report.example(|| format!("{}: after boot {}, {}", name(logged), last.0, last.1));
+            self.report
+                .example(|| format!("{}: behind boot {} seq {}", name(logged), next.0, next.1));
         }
         match &logged.entry {
             Entry::Reading(values) => {
@@ -363,7 +363,8 @@ mod tests {
     }
 
     fn reading(seq: u64, value: &str) -> Logged {
-        let value = if value == "-" { "{}".into() } else { format!(r#"{{"temperature":{value}}}"#) };
+        let value =
+            if value == "-" { "{}".into() } else { format!(r#"{{"temperature":{value}}}"#) };
         let values = serde_json::from_str(&value).expect("an object");
         let entry = Entry::Reading(values);
         Logged { device: "d".into(), stream: STREAM, boot: 1, seq, entry }

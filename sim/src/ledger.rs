@@ -176,8 +176,8 @@ impl LedgerFile {
         Ok(Self { file, pending })
     }
 
-    /// Notes a line in memory.
-    pub fn push(&mut self, line: &Line) {
+    /// Notes a line in memory: a [`Line`], or an event of the firmware, which shows itself as one.
+    pub fn push(&mut self, line: &impl fmt::Display) {
         // Writing to memory does not fail.
         let _ = writeln!(self.pending, "{line}");
     }
@@ -206,8 +206,8 @@ pub struct DeviceLedger {
 pub struct Run {
     /// Boot counter.
     pub boot: u64,
-    /// The stream it ran under, if it ever got one.
-    pub stream: Option<u64>,
+    /// The streams it ran under: none if it never got one, several if the gateway gave it another.
+    pub streams: Vec<u64>,
     /// Readings by `seq`.
     pub readings: BTreeMap<u64, Codes>,
     /// Blocks by item number.
@@ -239,7 +239,7 @@ impl DeviceLedger {
     fn apply(&mut self, line: Line) {
         match line {
             Line::Started { boot, .. } => self.runs.push(Run { boot, ..Run::default() }),
-            Line::Stream { boot, stream } => self.run(boot).stream = Some(stream),
+            Line::Stream { boot, stream } => self.run(boot).streams.push(stream),
             Line::Reading { boot, seq, codes } => {
                 self.run(boot).readings.insert(seq, codes);
             }
@@ -290,8 +290,23 @@ mod tests {
     #[test]
     fn what_is_not_a_whole_line_is_ignored() {
         for text in [
-            "", "X", "X 3", "X 3 ", "X 3 power 1", "S 3 ff", "S 3 zz000000000000ff", "R 3", "R 3 x",
-            "R 3 1 2.5", "B 3 7 0", "B 3 7 0 1 2", "G 3 1 2", "A 3", "A -3 1", "Z 1 2", "R  3 1 2",
+            "",
+            "X",
+            "X 3",
+            "X 3 ",
+            "X 3 power 1",
+            "S 3 ff",
+            "S 3 zz000000000000ff",
+            "R 3",
+            "R 3 x",
+            "R 3 1 2.5",
+            "B 3 7 0",
+            "B 3 7 0 1 2",
+            "G 3 1 2",
+            "A 3",
+            "A -3 1",
+            "Z 1 2",
+            "R  3 1 2",
         ] {
             assert_eq!(Line::parse(text), None, "{text:?}");
         }
@@ -319,7 +334,7 @@ mod tests {
                     X 2 reset\nS 2 00000000000000aa\nR 2 0 6\nG 2 0 1 overflow-oldest\n";
         let ledger = DeviceLedger::parse("d", text);
         let [first, second] = &ledger.runs[..] else { panic!("{ledger:?}") };
-        assert_eq!((first.boot, first.stream, first.acknowledged), (1, Some(0xaa), Some(2)));
+        assert_eq!((first.boot, &first.streams[..], first.acknowledged), (1, &[0xaa][..], Some(2)));
         assert_eq!(first.blocks[&2], Range { first: 0, count: 1 });
         assert_eq!((second.boot, second.acknowledged), (2, None));
         assert_eq!(second.gaps, [Range { first: 0, count: 1 }]);

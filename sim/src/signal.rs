@@ -116,7 +116,8 @@ impl Channel {
         self.walk *= (-elapsed / (6.0 * 3_600.0)).exp();
         let day = (seconds / 86_400.0 + self.phase) * std::f64::consts::TAU;
         let value = self.middle + self.swing * day.sin() + self.walk;
-        let value = (value + quantity.noise * random.normal()).clamp(quantity.range.0, quantity.range.1);
+        let value =
+            (value + quantity.noise * random.normal()).clamp(quantity.range.0, quantity.range.1);
         (value / 10f64.powi(i32::from(quantity.exponent))).round() as i32
     }
 }
