@@ -7,6 +7,7 @@ pub mod clients;
 pub mod environment;
 pub mod gateway;
 pub mod kcat;
+pub mod line;
 pub mod permit;
 pub mod ports;
 pub mod process;

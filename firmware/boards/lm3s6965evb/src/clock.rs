@@ -60,7 +60,7 @@ impl Clock {
 
     /// Sleeps until an interrupt or `wake`, whichever comes first; returns at once when `ready`
     /// says that there is work.
-    pub fn sleep_until(&self, wake: u64, ready: impl Fn() -> bool) {
+    pub fn sleep_until(&self, wake: u64, ready: impl FnOnce() -> bool) {
         let now = self.now();
         if wake <= now {
             return;
