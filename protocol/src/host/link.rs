@@ -152,9 +152,9 @@ impl HostLink {
         self.machine.answer = Answer::Refuse(reason);
     }
 
-    /// Everything yielded up to `position` is durable.
-    pub fn durable(&mut self, now: u64, position: Position) {
-        if self.machine.intake.set_durable(position) {
+    /// Everything yielded of `stream` up to `position` is durable. Without effect when the device has another stream by now.
+    pub fn durable(&mut self, now: u64, stream: StreamId, position: Position) {
+        if self.machine.stream == Some(stream) && self.machine.intake.set_durable(position) {
             self.machine.ack_due = Some(now);
         }
     }
@@ -180,6 +180,12 @@ impl HostLink {
         self.machine = Machine::new(config, session, now);
         self.machine.counters = counters;
         self.machine.last_id = last_id;
+    }
+
+    /// The stream accepted last: that of the items yielded.
+    #[must_use]
+    pub const fn stream(&self) -> Option<StreamId> {
+        self.machine.stream
     }
 
     /// When the last valid frame came.
@@ -391,6 +397,7 @@ impl Machine {
         Some(HelloAck {
             session: self.session,
             boot: hello.next.boot,
+            attempt: hello.attempt,
             version: VERSION,
             verdict,
             stream,
