@@ -1,8 +1,15 @@
 //! The gateway's configuration: one TOML file, every key with a default, units inside the values.
 //!
-//! Contract skeleton; the owner of this room adds loading, nearest-name errors and checks.
+//! The types are the schema: a key is a field, its default is in the `Default` next to it, and
+//! `deploy/headwater.toml` lists them all (a test compares the two).
 
+mod load;
+mod nearest;
+#[cfg(test)]
+mod sample;
 pub mod units;
+
+pub use load::{ConfigError, check, load};
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
@@ -188,6 +195,9 @@ pub struct TopicConfig {
     #[serde(flatten)]
     pub settings: BTreeMap<String, toml::Value>,
 }
+
+/// Least budget: below it segments would be too small to hold their own snapshots.
+pub const MIN_STORAGE_BYTES: ByteSize = ByteSize::mib(16);
 
 const LOOPBACK: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
