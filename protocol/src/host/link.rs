@@ -141,9 +141,9 @@ impl HostLink {
     }
 
     /// Answers the last HELLO with a stream that the device shall take and persist; it says HELLO again under it. Repeated HELLOs of a
-    /// device without a stream get the same one on this link, whatever is given here; the one in use is returned.
-    pub fn assign(&mut self, stream: StreamId) -> StreamId {
-        self.machine.assign(stream)
+    /// device without a stream get the same one on this link, whatever is given here.
+    pub fn assign(&mut self, stream: StreamId) {
+        self.machine.assign(stream);
     }
 
     /// Answers the last HELLO with no; the device asks again later.
@@ -324,12 +324,10 @@ impl Machine {
         Ok(())
     }
 
-    fn assign(&mut self, stream: StreamId) -> StreamId {
-        let stream = self.assigned.unwrap_or(stream);
-        self.assigned = Some(stream);
+    fn assign(&mut self, stream: StreamId) {
+        let stream = *self.assigned.get_or_insert(stream);
         self.taking = false;
         self.answer = Answer::Assign(stream);
-        stream
     }
 
     fn next_wake(&self) -> Option<u64> {
