@@ -76,6 +76,8 @@ pub struct Hello {
     pub device: DeviceId,
     /// Stream; none yet, or none readable.
     pub stream: Option<StreamId>,
+    /// Counts the device's sessions of this boot, also those that did not come about: the answer echoes it.
+    pub attempt: u32,
     /// Oldest stored item; equal to `next` when none is stored.
     pub oldest: Position,
     /// The position that the next item will take.
@@ -93,8 +95,10 @@ pub struct Hello {
 pub struct HelloAck {
     /// Session, not 0.
     pub session: u32,
-    /// The boot of the HELLO that this answers (its `next.boot`), so that an answer to an earlier life is not taken.
+    /// The boot of the HELLO that this answers (its `next.boot`).
     pub boot: u32,
+    /// The attempt of the HELLO that this answers: a late answer to an earlier life or under another stream is thus not taken.
+    pub attempt: u32,
     /// The version to speak.
     pub version: u8,
     /// The answer.
@@ -203,6 +207,7 @@ impl HostMessage {
             kind::HELLO_ACK => Self::HelloAck(HelloAck {
                 session,
                 boot: body.varint_u32()?,
+                attempt: body.varint_u32()?,
                 version: body.u8()?,
                 verdict: Verdict::from_code(body.u8()?),
                 stream: StreamId::new(body.u64_le()?),
@@ -239,6 +244,7 @@ impl HostMessage {
             Self::HelloAck(answer) => {
                 out.u32_le(answer.session);
                 out.varint(u64::from(answer.boot));
+                out.varint(u64::from(answer.attempt));
                 out.u8(answer.version);
                 out.u8(answer.verdict.code());
                 out.u64_le(answer.stream.map_or(0, StreamId::bits));
@@ -331,6 +337,7 @@ impl Hello {
             version_max: body.u8()?,
             device: DeviceId::from_bytes(body.short_bytes()?)?,
             stream: StreamId::new(body.u64_le()?),
+            attempt: body.varint_u32()?,
             oldest: body.position()?,
             next: body.position()?,
             receive_max: u16::try_from(body.varint()?).ok()?,
@@ -349,6 +356,7 @@ impl Hello {
         out.u8(self.version_max);
         out.short_bytes(self.device.as_bytes());
         out.u64_le(self.stream.map_or(0, StreamId::bits));
+        out.varint(u64::from(self.attempt));
         out.position(self.oldest);
         out.position(self.next);
         out.varint(u64::from(self.receive_max));

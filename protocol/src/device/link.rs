@@ -22,6 +22,8 @@ pub struct DeviceLink<const RX: usize = DEVICE_RECEIVE_MIN> {
     session: u32,
     /// Whether the host has accepted this device in `session`.
     up: bool,
+    /// Number of sessions begun or tried in this boot: HELLO carries it, the answer echoes it.
+    attempt: u32,
     hello_due: Option<u64>,
     hello_wait_ms: u32,
     /// Id of the clock question to answer, 0 = none.
@@ -47,6 +49,7 @@ impl<const RX: usize> DeviceLink<RX> {
             counters: DeviceCounters { frame_errors: 0, foreign_frames: 0, retransmissions: 0 },
             session: 0,
             up: false,
+            attempt: 1,
             hello_due: Some(0),
             hello_wait_ms: HELLO_MIN_MS,
             question: 0,
@@ -220,10 +223,14 @@ impl<const RX: usize> DeviceLink<RX> {
         queue: &mut Q,
     ) -> Option<DeviceEvent> {
         let next = queue.next();
-        // A device that says HELLO on its own takes whatever session answers.
-        let expected = self.session == 0 || answer.session == self.session;
-        if !expected || answer.boot != next.boot {
+        if answer.boot != next.boot || answer.attempt != self.attempt {
             self.count_foreign();
+            return None;
+        }
+        if self.up && answer.session != self.session {
+            // Another host process answers a HELLO meant for the one before it: that session is over.
+            self.count_foreign();
+            self.end_session(now);
             return None;
         }
         match (answer.verdict, answer.stream) {
@@ -274,6 +281,7 @@ impl<const RX: usize> DeviceLink<RX> {
     /// Forgets what belongs to a session and says HELLO.
     fn end_session(&mut self, now: u64) {
         self.up = false;
+        self.attempt = self.attempt.wrapping_add(1);
         self.question = 0;
         self.description = None;
         self.hello_due = Some(now);
@@ -327,6 +335,7 @@ impl<const RX: usize> DeviceLink<RX> {
             version_max: VERSION,
             device: self.config.id,
             stream: self.stream,
+            attempt: self.attempt,
             oldest: queue.oldest(),
             next: queue.next(),
             receive_max: RX as u16,

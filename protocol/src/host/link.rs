@@ -141,9 +141,9 @@ impl HostLink {
     }
 
     /// Answers the last HELLO with a stream that the device shall take and persist; it says HELLO again under it. Repeated HELLOs of a
-    /// device without a stream get the same one on this link, whatever is given here; the one in use is returned.
-    pub fn assign(&mut self, stream: StreamId) -> StreamId {
-        self.machine.assign(stream)
+    /// device without a stream get the same one on this link, whatever is given here.
+    pub fn assign(&mut self, stream: StreamId) {
+        self.machine.assign(stream);
     }
 
     /// Answers the last HELLO with no; the device asks again later.
@@ -152,9 +152,9 @@ impl HostLink {
         self.machine.answer = Answer::Refuse(reason);
     }
 
-    /// Everything yielded up to `position` is durable.
-    pub fn durable(&mut self, now: u64, position: Position) {
-        if self.machine.intake.set_durable(position) {
+    /// Everything yielded of `stream` up to `position` is durable. Without effect when the device has another stream by now.
+    pub fn durable(&mut self, now: u64, stream: StreamId, position: Position) {
+        if self.machine.stream == Some(stream) && self.machine.intake.set_durable(position) {
             self.machine.ack_due = Some(now);
         }
     }
@@ -180,6 +180,12 @@ impl HostLink {
         self.machine = Machine::new(config, session, now);
         self.machine.counters = counters;
         self.machine.last_id = last_id;
+    }
+
+    /// The stream accepted last: that of the items yielded.
+    #[must_use]
+    pub const fn stream(&self) -> Option<StreamId> {
+        self.machine.stream
     }
 
     /// When the last valid frame came.
@@ -318,12 +324,10 @@ impl Machine {
         Ok(())
     }
 
-    fn assign(&mut self, stream: StreamId) -> StreamId {
-        let stream = self.assigned.unwrap_or(stream);
-        self.assigned = Some(stream);
+    fn assign(&mut self, stream: StreamId) {
+        let stream = *self.assigned.get_or_insert(stream);
         self.taking = false;
         self.answer = Answer::Assign(stream);
-        stream
     }
 
     fn next_wake(&self) -> Option<u64> {
@@ -391,6 +395,7 @@ impl Machine {
         Some(HelloAck {
             session: self.session,
             boot: hello.next.boot,
+            attempt: hello.attempt,
             version: VERSION,
             verdict,
             stream,
