@@ -317,7 +317,7 @@ impl Core {
                 for (partition, why) in refused {
                     let leg = transaction.legs.get(partition);
                     if let (Some(leg), Some(lane)) = (leg, self.lanes.get_mut(partition)) {
-                        lane.narrow(leg.records.len(), leg.cursor.next, why.clone(), now);
+                        lane.narrow(leg.records.len(), leg.cursor.next, why, now);
                     }
                 }
                 // The search takes a failed transaction for each halving; growing waits would stop everybody else.

@@ -189,7 +189,7 @@ impl Lane {
 
     /// Narrows the search for the refused record in the transaction that took `records` records up to `end`; parks the
     /// lane once it stands right before it.
-    pub(super) fn narrow(&mut self, records: usize, end: Offset, why: String, now: Instant) {
+    pub(super) fn narrow(&mut self, records: usize, end: Offset, why: &str, now: Instant) {
         let until = self.ration.map_or(end, |ration| ration.until.max(end));
         self.ration = Some(Ration { records: (records / 2).max(1), until });
         if records <= 1 {
@@ -320,13 +320,13 @@ mod tests {
         let now = Instant::now();
         let mut lane = lane();
         lane.run(Offset(10), None);
-        lane.narrow(8, Offset(18), "too large".into(), now);
+        lane.narrow(8, Offset(18), "too large", now);
         assert_eq!(lane.ration, Some(Ration { records: 4, until: Offset(18) }));
-        lane.narrow(4, Offset(14), "too large".into(), now);
+        lane.narrow(4, Offset(14), "too large", now);
         assert_eq!(lane.ration, Some(Ration { records: 2, until: Offset(18) }));
         assert_eq!(lane.trouble(), None);
         lane.advance(Cursor { next: Offset(12), ..cursor(0) });
-        lane.narrow(1, Offset(13), "too large".into(), now);
+        lane.narrow(1, Offset(13), "too large", now);
         assert_eq!(lane.trouble(), Some("the centre refuses the record at offset 12: too large"));
         let past = Cursor { next: Offset(18), ..cursor(0) };
         lane.advance(past);

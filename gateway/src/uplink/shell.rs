@@ -297,7 +297,7 @@ impl<C: Centre> Shell<C> {
         let wants = self.core.wants();
         let data = async {
             if wants.is_empty() {
-                std::future::pending().await
+                std::future::pending::<()>().await;
             } else {
                 self.broker.journal().wait_durable(&wants).await;
             }
