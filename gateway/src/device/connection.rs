@@ -52,6 +52,8 @@ pub(super) struct Patience {
     pub(super) hellos: u64,
 }
 
+/// A peer that sends frames and is not accepted is closed after so many times [`Patience::hello`].
+const REFUSALS: u32 = 6;
 /// See [`Patience::hellos`].
 const HELLO_SPAN: Duration = Duration::from_secs(10);
 
@@ -115,7 +117,6 @@ pub(super) async fn serve(
             break ended;
         }
         tokio::select! {
-            biased;
             () = shutdown.requested() => break Ended::Shutdown,
             wake = connection.wake() => {
                 if let Some(ended) = connection.woken(wake) {
@@ -153,6 +154,7 @@ struct Connection {
     stopped: bool,
     silence: Duration,
     quiet_since: Instant,
+    unaccepted_since: Instant,
     probes: Vec<oneshot::Sender<()>>,
     seen: HostCounters,
     bad_frames: u64,
@@ -185,6 +187,7 @@ impl Connection {
             stopped: false,
             silence: hub::DEFAULT_SILENCE,
             quiet_since: now,
+            unaccepted_since: now,
             probes: Vec::new(),
             seen: HostCounters::default(),
             bad_frames: 0,
@@ -202,12 +205,11 @@ impl Connection {
             if frame.is_empty() {
                 return Ok(());
             }
-            timeout(WRITE_TIMEOUT, async {
-                writer.write_all(frame).await?;
-                writer.flush().await
-            })
-            .await
-            .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+            // No flush: nothing buffers here, and on a serial port it would block the thread until the
+            // line has drained.
+            timeout(WRITE_TIMEOUT, writer.write_all(frame))
+                .await
+                .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
         }
     }
 
@@ -318,15 +320,14 @@ impl Connection {
         };
         self.hello = None;
         self.intake = None;
+        self.unaccepted_since = Instant::now();
         self.silence = hub::silence(&hello);
         let Some(stream) = hello.stream else {
-            return self.link.assign(self.hub.draw_stream());
+            return self.assign();
         };
         let stream = match self.hub.stream(stream) {
             // A copied memory: the stream is another device's.
-            Some(fact) if fact.device != hello.device => {
-                return self.link.assign(self.hub.draw_stream());
-            }
+            Some(fact) if fact.device != hello.device => return self.assign(),
             Some(fact) => Stream::restore(stream, fact, self.hub.library()),
             None => Stream::new(stream, hello.device),
         };
@@ -358,10 +359,15 @@ impl Connection {
                     next = %hello.next,
                     "the device's memory lies behind the log: it gets a new stream"
                 );
-                self.link.assign(self.hub.draw_stream());
+                self.assign();
             }
             Err(NotAccepted::NoHello) => {}
         }
+    }
+
+    /// Draws a stream for the device; it becomes a fact with its first data.
+    fn assign(&mut self) {
+        self.link.assign(self.hub.draw_stream());
     }
 
     /// Resolves when something is to be done apart from reading.
@@ -408,9 +414,7 @@ impl Connection {
     }
 
     fn settled(&mut self, durable: Durable) {
-        if let Some(stream) = self.intake.as_mut().map(|intake| intake.stream().id) {
-            self.link.durable(self.hub.mono_us(), stream, durable.position);
-        }
+        self.link.durable(self.hub.mono_us(), durable.position);
         if let Some(claim) = &self.claim {
             claim.update(|status| {
                 status.readings += durable.counts.readings;
@@ -472,20 +476,20 @@ impl Connection {
             return Some(Ended::Silent);
         }
         // A serial port stays open: the next board, or the same one, says HELLO when asked.
+        self.quiet_since = Instant::now();
         if self.intake.as_ref().is_none_or(Intake::is_settled) {
             self.release();
-            self.quiet_since = Instant::now();
         }
         None
     }
 
-    /// When the device counts as gone if no frame comes.
+    /// When the peer counts as gone if nothing changes.
     fn quiet_at(&self) -> Option<Instant> {
-        let patience = match &self.claim {
-            Some(_) if self.intake.is_some() => Some(self.silence * SILENCES),
-            _ => self.patience.hello,
-        };
-        patience.map(|patience| self.quiet_since + patience)
+        if self.intake.is_some() {
+            return Some(self.quiet_since + self.silence * SILENCES);
+        }
+        let hello = self.patience.hello?;
+        Some((self.quiet_since + hello).min(self.unaccepted_since + hello * REFUSALS))
     }
 
     /// Lets go of the device and asks whoever is there.
@@ -494,6 +498,7 @@ impl Connection {
             claim.keep_clocks(&self.clocks);
         }
         self.intake = None;
+        self.unaccepted_since = Instant::now();
         self.clocks = Clocks::default();
         self.clock_wait = None;
         self.link.restart(self.hub.mono_us(), self.hub.random() as u32);
@@ -534,7 +539,6 @@ impl Connection {
         if matches!(ended, Ended::Shutdown) {
             let _ = self.write(writer).await;
         }
-        let _ = timeout(WRITE_TIMEOUT, writer.shutdown()).await;
         if let Some(claim) = &self.claim {
             claim.keep_clocks(&self.clocks);
         }
