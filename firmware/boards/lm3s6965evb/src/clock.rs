@@ -13,17 +13,13 @@ use cortex_m_rt::exception;
 use critical_section::Mutex;
 
 use crate::{
-    chip::CORE_HZ,
     mmio::Register,
     vectors::{self, Interrupt},
 };
 
-/// Ticks in a second.
-pub const TICKS_PER_SECOND: u32 = CORE_HZ;
-
 static WRAPS: Mutex<Cell<u32>> = Mutex::new(Cell::new(0));
 
-/// The time since start and the sleep until an instant.
+/// The time since start, in core clocks, and the sleep until an instant.
 pub struct Clock {
     _counter: SYST,
 }
