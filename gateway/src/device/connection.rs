@@ -414,7 +414,9 @@ impl Connection {
     }
 
     fn settled(&mut self, durable: Durable) {
-        self.link.durable(self.hub.mono_us(), durable.position);
+        if let Some(stream) = self.intake.as_mut().map(|intake| intake.stream().id) {
+            self.link.durable(self.hub.mono_us(), stream, durable.position);
+        }
         if let Some(claim) = &self.claim {
             claim.update(|status| {
                 status.readings += durable.counts.readings;
