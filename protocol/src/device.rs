@@ -1,6 +1,11 @@
 //! The device end: sends the items of a queue until the host has made them durable. Bytes and ticks in, bytes and events out.
 
-use crate::{DEVICE_RECEIVE_MIN, DeviceId, Item, ItemKind, Position, Refusal, StreamId, frame};
+mod flight;
+mod link;
+
+pub use link::DeviceLink;
+
+use crate::{DeviceId, Item, ItemKind, Position, Refusal, StreamId};
 
 /// The device's log of items that are not yet durable at the host, in order of position.
 pub trait ItemQueue {
@@ -10,6 +15,11 @@ pub trait ItemQueue {
     /// The first stored item beyond `position`. `None` when there is none, or it must first be fetched from slow memory: then the
     /// owner calls `transmit` again once it is there.
     fn after(&self, position: Position) -> Option<Item<'_>>;
+
+    /// The oldest stored item's position, [`Self::next`] when none is stored. To be given by queues whose `after` may lag behind slow memory.
+    fn oldest(&self) -> Position {
+        self.after(Position::START).map_or(self.next(), |item| item.position)
+    }
 
     /// Everything up to `position` is durable at the host: free it.
     fn release(&mut self, position: Position);
@@ -69,102 +79,4 @@ pub struct DeviceCounters {
     pub foreign_frames: u32,
     /// Items sent more than once.
     pub retransmissions: u32,
-}
-
-/// The device end of a link. `RX` is its receive maximum: type, length, body and CRC, bytes, at least 64.
-#[derive(Clone, Debug)]
-pub struct DeviceLink<const RX: usize = DEVICE_RECEIVE_MIN> {
-    config: DeviceConfig,
-    stream: Option<StreamId>,
-    decoder: frame::Decoder<RX>,
-    counters: DeviceCounters,
-}
-
-impl<const RX: usize> DeviceLink<RX> {
-    /// A link at power-up. `stream` is what memory holds; `None` when it holds none or cannot be read: the host then draws one.
-    #[must_use]
-    pub const fn new(config: DeviceConfig, stream: Option<StreamId>) -> Self {
-        const { assert!(RX >= DEVICE_RECEIVE_MIN) };
-        Self {
-            config,
-            stream,
-            decoder: frame::Decoder::new(),
-            counters: DeviceCounters { frame_errors: 0, foreign_frames: 0, retransmissions: 0 },
-        }
-    }
-
-    /// Declares that items up to `position`, stored by an earlier boot, may have been sent: they count as in flight until
-    /// a session starts.
-    #[must_use]
-    pub const fn with_sent(self, position: Position) -> Self {
-        let _ = position;
-        todo!()
-    }
-
-    /// Takes received bytes until one of them leads to an event; call again until it gives `None` (then `bytes` is empty).
-    pub fn receive<Q: ItemQueue>(
-        &mut self,
-        now: u64,
-        bytes: &mut &[u8],
-        queue: &mut Q,
-    ) -> Option<DeviceEvent> {
-        let _ = (now, bytes, queue.next(), &self.decoder);
-        todo!()
-    }
-
-    /// Writes the next frame that is due to `out` and gives its length, 0 when none is. A frame that does not fit is not sent:
-    /// `out` must have [`frame::encoded_max`] of the largest item's body and its head, [`frame::ENCODED_MAX`] always suffices.
-    pub fn transmit<Q: ItemQueue>(&mut self, now: u64, queue: &Q, out: &mut [u8]) -> usize {
-        let _ = (now, queue.next(), out, self.config);
-        todo!()
-    }
-
-    /// When `transmit` has something to send if nothing else happens: `now` or earlier means at once, `None` means never.
-    #[must_use]
-    pub fn next_wake<Q: ItemQueue>(&self, now: u64, queue: &Q) -> Option<u64> {
-        let _ = (now, queue.next());
-        todo!()
-    }
-
-    /// Takes the stream that was assigned and is now persisted. Also for a replaced stream: stored items go on under it.
-    pub fn set_stream(&mut self, now: u64, stream: StreamId) {
-        let _ = now;
-        self.stream = Some(stream);
-        todo!()
-    }
-
-    /// Received bytes were lost (overrun, framing error): what is being received is discarded, the next frame is led by a delimiter.
-    pub fn line_error(&mut self) {
-        todo!()
-    }
-
-    /// The transport was made anew (TCP reconnected, port reopened): begins with HELLO.
-    pub fn restart(&mut self, now: u64) {
-        let _ = now;
-        todo!()
-    }
-
-    /// The last item that the host may know of beyond what it acknowledged: items up to here must be neither dropped nor changed.
-    #[must_use]
-    pub const fn in_flight(&self) -> Position {
-        todo!()
-    }
-
-    /// The stream in use.
-    #[must_use]
-    pub const fn stream(&self) -> Option<StreamId> {
-        self.stream
-    }
-
-    /// Whether the host takes items.
-    #[must_use]
-    pub const fn in_session(&self) -> bool {
-        todo!()
-    }
-
-    /// What went wrong so far.
-    #[must_use]
-    pub const fn counters(&self) -> DeviceCounters {
-        self.counters
-    }
 }

@@ -102,6 +102,15 @@ impl Position {
     pub const fn new(boot: u32, item: u64) -> Self {
         Self { boot, item }
     }
+
+    /// The item before this one within the same boot.
+    #[must_use]
+    pub const fn adjacent(self) -> Option<Self> {
+        match self.item.checked_sub(1) {
+            Some(item) => Some(Self { boot: self.boot, item }),
+            None => None,
+        }
+    }
 }
 
 impl fmt::Display for Position {

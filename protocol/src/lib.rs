@@ -51,7 +51,7 @@
 //!             HostEvent::Time(sample) => clock.update(sample)
 //!         }
 //!     }
-//!     link.durable(now, position) when an append was made durable; link.set_window(now, bytes) under back-pressure
+//!     link.durable(now, stream, position) when an append was made durable; link.set_window(now, bytes) under back-pressure
 //! }
 //! ```
 //!

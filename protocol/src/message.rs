@@ -1,7 +1,7 @@
 //! The messages that frames carry: bodies of HELLO-REQ, HELLO, HELLO-ACK, ACK, TIME, ITEM and DESCRIPTION, taken apart and built.
 
 use crate::{
-    DeviceId, Item, ItemKind, Position, StreamId,
+    DEVICE_RECEIVE_MIN, DeviceId, Item, ItemKind, Position, StreamId,
     wire::{Reader, Writer},
 };
 
@@ -76,6 +76,8 @@ pub struct Hello {
     pub device: DeviceId,
     /// Stream; none yet, or none readable.
     pub stream: Option<StreamId>,
+    /// Counts the device's sessions of this boot, also those that did not come about: the answer echoes it.
+    pub attempt: u32,
     /// Oldest stored item; equal to `next` when none is stored.
     pub oldest: Position,
     /// The position that the next item will take.
@@ -93,8 +95,10 @@ pub struct Hello {
 pub struct HelloAck {
     /// Session, not 0.
     pub session: u32,
-    /// The boot of the HELLO that this answers (its `next.boot`), so that an answer to an earlier life is not taken.
+    /// The boot of the HELLO that this answers (its `next.boot`).
     pub boot: u32,
+    /// The attempt of the HELLO that this answers: a late answer to an earlier life or under another stream is thus not taken.
+    pub attempt: u32,
     /// The version to speak.
     pub version: u8,
     /// The answer.
@@ -171,7 +175,7 @@ pub enum DeviceMessage<'a> {
     Hello(Hello),
     /// An item of the log.
     Item {
-        /// 1 for the first transmission, stays at 255.
+        /// 1 for the first transmission; later copies carry greater numbers, up to 255.
         transmission: u8,
         /// The item.
         item: Item<'a>,
@@ -196,15 +200,76 @@ impl HostMessage {
     /// Takes a frame apart. `None`: unknown type or malformed body. Bytes behind the known fields are left to newer versions.
     #[must_use]
     pub fn decode(kind: u8, body: &[u8]) -> Option<Self> {
-        let _ = Reader::new(body);
-        todo!("{kind}")
+        let mut body = Reader::new(body);
+        let session = body.u32_le().filter(|session| *session != 0)?;
+        Some(match kind {
+            kind::HELLO_REQ => Self::HelloReq { session },
+            kind::HELLO_ACK => Self::HelloAck(HelloAck {
+                session,
+                boot: body.varint_u32()?,
+                attempt: body.varint_u32()?,
+                version: body.u8()?,
+                verdict: Verdict::from_code(body.u8()?),
+                stream: StreamId::new(body.u64_le()?),
+                start: body.position()?,
+                window: body.varint_u32()?,
+            }),
+            kind::ACK => Self::Ack(Ack {
+                session,
+                stream: StreamId::new(body.u64_le()?)?,
+                durable: body.position()?,
+                received: body.position()?,
+                bitmap: body.varint_u32()?,
+                window: body.varint_u32()?,
+                echo: body.u8()?,
+            }),
+            kind::TIME_REQ => Self::Time(TimeRequest {
+                session,
+                id: body.varint_u32().filter(|id| *id != 0)?,
+                wall_ms: body.varint()?,
+            }),
+            _ => return None,
+        })
     }
 
     /// Writes the body; gives frame type and length. `None` when `out` is too short; [`HEAD_MAX`] suffices.
     #[must_use]
     pub fn encode(&self, out: &mut [u8]) -> Option<(u8, usize)> {
-        let _ = Writer::new(out);
-        todo!()
+        let mut out = Writer::new(out);
+        let kind = match self {
+            Self::HelloReq { session } => {
+                out.u32_le(*session);
+                kind::HELLO_REQ
+            }
+            Self::HelloAck(answer) => {
+                out.u32_le(answer.session);
+                out.varint(u64::from(answer.boot));
+                out.varint(u64::from(answer.attempt));
+                out.u8(answer.version);
+                out.u8(answer.verdict.code());
+                out.u64_le(answer.stream.map_or(0, StreamId::bits));
+                out.position(answer.start);
+                out.varint(u64::from(answer.window));
+                kind::HELLO_ACK
+            }
+            Self::Ack(ack) => {
+                out.u32_le(ack.session);
+                out.u64_le(ack.stream.bits());
+                out.position(ack.durable);
+                out.position(ack.received);
+                out.varint(u64::from(ack.bitmap));
+                out.varint(u64::from(ack.window));
+                out.u8(ack.echo);
+                kind::ACK
+            }
+            Self::Time(request) => {
+                out.u32_le(request.session);
+                out.varint(u64::from(request.id));
+                out.varint(request.wall_ms);
+                kind::TIME_REQ
+            }
+        };
+        Some((kind, out.finish()?))
     }
 }
 
@@ -213,13 +278,164 @@ impl<'a> DeviceMessage<'a> {
     /// newer versions.
     #[must_use]
     pub fn decode(kind: u8, body: &'a [u8]) -> Option<Self> {
-        todo!("{kind} {body:?}")
+        let mut body = Reader::new(body);
+        Some(match kind {
+            kind::HELLO => Self::Hello(Hello::read(&mut body)?),
+            kind::ITEM => {
+                let transmission = body.u8().filter(|count| *count != 0)?;
+                Self::Item { transmission, item: Item::read(body)? }
+            }
+            kind::TIME => Self::Time(TimeAnswer {
+                id: body.varint_u32()?,
+                boot: body.varint_u32()?,
+                tick: body.varint()?,
+            }),
+            kind::DESCRIPTION => Self::Description {
+                boot: body.varint_u32()?,
+                kind: ItemKind(body.u8()?),
+                body: body.rest(),
+            },
+            _ => return None,
+        })
     }
 
     /// Writes the body up to the item's own body, which follows it on the wire; gives frame type, length and that tail. `None`
     /// when `out` is too short; [`HEAD_MAX`] suffices.
     #[must_use]
     pub fn encode(&self, out: &mut [u8]) -> Option<(u8, usize, &'a [u8])> {
-        todo!("{out:?}")
+        let mut out = Writer::new(out);
+        let (kind, tail): (u8, &'a [u8]) = match self {
+            Self::Hello(hello) => {
+                hello.write(&mut out);
+                (kind::HELLO, &[])
+            }
+            Self::Item { transmission, item } => {
+                out.u8(*transmission);
+                item.write_head(&mut out);
+                (kind::ITEM, item.body)
+            }
+            Self::Time(answer) => {
+                out.varint(u64::from(answer.id));
+                out.varint(u64::from(answer.boot));
+                out.varint(answer.tick);
+                (kind::TIME, &[])
+            }
+            Self::Description { boot, kind, body } => {
+                out.varint(u64::from(*boot));
+                out.u8(kind.0);
+                (kind::DESCRIPTION, *body)
+            }
+        };
+        Some((kind, out.finish()?, tail))
+    }
+}
+
+impl Hello {
+    fn read(body: &mut Reader<'_>) -> Option<Self> {
+        let hello = Self {
+            version_min: body.u8()?,
+            version_max: body.u8()?,
+            device: DeviceId::from_bytes(body.short_bytes()?)?,
+            stream: StreamId::new(body.u64_le()?),
+            attempt: body.varint_u32()?,
+            oldest: body.position()?,
+            next: body.position()?,
+            receive_max: u16::try_from(body.varint()?).ok()?,
+            longest_silence_ms: body.varint_u32()?,
+            listen_window_ms: body.varint_u32()?,
+        };
+        let sound = hello.version_min <= hello.version_max
+            && hello.oldest <= hello.next
+            && hello.oldest.boot > 0
+            && usize::from(hello.receive_max) >= DEVICE_RECEIVE_MIN;
+        sound.then_some(hello)
+    }
+
+    fn write(&self, out: &mut Writer<'_>) {
+        out.u8(self.version_min);
+        out.u8(self.version_max);
+        out.short_bytes(self.device.as_bytes());
+        out.u64_le(self.stream.map_or(0, StreamId::bits));
+        out.varint(u64::from(self.attempt));
+        out.position(self.oldest);
+        out.position(self.next);
+        out.varint(u64::from(self.receive_max));
+        out.varint(u64::from(self.longest_silence_ms));
+        out.varint(u64::from(self.listen_window_ms));
+    }
+}
+
+/// How an item's head names its predecessor.
+mod predecessor {
+    /// The same boot's item before it.
+    pub(super) const ADJACENT: u8 = 0;
+    /// Not known; only for the first item of a boot.
+    pub(super) const UNKNOWN: u8 = 1;
+    /// A position follows.
+    pub(super) const EXPLICIT: u8 = 2;
+}
+
+impl<'a> Item<'a> {
+    fn read(mut body: Reader<'a>) -> Option<Self> {
+        let position = body.position().filter(|position| position.boot > 0)?;
+        let predecessor = match body.u8()? {
+            predecessor::ADJACENT => Some(position.adjacent()?),
+            predecessor::UNKNOWN if position.item == 0 => None,
+            predecessor::EXPLICIT => {
+                let named = body.position()?;
+                let needed = named < position && position.adjacent() != Some(named);
+                Some(needed.then_some(named)?)
+            }
+            _ => return None,
+        };
+        let kind = ItemKind(body.u8()?);
+        Some(Self { position, predecessor, kind, body: body.rest() })
+    }
+
+    fn write_head(&self, out: &mut Writer<'_>) {
+        out.position(self.position);
+        match self.predecessor {
+            None => out.u8(predecessor::UNKNOWN),
+            Some(named) if self.position.adjacent() == Some(named) => out.u8(predecessor::ADJACENT),
+            Some(named) => {
+                out.u8(predecessor::EXPLICIT);
+                out.position(named);
+            }
+        }
+        out.u8(self.kind.0);
+    }
+}
+
+impl Verdict {
+    /// The number on the wire.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Accepted => 0,
+            Self::Describe => 1,
+            Self::Assigned => 2,
+            Self::Refused(Refusal::Version) => 16,
+            Self::Refused(Refusal::Duplicate) => 17,
+            Self::Refused(Refusal::Limit) => 18,
+            Self::Refused(Refusal::Forbidden) => 19,
+            Self::Refused(Refusal::Unavailable) => 20,
+            Self::Refused(Refusal::Other(code)) => code,
+        }
+    }
+
+    /// Reverses [`Self::code`]; a number that this version does not know is a refusal.
+    #[must_use]
+    pub const fn from_code(code: u8) -> Self {
+        match code {
+            0 => Self::Accepted,
+            1 => Self::Describe,
+            2 => Self::Assigned,
+            16 => Self::Refused(Refusal::Version),
+            17 => Self::Refused(Refusal::Duplicate),
+            18 => Self::Refused(Refusal::Limit),
+            19 => Self::Refused(Refusal::Forbidden),
+            20 => Self::Refused(Refusal::Unavailable),
+            other => Self::Refused(Refusal::Other(other)),
+        }
     }
 }

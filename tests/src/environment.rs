@@ -29,7 +29,7 @@ pub fn python() -> PathBuf {
 /// The emulated board's image.
 #[must_use]
 pub fn board_elf() -> PathBuf {
-    path_from("HEADWATER_BOARD_ELF", "lm3s6965evb.elf")
+    path_from("HEADWATER_BOARD_ELF", "boards/lm3s6965evb.elf")
 }
 
 fn path_from(variable: &str, below_target: &str) -> PathBuf {

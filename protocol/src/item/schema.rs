@@ -1,7 +1,10 @@
 //! SCHEMA: one channel per item, and the hash over all of them.
 
 use super::{CHANNELS_MAX, Malformed};
-use crate::wire::{Reader, Writer};
+use crate::{
+    varint::{unzigzag, zigzag},
+    wire::{Reader, Writer},
+};
 
 /// Identity of a set of channel descriptors: FNV-1a, 64 bits, over their encodings in order (see [`SchemaHash::of`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -70,11 +73,37 @@ impl Fnv {
 
 impl Channel<'_> {
     /// Longest encoding, bytes.
-    pub const LEN_MAX: usize = (1 + 32) + (1 + 16) + 5 + 1 + 1 + 5;
+    pub const LEN_MAX: usize = (1 + NAME_MAX) + (1 + UNIT_MAX) + 5 + 1 + 1 + 5;
 
     fn write(&self, out: &mut Writer<'_>) {
-        let _ = out;
-        todo!()
+        out.short_bytes(self.name.as_bytes());
+        out.short_bytes(self.unit.as_bytes());
+        out.varint(u64::from(zigzag(self.mantissa)));
+        out.u8(self.exponent as u8);
+        out.u8(self.width_bits);
+        out.varint(u64::from(self.period_us));
+    }
+}
+
+impl<'a> Channel<'a> {
+    fn read(body: &mut Reader<'a>) -> Option<Self> {
+        let channel = Self {
+            name: core::str::from_utf8(body.short_bytes()?).ok()?,
+            unit: core::str::from_utf8(body.short_bytes()?).ok()?,
+            mantissa: unzigzag(body.varint_u32()?),
+            exponent: body.u8()? as i8,
+            width_bits: body.u8()?,
+            period_us: body.varint_u32()?,
+        };
+        let letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+        let sound = matches!(channel.name.len(), 1..=NAME_MAX)
+            && channel.name.bytes().all(letter)
+            && channel.unit.len() <= UNIT_MAX
+            && !channel.unit.chars().any(char::is_control)
+            && channel.mantissa != 0
+            && channel.exponent.unsigned_abs() <= EXPONENT_MAX
+            && matches!(channel.width_bits, 1..=32);
+        sound.then_some(channel)
     }
 }
 
@@ -87,13 +116,35 @@ impl<'a> Schema<'a> {
     /// # Errors
     /// [`Malformed`].
     pub fn decode(body: &'a [u8]) -> Result<Self, Malformed> {
-        let _ = (Reader::new(body), CHANNELS_MAX);
-        todo!()
+        Self::read(Reader::new(body)).ok_or(Malformed)
     }
 
-    /// Writes the body; `None` when `out` is too short, [`Self::LEN_MAX`] suffices.
+    fn read(mut body: Reader<'a>) -> Option<Self> {
+        let schema = Self {
+            hash: SchemaHash(body.u64_le()?),
+            index: body.u8()?,
+            count: body.u8()?,
+            channel: Channel::read(&mut body)?,
+        };
+        let sound = usize::from(schema.count) <= CHANNELS_MAX && schema.index < schema.count;
+        (sound && body.is_empty()).then_some(schema)
+    }
+
+    /// Writes the body; `None` when `out` is too short, [`Self::LEN_MAX`] suffices for a legal channel.
     #[must_use]
     pub fn encode(&self, out: &mut [u8]) -> Option<usize> {
-        todo!("{out:?}")
+        let mut out = Writer::new(out);
+        out.u64_le(self.hash.0);
+        out.u8(self.index);
+        out.u8(self.count);
+        self.channel.write(&mut out);
+        out.finish()
     }
 }
+
+/// Longest channel name, bytes: it becomes a key of every JSON record.
+const NAME_MAX: usize = 32;
+/// Longest unit, bytes.
+const UNIT_MAX: usize = 16;
+/// The SI prefixes end at quetta and quecto.
+const EXPONENT_MAX: u8 = 30;

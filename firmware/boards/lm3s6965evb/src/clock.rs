@@ -13,17 +13,13 @@ use cortex_m_rt::exception;
 use critical_section::Mutex;
 
 use crate::{
-    chip::CORE_HZ,
     mmio::Register,
     vectors::{self, Interrupt},
 };
 
-/// Ticks in a second.
-pub const TICKS_PER_SECOND: u32 = CORE_HZ;
-
 static WRAPS: Mutex<Cell<u32>> = Mutex::new(Cell::new(0));
 
-/// The time since start and the sleep until an instant.
+/// The time since start, in core clocks, and the sleep until an instant.
 pub struct Clock {
     _counter: SYST,
 }
@@ -60,7 +56,7 @@ impl Clock {
 
     /// Sleeps until an interrupt or `wake`, whichever comes first; returns at once when `ready`
     /// says that there is work.
-    pub fn sleep_until(&self, wake: u64, ready: impl Fn() -> bool) {
+    pub fn sleep_until(&self, wake: u64, ready: impl FnOnce() -> bool) {
         let now = self.now();
         if wake <= now {
             return;

@@ -9,20 +9,9 @@ use core::{mem::MaybeUninit, panic::PanicInfo, ptr};
 use cortex_m::peripheral::SCB;
 use cortex_m_rt::{ExceptionFrame, exception};
 
-use crate::chip;
+use headwater_firmware::protocol::item::Cause;
 
-/// Why the board started.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
-    /// RAM held nothing of ours.
-    Power,
-    /// Reset from outside.
-    Reset,
-    /// The watchdog.
-    Watchdog,
-    /// A panic or a fault of the core.
-    Panic,
-}
+use crate::chip;
 
 /// What caused this start; from here on an unexplained reset counts as one from outside.
 pub fn take_cause() -> Cause {

@@ -1,9 +1,15 @@
 //! The two PL011 serial ports: UART0 to the gateway, received by interrupt into a ring; UART1 out only.
 
-use core::{cell::RefCell, convert::Infallible};
+use core::{
+    cell::RefCell,
+    convert::Infallible,
+    fmt,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
+use cortex_m::asm;
 use critical_section::Mutex;
-use embedded_io::{ErrorType, Read, ReadReady, Write};
+use embedded_io::{Error, ErrorKind, ErrorType, Read, ReadReady, Write};
 use heapless::spsc::{Consumer, Producer, Queue};
 
 use crate::{
@@ -19,55 +25,60 @@ pub const RX_RING: usize = 512;
 pub type RxRing = Queue<u8, RX_RING>;
 
 static RX: Mutex<RefCell<Option<Producer<'static, u8>>>> = Mutex::new(RefCell::new(None));
+static LOST: AtomicBool = AtomicBool::new(false);
+
+/// UART0, both directions.
+pub struct Serial {
+    received: Consumer<'static, u8>,
+    out: Tx,
+}
 
 /// The sending half of a port.
 pub struct Tx(Port);
 
-/// The receiving half of UART0.
-pub struct Rx(Consumer<'static, u8>);
+/// Received bytes were lost or damaged since the last read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lost;
 
-/// Starts UART0 with its receive interrupt.
-pub fn start_link(ring: &'static mut RxRing) -> (Tx, Rx) {
-    let (producer, consumer) = ring.split();
-    critical_section::with(|section| RX.borrow_ref_mut(section).replace(producer));
-    UART0_PORT.start();
-    UART0_PORT.interrupts().write(RX_LEVEL | RX_TIMEOUT);
-    vectors::enable(Interrupt::Uart0);
-    (Tx(UART0_PORT), Rx(consumer))
-}
+impl Serial {
+    /// Starts UART0 with its receive interrupt.
+    pub fn start(ring: &'static mut RxRing) -> Self {
+        let (producer, received) = ring.split();
+        critical_section::with(|section| RX.borrow_ref_mut(section).replace(producer));
+        UART0_PORT.start();
+        UART0_PORT.interrupts().write(RX_LEVEL | RX_TIMEOUT);
+        vectors::enable(Interrupt::Uart0);
+        Self { received, out: Tx(UART0_PORT) }
+    }
 
-/// Starts UART1.
-pub fn start_ledger() -> Tx {
-    UART1_PORT.start();
-    Tx(UART1_PORT)
-}
-
-impl Rx {
-    /// Whether bytes wait.
+    /// Whether a read would tell something.
     pub fn is_ready(&self) -> bool {
-        !self.0.is_empty()
+        !self.received.is_empty() || LOST.load(Ordering::Relaxed)
     }
 }
 
-impl ErrorType for Rx {
-    type Error = Infallible;
+impl ErrorType for Serial {
+    type Error = Lost;
 }
 
-impl ReadReady for Rx {
-    fn read_ready(&mut self) -> Result<bool, Infallible> {
+impl ReadReady for Serial {
+    fn read_ready(&mut self) -> Result<bool, Lost> {
         Ok(self.is_ready())
     }
 }
 
-impl Read for Rx {
+impl Read for Serial {
     /// Takes what is there; waits for the first byte as the trait demands.
-    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Infallible> {
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Lost> {
+        if LOST.swap(false, Ordering::Relaxed) {
+            return Err(Lost);
+        }
         let mut taken = 0;
         for slot in buffer {
             let byte = loop {
-                match self.0.dequeue() {
-                    None if taken == 0 => cortex_m::asm::wfi(),
-                    other => break other,
+                match self.received.dequeue() {
+                    None if taken == 0 => asm::wfi(),
+                    byte => break byte,
                 }
             };
             let Some(byte) = byte else { break };
@@ -75,6 +86,39 @@ impl Read for Rx {
             taken += 1;
         }
         Ok(taken)
+    }
+}
+
+impl Write for Serial {
+    fn write(&mut self, buffer: &[u8]) -> Result<usize, Lost> {
+        Ok(self.out.write(buffer).unwrap_or_default())
+    }
+
+    fn flush(&mut self) -> Result<(), Lost> {
+        // What is in the FIFO needs nobody any more; waiting would only cost time.
+        Ok(())
+    }
+}
+
+impl Error for Lost {
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::Other
+    }
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("received bytes were lost")
+    }
+}
+
+impl core::error::Error for Lost {}
+
+impl Tx {
+    /// Starts UART1, which nothing is received from.
+    pub fn start() -> Self {
+        UART1_PORT.start();
+        Self(UART1_PORT)
     }
 }
 
@@ -103,16 +147,17 @@ impl Write for Tx {
     }
 }
 
-/// Handler of UART0. A byte that finds the ring full is dropped; the link notices by its
-/// checksum and asks again.
+/// Handler of UART0. What is damaged or finds the ring full is dropped and remembered as lost.
 pub extern "C" fn on_interrupt() {
     critical_section::with(|section| {
-        let mut rx = RX.borrow_ref_mut(section);
+        let mut producer = RX.borrow_ref_mut(section);
         while UART0_PORT.flags().read() & FLAG_RX_EMPTY == 0 {
             let word = UART0_PORT.data().read();
-            // A damaged byte is passed on: the frame that holds it fails its checksum.
-            if let Some(ring) = rx.as_mut() {
-                let _ = ring.enqueue((word & 0xFF) as u8);
+            let byte = (word & 0xFF) as u8;
+            let kept = word & DATA_ERRORS == 0
+                && producer.as_mut().is_some_and(|ring| ring.enqueue(byte).is_ok());
+            if !kept {
+                LOST.store(true, Ordering::Relaxed);
             }
         }
     });
@@ -165,6 +210,8 @@ const BAUD: u32 = 115_200;
 /// Divisor of the clock in 1/64, rounded: clock / (16 * baud).
 const DIVISOR_64: u32 = (CORE_HZ * 8 / BAUD + 1) / 2;
 
+/// Overrun, break, parity and framing errors, delivered with the byte.
+const DATA_ERRORS: u32 = 0b1111 << 8;
 const FLAG_BUSY: u32 = 1 << 3;
 const FLAG_RX_EMPTY: u32 = 1 << 4;
 const FLAG_TX_FULL: u32 = 1 << 5;

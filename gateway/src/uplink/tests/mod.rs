@@ -1,0 +1,3 @@
+//! Tests of the uplink: its decisions against a model of the centre, then the whole of it against fake centres.
+
+mod core;
