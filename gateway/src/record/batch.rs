@@ -1,0 +1,142 @@
+//! A validated batch.
+
+use bytes::{Bytes, BytesMut};
+
+use super::{
+    BatchError, BatchHeader, HEADER_BYTES, Record, Records,
+    header::{ATTRIBUTES_AT, CRC_AT, LENGTH_AT, LENGTH_OVERHEAD, MAGIC, MAGIC_AT, PRODUCER_AT},
+};
+
+/// One validated RecordBatch v2, bytes verbatim.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    bytes: Bytes,
+    header: BatchHeader,
+}
+
+impl Batch {
+    /// Parses exactly one batch: magic 2, length = all of `bytes`, CRC-32C, count = last_offset_delta + 1.
+    ///
+    /// The base offset is not judged: it means nothing before the batch is appended.
+    pub fn parse(bytes: Bytes) -> Result<Self, BatchError> {
+        let (batch, rest) = Self::parse_first(bytes)?;
+        if rest.is_empty() { Ok(batch) } else { Err(BatchError::Trailing(rest.len())) }
+    }
+
+    /// Parses one batch as a log serves it: like [`Batch::parse`], and its offsets must be possible.
+    pub fn parse_stored(bytes: Bytes) -> Result<Self, BatchError> {
+        let batch = Self::parse(bytes)?;
+        let base = batch.header.base_offset;
+        if base < 0 || base.checked_add(i64::from(batch.header.record_count)).is_none() {
+            return Err(BatchError::Offset(base));
+        }
+        Ok(batch)
+    }
+
+    /// Parses the batch at the front of `bytes` and gives back what follows it, as a response to
+    /// a fetch holds several.
+    pub fn parse_first(mut bytes: Bytes) -> Result<(Self, Bytes), BatchError> {
+        let header_bytes =
+            bytes.first_chunk::<HEADER_BYTES>().ok_or(BatchError::Short(bytes.len()))?;
+        // Before the length: formats 0 and 1 have other fields, but their magic is at this place.
+        let magic = header_bytes[MAGIC_AT];
+        if magic != MAGIC {
+            return Err(BatchError::Magic(magic));
+        }
+        let total = total_length(header_bytes);
+        let length = usize::try_from(total)
+            .ok()
+            .filter(|length| (HEADER_BYTES..=bytes.len()).contains(length))
+            .ok_or(BatchError::Length { declared: total, available: bytes.len() })?;
+        let header = BatchHeader::read(header_bytes);
+        let stored = stored_crc(header_bytes);
+        let rest = bytes.split_off(length);
+        let computed = crc32c::crc32c(&bytes[ATTRIBUTES_AT..]);
+        if stored != computed {
+            return Err(BatchError::Crc { stored, computed });
+        }
+        header.validate(length - HEADER_BYTES)?;
+        Ok((Self { bytes, header }, rest))
+    }
+
+    /// The parsed header.
+    #[must_use]
+    pub fn header(&self) -> BatchHeader {
+        self.header
+    }
+
+    /// The whole batch, header included.
+    #[must_use]
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// Length of the whole batch.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "a batch is never empty")]
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Decodes the records, decompressing at most `max_bytes`.
+    ///
+    /// A decoded record takes up to about 20 times the memory of the smallest record's bytes:
+    /// where that matters, use [`Batch::iter`].
+    pub fn records(&self, max_bytes: usize) -> Result<Vec<Record>, BatchError> {
+        self.iter(max_bytes)?.collect()
+    }
+
+    /// Decompresses at most `max_bytes` and decodes record by record. Ends after the first error.
+    pub fn iter(&self, max_bytes: usize) -> Result<Records, BatchError> {
+        let block = self.bytes.slice(HEADER_BYTES..);
+        let block = self.header.compression()?.decompress(block, max_bytes)?;
+        Ok(Records::new(&self.header, block))
+    }
+
+    /// A copy with another base offset and leader epoch.
+    #[must_use]
+    pub fn stamped(&self, base_offset: i64, leader_epoch: i32) -> Self {
+        let mut bytes = BytesMut::from(self.bytes.as_ref());
+        BatchHeader::stamp(&mut bytes, base_offset, leader_epoch);
+        Self {
+            bytes: bytes.freeze(),
+            header: BatchHeader { base_offset, leader_epoch, ..self.header },
+        }
+    }
+
+    /// A copy in the name of a producer, with a new CRC.
+    pub fn with_producer(
+        &self,
+        producer_id: i64,
+        producer_epoch: i16,
+        base_sequence: i32,
+    ) -> Result<Self, BatchError> {
+        let header = BatchHeader { producer_id, producer_epoch, base_sequence, ..self.header };
+        header.validate(self.bytes.len() - HEADER_BYTES)?;
+        let mut bytes = BytesMut::from(self.bytes.as_ref());
+        bytes[PRODUCER_AT..PRODUCER_AT + 8].copy_from_slice(&producer_id.to_be_bytes());
+        bytes[PRODUCER_AT + 8..PRODUCER_AT + 10].copy_from_slice(&producer_epoch.to_be_bytes());
+        bytes[PRODUCER_AT + 10..PRODUCER_AT + 14].copy_from_slice(&base_sequence.to_be_bytes());
+        seal(&mut bytes);
+        Ok(Self { bytes: bytes.freeze(), header })
+    }
+}
+
+/// Writes the CRC over everything that it covers.
+pub(super) fn seal(batch: &mut [u8]) {
+    let crc = crc32c::crc32c(&batch[ATTRIBUTES_AT..]);
+    batch[CRC_AT..ATTRIBUTES_AT].copy_from_slice(&crc.to_be_bytes());
+}
+
+/// Length of the whole batch as its header declares it.
+fn total_length(header: &[u8; HEADER_BYTES]) -> i64 {
+    let mut length = [0; 4];
+    length.copy_from_slice(&header[LENGTH_AT..LENGTH_AT + 4]);
+    i64::from(i32::from_be_bytes(length)) + LENGTH_OVERHEAD as i64
+}
+
+fn stored_crc(header: &[u8; HEADER_BYTES]) -> u32 {
+    let mut crc = [0; 4];
+    crc.copy_from_slice(&header[CRC_AT..ATTRIBUTES_AT]);
+    u32::from_be_bytes(crc)
+}
