@@ -236,10 +236,9 @@ mod tests {
             for flip in [1, 0x20, 0x80] {
                 let mut damaged = value.to_vec();
                 damaged[index] ^= flip;
-                match Cursor::decode(&key, &damaged) {
-                    // Hex digits may change case without changing the number.
-                    Ok(read) => assert_eq!(read, cursor(1042), "byte {index} ^ {flip:#x}"),
-                    Err(BadCursor(_)) => {}
+                // Hex digits may change case without changing the number.
+                if let Ok(read) = Cursor::decode(&key, &damaged) {
+                    assert_eq!(read, cursor(1042), "byte {index} ^ {flip:#x}");
                 }
             }
         }
