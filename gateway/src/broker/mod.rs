@@ -2,6 +2,9 @@
 //!
 //! Contract skeleton; the owner of this room replaces the bodies and may add, not rename.
 
+mod fact;
+pub mod group;
+mod identity;
 mod partitioner;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -13,6 +16,9 @@ use crate::{
     record::Batch,
 };
 
+pub use fact::FactError;
+pub use group::Groups;
+pub use identity::Uuid;
 pub use partitioner::partition_for_key;
 
 /// Key spaces of facts. Every owner of durable state has one; numbers are on disk and never reused.
@@ -193,6 +199,12 @@ impl Broker {
         todo!("broker owner: {space:?}")
     }
 
+    /// The facts of a space whose keys begin with `prefix`, as of the last admitted append.
+    #[must_use]
+    pub fn facts_with_prefix(&self, space: Space, prefix: &[u8]) -> Vec<(Bytes, Bytes)> {
+        todo!("broker owner: {space:?} {prefix:?}")
+    }
+
     /// Notes how far the centre holds a partition (for the page, and later for retention).
     pub fn set_replicated(&self, partition: PartitionId, next: Offset) {
         todo!("broker owner: {partition:?} {next:?}")
@@ -278,3 +290,6 @@ pub enum AppendError {
     #[error(transparent)]
     Poisoned(#[from] Poisoned),
 }
+
+/// Longest topic name, Kafka's.
+pub const MAX_TOPIC_NAME_BYTES: usize = 249;

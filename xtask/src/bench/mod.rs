@@ -1,0 +1,19 @@
+//! `cargo xtask bench`: measurements, printed and never asserted.
+
+mod smoke;
+
+use anyhow::Result;
+
+/// Benches by name.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Bench {
+    /// Idle memory and time from exec to the first acknowledged produce, beside Mosquitto in the same run
+    #[command(after_help = "Example:\n  cargo xtask bench smoke")]
+    Smoke,
+}
+
+pub(crate) fn run(bench: &Bench) -> Result<()> {
+    match bench {
+        Bench::Smoke => smoke::run(),
+    }
+}

@@ -1,0 +1,144 @@
+//! `cargo xtask test`: provisioning, checks, unit tests, boards, black-box tests, one count at the end.
+
+mod provision;
+mod tally;
+
+use std::{
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use tally::Tally;
+
+use crate::{board, tidy, workspace};
+
+/// Options of `cargo xtask test`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  cargo xtask test --quick\n  cargo xtask test --only mosquitto")]
+pub(crate) struct Options {
+    /// Only what takes under five minutes on a warm tree: no Java, no real Kafka, no demo
+    #[arg(long)]
+    quick: bool,
+    /// Only the black-box tests whose name contains this; no checks, no unit tests
+    #[arg(long, value_name = "NAME")]
+    only: Option<String>,
+}
+
+/// Black-box tests that need Java or minutes; `--quick` leaves them out.
+const SLOW: [&str; 3] = ["central_kafka", "java_clients", "demo"];
+
+/// Everything is built under this profile (root manifest).
+const PROFILE: &str = "ci";
+
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let started = Instant::now();
+    // Packages and jars come over the network while the compiler has the processors.
+    let quick = options.quick;
+    let provisioning = thread::spawn(move || provision::provision(quick));
+    let mut tally = Tally::default();
+    let mut stages = Vec::new();
+    let mut stage = |name: &'static str, since: Instant| stages.push((name, since.elapsed()));
+
+    if options.only.is_none() {
+        let since = Instant::now();
+        checks(&mut tally)?;
+        stage("format and lints", since);
+        let since = Instant::now();
+        unit_tests(&mut tally)?;
+        stage("unit tests", since);
+    }
+
+    let since = Instant::now();
+    build(options, &mut tally)?;
+    stage("builds", since);
+
+    let since = Instant::now();
+    provisioning.join().map_err(|_| anyhow::anyhow!("provisioning panicked"))??;
+    stage("waiting for packages", since);
+
+    let since = Instant::now();
+    let board_elf = board::build(BOARD).context("the board's image does not build")?;
+    board::size()?;
+    stage("boards", since);
+
+    let since = Instant::now();
+    black_box(options, &board_elf, &mut tally)?;
+    stage("black-box tests", since);
+    report(&tally, &stages, started.elapsed())
+}
+
+/// The board whose image the black-box tests run.
+const BOARD: &str = "lm3s6965evb";
+
+fn checks(tally: &mut Tally) -> Result<()> {
+    tally.check("cargo fmt", &mut workspace::cargo(&["fmt", "--all", "--check"]))?;
+    let targets = ["clippy", "--quiet", "--workspace", "--all-targets", "--test", "it"];
+    let mut clippy = workspace::cargo(&targets);
+    tally.check("cargo clippy", clippy.args(["--", "--deny", "warnings"]))?;
+    match tidy::run() {
+        Ok(()) => tally.passed += 1,
+        Err(error) => {
+            println!("{error:#}");
+            tally.fail("tidy");
+        }
+    }
+    Ok(())
+}
+
+/// Unit tests and documentation examples of every crate; the black-box tests are not among them.
+fn unit_tests(tally: &mut Tally) -> Result<()> {
+    tally.run("unit tests", &mut workspace::cargo(&["test", "--profile", PROFILE, "--workspace"]))
+}
+
+fn build(options: &Options, tally: &mut Tally) -> Result<()> {
+    let bins = ["build", "--profile", PROFILE, "--workspace", "--bins"];
+    if !workspace::cargo(&bins).status()?.success() {
+        bail!("the workspace does not build");
+    }
+    if !options.quick && options.only.as_deref().is_none_or(|only| "demo".contains(only)) {
+        let release = ["build", "--release", "--workspace", "--bins"];
+        tally.check("release build", &mut workspace::cargo(&release))?;
+    }
+    Ok(())
+}
+
+fn black_box(options: &Options, board_elf: &std::path::Path, tally: &mut Tally) -> Result<()> {
+    let arguments = ["test", "--profile", PROFILE, "--workspace", "--test", "it", "--"];
+    let mut command = workspace::cargo(&arguments);
+    command.arg("--test-threads=6");
+    if let Some(only) = &options.only {
+        command.arg(only);
+    }
+    if options.quick {
+        command.args(SLOW.iter().flat_map(|name| ["--skip", name]));
+    }
+    environment(&mut command, board_elf);
+    tally.run("black-box tests", &mut command)
+}
+
+/// Tells the tests where everything is.
+fn environment(command: &mut Command, board_elf: &std::path::Path) {
+    command
+        .env("HEADWATER_BIN_DIR", workspace::target().join(PROFILE))
+        .env("HEADWATER_BOARD_ELF", board_elf)
+        .env("HEADWATER_KAFKA_LIBS", provision::kafka_libs())
+        .env("HEADWATER_PYTHON", provision::python());
+}
+
+fn report(tally: &Tally, stages: &[(&str, Duration)], total: Duration) -> Result<()> {
+    println!();
+    for (name, took) in stages {
+        println!("{:>7.1} s  {name}", took.as_secs_f64());
+    }
+    println!("{:>7.1} s  in all", total.as_secs_f64());
+    for name in &tally.failures {
+        println!("failed: {name}");
+    }
+    println!("{} passed, {} failed", tally.passed, tally.failed);
+    if tally.failed > 0 {
+        bail!("the tests failed");
+    }
+    Ok(())
+}

@@ -1,0 +1,178 @@
+//! What the tests need besides Rust: installed as root, or listed for whoever may install it.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result, bail};
+
+use crate::workspace;
+
+/// A program the tests start, and the Debian package that brings it.
+struct Tool {
+    program: &'static str,
+    package: &'static str,
+}
+
+const TOOLS: [Tool; 7] = [
+    Tool { program: "qemu-system-arm", package: "qemu-system-arm" },
+    Tool { program: "mosquitto", package: "mosquitto" },
+    Tool { program: "mosquitto_pub", package: "mosquitto-clients" },
+    Tool { program: "kcat", package: "kcat" },
+    Tool { program: "java", package: "default-jdk-headless" },
+    Tool { program: "mvn", package: "maven" },
+    Tool { program: "python3", package: "python3" },
+];
+
+/// Debian's embedded Rust, where rustup has no target for the boards.
+const EMBEDDED_RUST: [(&str, &str); 3] =
+    [("/usr/bin/rustc", "rustc-web"), ("/usr/bin/cargo", "cargo-web"), ("/usr/bin/ld.lld", "lld")];
+
+/// The board of the tests is built for this target.
+const BOARD_TARGET: &str = "thumbv7m-none-eabi";
+
+/// Installs what is missing, or fails with the list of it.
+pub(crate) fn provision(quick: bool) -> Result<()> {
+    packages()?;
+    if !quick {
+        kafka_jars()?;
+    }
+    python_clients()
+}
+
+/// Folder of Apache Kafka's jars.
+pub(crate) fn kafka_libs() -> PathBuf {
+    workspace::target().join("kafka-libs")
+}
+
+/// Python with the clients in it.
+pub(crate) fn python() -> PathBuf {
+    workspace::target().join("venv/bin/python")
+}
+
+fn packages() -> Result<()> {
+    let mut missing: Vec<&str> =
+        TOOLS.iter().filter(|tool| !on_path(tool.program)).map(|tool| tool.package).collect();
+    if !rustup_has_board_target() {
+        missing.extend(
+            EMBEDDED_RUST.iter().filter(|(path, _)| !Path::new(path).exists()).map(|(_, p)| *p),
+        );
+        if !rust_source_exists() {
+            missing.push("rust-web-src");
+        }
+    }
+    if on_path("python3") && !python_can_make_environments() {
+        missing.push("python3-venv");
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let list = missing.join(" ");
+    if !rustix::process::geteuid().is_root() || !on_path("apt-get") {
+        bail!(
+            "these programs are missing; install them and run again:\n  apt-get install {list}\n\
+             (instead of rustc-web, cargo-web, rust-web-src and lld, `rustup target add \
+             {BOARD_TARGET}` does as well)"
+        );
+    }
+    println!("installing {list}");
+    let apt = |arguments: &[&str]| {
+        Command::new("apt-get").env("DEBIAN_FRONTEND", "noninteractive").args(arguments).output()
+    };
+    apt(&["update", "--quiet"])?;
+    let mut install = vec!["install", "--yes", "--quiet", "--no-install-recommends"];
+    install.extend(&missing);
+    let output = apt(&install)?;
+    if !output.status.success() {
+        bail!(
+            "apt-get could not install {list}:\n{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    Ok(())
+}
+
+/// Apache Kafka from Maven Central, by the pom of the tests; fetched again only when the pom changes.
+fn kafka_jars() -> Result<()> {
+    let pom = workspace::root().join("tests/kafka/pom.xml");
+    let libs = kafka_libs();
+    once_per(&pom, &libs.join(".fetched"), || {
+        println!("fetching Apache Kafka's jars");
+        let output = Command::new("mvn")
+            .args(["--batch-mode", "--quiet", "--file"])
+            .arg(&pom)
+            .arg("dependency:copy-dependencies")
+            .arg(format!("-DoutputDirectory={}", libs.display()))
+            .output()
+            .context("cannot start mvn")?;
+        if !output.status.success() {
+            bail!(
+                "Maven could not fetch Apache Kafka:\n{}",
+                String::from_utf8_lossy(&output.stdout)
+            );
+        }
+        Ok(())
+    })
+}
+
+/// The Python clients, in a virtual environment of their own.
+fn python_clients() -> Result<()> {
+    let requirements = workspace::root().join("tests/python/requirements.txt");
+    let environment = workspace::target().join("venv");
+    once_per(&requirements, &environment.join(".fetched"), || {
+        println!("fetching the Python clients");
+        run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&environment))?;
+        let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"];
+        run(Command::new(python()).args(pip).arg(&requirements))
+    })
+}
+
+/// Does `make` unless `mark` says that it was done for this very content of `source`.
+fn once_per(source: &Path, mark: &Path, make: impl FnOnce() -> Result<()>) -> Result<()> {
+    let wanted = fs::read(source).with_context(|| format!("cannot read {}", source.display()))?;
+    if fs::read(mark).is_ok_and(|made| made == wanted) {
+        return Ok(());
+    }
+    fs::create_dir_all(mark.parent().context("a mark lies in a folder")?)?;
+    make()?;
+    fs::write(mark, wanted)?;
+    Ok(())
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let output = command.output().with_context(|| format!("cannot start {command:?}"))?;
+    if !output.status.success() {
+        bail!("{command:?} failed:\n{}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(())
+}
+
+fn on_path(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    // Debian puts daemons here, which is not on the path of every user.
+    let folders = std::env::split_paths(&path).chain(["/usr/sbin".into()]);
+    folders.into_iter().any(|folder| folder.join(program).is_file())
+}
+
+fn rustup_has_board_target() -> bool {
+    let output = Command::new("rustup").args(["target", "list", "--installed"]).output();
+    output.is_ok_and(|output| {
+        String::from_utf8_lossy(&output.stdout).lines().any(|target| target == BOARD_TARGET)
+    })
+}
+
+fn rust_source_exists() -> bool {
+    let output = Command::new("/usr/bin/rustc").args(["--print", "sysroot"]).output();
+    output.is_ok_and(|output| {
+        let sysroot = String::from_utf8_lossy(&output.stdout);
+        Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library/core/Cargo.toml").exists()
+    })
+}
+
+fn python_can_make_environments() -> bool {
+    let output = Command::new("python3").args(["-c", "import venv, ensurepip"]).output();
+    output.is_ok_and(|output| output.status.success())
+}
