@@ -22,9 +22,9 @@ use super::{
         CentralTopic, Centre, CentreError, CommitError, CursorScope, Leg, Session, Severity,
         Transaction, WantedTopic,
     },
-    cursor::{CursorTable, GatewayName, home_partition},
+    cursor::{CursorTable, home_partition},
 };
-use crate::{journal::PartitionId, record::Record};
+use crate::{broker::Uuid, journal::PartitionId, record::Record};
 
 /// Partitions of the cursor topic, if it has to be created.
 const CURSOR_PARTITIONS: u32 = 8;
@@ -109,7 +109,7 @@ impl Centre for KrafkaCentre {
     type Session = KrafkaSession;
 
     async fn open(&self) -> Result<KrafkaSession, CentreError> {
-        let name = format!("headwater-{}", GatewayName(self.gateway));
+        let name = format!("headwater-{}", Uuid(self.gateway));
         let kafka = Kafka::builder(self.bootstrap.clone())
             .client_id(name.clone())
             .connect_timeout(self.timeouts.connect)

@@ -21,7 +21,7 @@ use crate::{
     },
 };
 
-const GATEWAY: [u8; 16] = [7; 16];
+pub(super) const GATEWAY: [u8; 16] = [7; 16];
 
 pub(super) const TIMEOUTS: Timeouts = Timeouts {
     connect: Duration::from_millis(500),
@@ -47,11 +47,11 @@ fn centre(broker: &FakeBroker) -> KrafkaCentre {
     }
 }
 
-fn key(partition: u32) -> Bytes {
+pub(super) fn key(partition: u32) -> Bytes {
     cursor::key(GATEWAY, "t", partition)
 }
 
-fn transaction(partition: u32, values: std::ops::Range<i64>) -> Transaction {
+pub(super) fn transaction(partition: u32, values: std::ops::Range<i64>) -> Transaction {
     let records = values
         .clone()
         .map(|offset| Record {
@@ -73,13 +73,17 @@ fn transaction(partition: u32, values: std::ops::Range<i64>) -> Transaction {
     Transaction { legs: [(PartitionId(partition), leg)].into(), bytes: 0 }
 }
 
-async fn ensure(session: &mut impl Session, name: &str, partitions: u32) -> Result<u32, String> {
+pub(super) async fn ensure(
+    session: &mut impl Session,
+    name: &str,
+    partitions: u32,
+) -> Result<u32, String> {
     let wanted = WantedTopic { name: Arc::from(name), partitions };
     let answer = session.ensure_topics(&[wanted]).await.unwrap().remove(0);
     answer.map(|topic| topic.partitions)
 }
 
-async fn next_at_centre(session: &mut impl Session, partition: u32) -> Option<i64> {
+pub(super) async fn next_at_centre(session: &mut impl Session, partition: u32) -> Option<i64> {
     let table = session.cursors(CursorScope::Home).await.unwrap();
     table.get(&key(partition)).map(|cursor| cursor.as_ref().unwrap().next.0)
 }
@@ -215,7 +219,7 @@ async fn cursors_behind_another_gateways_open_transaction_are_waited_for_not_mis
     let home = cursor::home_partition(GATEWAY, 8);
     other.begin().unwrap();
     let record = OutRecord::new("headwater-cursors", "x").key("headwater/1/other/t/0");
-    other.send(record.partition(home)).await.unwrap();
+    let _sent = other.send(record.partition(home)).await.unwrap();
     session.commit(&transaction(0, 2..4)).await.unwrap();
 
     let error = session.cursors(CursorScope::Home).await.err().unwrap();
