@@ -3,8 +3,10 @@
 //! `serve` and `config` work on this machine; `topics`, `produce` and `tail` are Kafka clients and work with any gateway.
 
 mod client;
+mod config;
 mod produce;
 mod record_line;
+mod serve;
 mod tail;
 mod topics;
 
@@ -27,6 +29,11 @@ struct Cli {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    /// Run the gateway
+    Serve(serve::Options),
+    /// Check a configuration
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
     /// List, create and describe topics
     Topics(topics::Options),
     /// Write lines of standard input to a topic and wait until they are durable
@@ -40,6 +47,8 @@ enum Command {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match &cli.command {
+        Command::Serve(options) => serve::serve(options),
+        Command::Config(command) => config::run(command),
         Command::Topics(options) => client::block_on(topics::run(options)),
         Command::Produce(options) => client::block_on(produce::run(options)),
         Command::Tail(options) => client::block_on(tail::run(options)),

@@ -65,7 +65,7 @@ pub(super) struct Proof {
 /// What came of placing a lane.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Placed {
-    /// It runs, or is left out; see its trouble.
+    /// It runs, is left out (see its trouble), or has to be placed again later.
     Done,
     /// It runs from here on; so many records before are gone.
     Gap(i64),
@@ -177,6 +177,7 @@ impl Core {
             Start::IfProven { at, .. } => {
                 return Placed::Proof(Proof { partition, record: Offset(at.0 - 1) });
             }
+            Start::Later => {}
             Start::Halt(why) => lane.halt(why),
         }
         Placed::Done
