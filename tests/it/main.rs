@@ -1,1 +1,15 @@
-//! The black-box tests, one binary.
+//! The black-box tests, one binary: real processes, real clients.
+
+#![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
+
+mod blows;
+mod board;
+mod board_link;
+mod central_kafka;
+mod demo;
+mod fleet;
+mod hostile_bytes;
+mod java_clients;
+mod kcat_client;
+mod mosquitto_bridge;
+mod python_client;

@@ -1,1 +1,17 @@
-//! Fixtures of the black-box tests.
+//! Fixtures of the black-box tests: real processes, each with a folder and ports of its own.
+//!
+//! A fixture ends what it started when it is dropped, by process id, and prints the end of its log if the test failed.
+
+pub mod central;
+pub mod clients;
+pub mod emulator;
+pub mod environment;
+pub mod gateway;
+pub mod kcat;
+pub mod line;
+pub mod permit;
+pub mod ports;
+pub mod process;
+pub mod random;
+pub mod wait;
+pub mod workbench;

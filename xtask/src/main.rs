@@ -18,6 +18,9 @@ enum Xtask {
     /// Measure
     #[command(subcommand)]
     Bench(bench::Bench),
+    /// Build, measure and run the firmware boards
+    #[command(subcommand)]
+    Board(board::Board),
     /// Check the house rules that no compiler checks
     Tidy,
 }
@@ -26,6 +29,7 @@ fn main() -> Result<()> {
     match Xtask::parse() {
         Xtask::Test(options) => test::run(&options),
         Xtask::Bench(bench) => bench::run(&bench),
+        Xtask::Board(board) => board::run(&board),
         Xtask::Tidy => tidy::run(),
     }
 }

@@ -74,8 +74,12 @@ const BOARD: &str = "lm3s6965evb";
 
 fn checks(tally: &mut Tally) -> Result<()> {
     tally.check("cargo fmt", &mut workspace::cargo(&["fmt", "--all", "--check"]))?;
-    let clippy = ["clippy", "--quiet", "--workspace", "--all-targets", "--", "--deny", "warnings"];
-    tally.check("cargo clippy", &mut workspace::cargo(&clippy))?;
+    for mut check in board::format_checks()? {
+        tally.check("cargo fmt of a board", &mut check)?;
+    }
+    let targets = ["clippy", "--quiet", "--workspace", "--all-targets", "--test", "it"];
+    let mut clippy = workspace::cargo(&targets);
+    tally.check("cargo clippy", clippy.args(["--", "--deny", "warnings"]))?;
     match tidy::run() {
         Ok(()) => tally.passed += 1,
         Err(error) => {
@@ -86,14 +90,9 @@ fn checks(tally: &mut Tally) -> Result<()> {
     Ok(())
 }
 
-/// Unit tests and documentation examples of every crate but the black-box tests.
+/// Unit tests and documentation examples of every crate; the black-box tests are not among them.
 fn unit_tests(tally: &mut Tally) -> Result<()> {
-    let arguments = ["test", "--profile", PROFILE, "--workspace", "--exclude", "headwater-tests"];
-    tally.run("unit tests", &mut workspace::cargo(&arguments))?;
-    let arguments = ["test", "--profile", PROFILE, "--workspace", "--lib", "--quiet"];
-    let mut ledgers = workspace::cargo(&arguments);
-    ledgers.args(["--package", "headwater-tests"]);
-    tally.run("fixtures' own tests", &mut ledgers)
+    tally.run("unit tests", &mut workspace::cargo(&["test", "--profile", PROFILE, "--workspace"]))
 }
 
 fn build(options: &Options, tally: &mut Tally) -> Result<()> {

@@ -1,0 +1,261 @@
+//! What the journal remembers of devices: the bytes of the facts in [`space::DEVICE_STREAM`],
+//! [`space::DEVICE`] and [`space::SCHEMA`]. Integers little endian, strings and lists with their length first.
+//!
+//! | space | key | value |
+//! | --- | --- | --- |
+//! | DEVICE_STREAM | stream, u64 big endian | version u8 = 1; device {len u8, bytes}; boot u32; item u64; next_seq u64; known u8, and if 1: boot u32, tick_hz u32, schema u64; parts u8, then {len u16, SCHEMA body} of a schema that is not complete |
+//! | DEVICE | device id | version u8 = 1; count u8; streams u64, the last used at the end |
+//! | SCHEMA | schema hash, u64 big endian | version u8 = 1; count u8; {len u16, SCHEMA body} by index |
+
+use bytes::Bytes;
+use headwater_protocol::{DeviceId, Position, StreamId};
+
+use crate::{
+    broker::space,
+    journal::{Fact, Space},
+};
+
+const VERSION: u8 = 1;
+
+/// What decoding the items of one boot needs to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct BootInfo {
+    /// The boot.
+    pub(super) boot: u32,
+    /// Ticks per second, not 0.
+    pub(super) tick_hz: u32,
+    /// Hash of the schema of its blocks.
+    pub(super) schema: u64,
+}
+
+/// How far a stream has come; in the same append as the records up to there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct StreamFact {
+    /// Owner.
+    pub(super) device: DeviceId,
+    /// The last item taken.
+    pub(super) position: Position,
+    /// One past the highest reading number seen in that item's boot.
+    pub(super) next_seq: u64,
+    /// The boot that the next items belong to, as far as known.
+    pub(super) boot: Option<BootInfo>,
+    /// SCHEMA bodies of a schema that is not complete yet.
+    pub(super) parts: Vec<Bytes>,
+}
+
+impl StreamFact {
+    /// Key of a stream.
+    pub(super) fn key(stream: StreamId) -> Bytes {
+        Bytes::copy_from_slice(&stream.bits().to_be_bytes())
+    }
+
+    /// The stream of a key.
+    pub(super) fn stream(key: &[u8]) -> Option<StreamId> {
+        StreamId::new(u64::from_be_bytes(key.try_into().ok()?))
+    }
+
+    /// The fact.
+    pub(super) fn fact(&self, stream: StreamId) -> Fact {
+        let mut out = vec![VERSION];
+        let id = self.device.as_bytes();
+        out.push(id.len() as u8);
+        out.extend_from_slice(id);
+        out.extend_from_slice(&self.position.boot.to_le_bytes());
+        out.extend_from_slice(&self.position.item.to_le_bytes());
+        out.extend_from_slice(&self.next_seq.to_le_bytes());
+        out.push(u8::from(self.boot.is_some()));
+        if let Some(boot) = self.boot {
+            out.extend_from_slice(&boot.boot.to_le_bytes());
+            out.extend_from_slice(&boot.tick_hz.to_le_bytes());
+            out.extend_from_slice(&boot.schema.to_le_bytes());
+        }
+        write_bodies(&mut out, &self.parts);
+        Fact { space: space::DEVICE_STREAM, key: Self::key(stream), value: Some(out.into()) }
+    }
+
+    /// Reads a value; `None` if it is none of ours.
+    pub(super) fn read(value: &[u8]) -> Option<Self> {
+        let mut fields = Fields::new(value)?;
+        let id_len = usize::from(fields.u8()?);
+        let device = DeviceId::from_bytes(fields.take(id_len)?)?;
+        let position = Position::new(fields.u32()?, fields.u64()?);
+        let next_seq = fields.u64()?;
+        let boot = match fields.u8()? {
+            0 => None,
+            _ => Some(BootInfo {
+                boot: fields.u32()?,
+                tick_hz: Some(fields.u32()?).filter(|hz| *hz > 0)?,
+                schema: fields.u64()?,
+            }),
+        };
+        let parts = fields.bodies()?;
+        fields.end()?;
+        Some(Self { device, position, next_seq, boot, parts })
+    }
+}
+
+/// The streams of a device.
+pub(super) fn device_fact(device: DeviceId, streams: &[StreamId]) -> Fact {
+    let mut out = vec![VERSION, streams.len() as u8];
+    for stream in streams {
+        out.extend_from_slice(&stream.bits().to_le_bytes());
+    }
+    Fact {
+        space: space::DEVICE,
+        key: Bytes::copy_from_slice(device.as_bytes()),
+        value: Some(out.into()),
+    }
+}
+
+/// Reads a device's streams, the last used at the end.
+pub(super) fn read_device(value: &[u8]) -> Option<Vec<StreamId>> {
+    let mut fields = Fields::new(value)?;
+    let count = fields.u8()?;
+    let streams = (0..count).map(|_| StreamId::new(fields.u64()?)).collect::<Option<_>>()?;
+    fields.end()?;
+    Some(streams)
+}
+
+/// Key of a schema.
+pub(super) fn schema_key(hash: u64) -> Bytes {
+    Bytes::copy_from_slice(&hash.to_be_bytes())
+}
+
+/// A complete schema as its SCHEMA bodies by index.
+pub(super) fn schema_fact(hash: u64, bodies: &[Bytes]) -> Fact {
+    let mut out = vec![VERSION];
+    write_bodies(&mut out, bodies);
+    Fact { space: space::SCHEMA, key: schema_key(hash), value: Some(out.into()) }
+}
+
+/// Reads the SCHEMA bodies of a schema.
+pub(super) fn read_schema(value: &[u8]) -> Option<Vec<Bytes>> {
+    let mut fields = Fields::new(value)?;
+    let bodies = fields.bodies()?;
+    fields.end()?;
+    Some(bodies)
+}
+
+/// Deletes a fact.
+pub(super) fn deleted(space: Space, key: Bytes) -> Fact {
+    Fact { space, key, value: None }
+}
+
+fn write_bodies(out: &mut Vec<u8>, bodies: &[Bytes]) {
+    out.push(bodies.len() as u8);
+    for body in bodies {
+        out.extend_from_slice(&(body.len() as u16).to_le_bytes());
+        out.extend_from_slice(body);
+    }
+}
+
+struct Fields<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Fields<'a> {
+    /// Behind the version.
+    fn new(value: &'a [u8]) -> Option<Self> {
+        let (version, rest) = value.split_first()?;
+        (*version == VERSION).then_some(Self { rest })
+    }
+
+    fn take(&mut self, len: usize) -> Option<&'a [u8]> {
+        let (head, rest) = self.rest.split_at_checked(len)?;
+        self.rest = rest;
+        Some(head)
+    }
+
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (head, rest) = self.rest.split_first_chunk()?;
+        self.rest = rest;
+        Some(*head)
+    }
+
+    fn u8(&mut self) -> Option<u8> {
+        self.array().map(u8::from_le_bytes)
+    }
+
+    fn u16(&mut self) -> Option<u16> {
+        self.array().map(u16::from_le_bytes)
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    fn bodies(&mut self) -> Option<Vec<Bytes>> {
+        let count = self.u8()?;
+        (0..count)
+            .map(|_| {
+                let len = usize::from(self.u16()?);
+                self.take(len).map(Bytes::copy_from_slice)
+            })
+            .collect()
+    }
+
+    fn end(&self) -> Option<()> {
+        self.rest.is_empty().then_some(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stream(bits: u64) -> StreamId {
+        StreamId::new(bits).expect("not 0")
+    }
+
+    fn samples() -> Vec<StreamFact> {
+        let device = DeviceId::new("sim-000001").expect("legal");
+        let plain = StreamFact {
+            device,
+            position: Position::new(3, u64::MAX),
+            next_seq: 77,
+            boot: None,
+            parts: Vec::new(),
+        };
+        let boot = Some(BootInfo { boot: 3, tick_hz: 1_000_000, schema: 9 });
+        let parts = vec![Bytes::from_static(b"abc"), Bytes::new()];
+        vec![
+            plain.clone(),
+            StreamFact { boot, ..plain.clone() },
+            StreamFact { boot, parts, ..plain },
+        ]
+    }
+
+    #[test]
+    fn a_stream_reads_as_written_and_any_cut_of_it_not_at_all() {
+        for sample in samples() {
+            let fact = sample.fact(stream(0xabc));
+            assert_eq!(StreamFact::stream(&fact.key), Some(stream(0xabc)));
+            let value = fact.value.expect("a value");
+            assert_eq!(StreamFact::read(&value), Some(sample));
+            for len in 0..value.len() {
+                assert_eq!(StreamFact::read(&value[..len]), None, "cut at {len}");
+            }
+            let longer = [&value[..], &[0]].concat();
+            assert_eq!(StreamFact::read(&longer), None);
+        }
+    }
+
+    #[test]
+    fn a_device_and_a_schema_read_as_written() {
+        let device = DeviceId::new("d").expect("legal");
+        for streams in [vec![], vec![stream(1)], vec![stream(u64::MAX), stream(2)]] {
+            let value = device_fact(device, &streams).value.expect("a value");
+            assert_eq!(read_device(&value), Some(streams));
+        }
+        for bodies in [vec![], vec![Bytes::from_static(b"x"), Bytes::from(vec![7; 96])]] {
+            let value = schema_fact(5, &bodies).value.expect("a value");
+            assert_eq!(read_schema(&value), Some(bodies));
+        }
+        assert_eq!(read_device(&[VERSION, 1, 0, 0, 0, 0, 0, 0, 0, 0]), None, "stream 0");
+        assert_eq!(read_schema(&[2, 0]), None, "another version");
+    }
+}

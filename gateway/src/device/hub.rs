@@ -1,0 +1,414 @@
+//! What all connections share: who is live where, the devices ever seen, new streams, the time base.
+//!
+//! A device id is *claimed* by one connection at a time, and the claim is held until every append of that
+//! connection has settled: whoever claims next reads positions that will not move under it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    hash::{BuildHasher, RandomState},
+    io,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use headwater_protocol::{DeviceId, Hello, Refusal, StreamId};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, timeout},
+};
+
+use super::{
+    DeviceStatus,
+    clock::{Clocks, Now},
+    facts::{self, StreamFact},
+    schema::Library,
+};
+use crate::{
+    broker::{AppendRequest, Broker, TopicError, partition_for_key, space},
+    journal::PartitionId,
+};
+
+/// Devices that may be known at once; one more is refused.
+pub(super) const MAX_DEVICES: usize = 10_000;
+/// A device that promises no sign of life counts as live for this long after its last frame.
+pub(super) const DEFAULT_SILENCE: Duration = Duration::from_secs(30);
+/// How long the live holder of a device id has to answer a HELLO-REQ.
+const PROBE: Duration = Duration::from_secs(1);
+/// How long a connection that was told to close may take to settle its appends.
+const SETTLE: Duration = Duration::from_secs(10);
+
+/// Shared by all connections; cheap to clone.
+#[derive(Clone, Debug)]
+pub(super) struct Hub {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    broker: Arc<Broker>,
+    topic: String,
+    max_devices: usize,
+    library: Library,
+    origin: Instant,
+    random: RandomState,
+    draws: AtomicU64,
+    poisoned: AtomicBool,
+    devices: Mutex<BTreeMap<String, Entry>>,
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    status: DeviceStatus,
+    live: Option<Live>,
+    clocks: Clocks,
+    /// Whether the journal knows the device; one that never sent anything is forgotten with its connection.
+    durable: bool,
+}
+
+/// The connection that holds a device id.
+#[derive(Debug)]
+struct Live {
+    token: u64,
+    stream: Option<StreamId>,
+    control: mpsc::Sender<Control>,
+    heard_us: Arc<AtomicU64>,
+    silence: Duration,
+}
+
+/// What one connection asks of another.
+#[derive(Debug)]
+pub(super) enum Control {
+    /// Ask the device for a sign of life; the answer tells that one came.
+    Probe(oneshot::Sender<()>),
+    /// The device is elsewhere now.
+    Close,
+}
+
+impl Hub {
+    /// Reads what the journal knows of devices, and drops schemas that no stream uses any more.
+    pub(super) async fn open(
+        broker: Arc<Broker>,
+        topic: String,
+        max_devices: usize,
+    ) -> io::Result<Self> {
+        broker.ensure_topic(&topic).await.map_err(io::Error::other)?;
+        let mut used = BTreeSet::new();
+        let mut boots = BTreeMap::new();
+        for (key, value) in broker.facts(space::DEVICE_STREAM) {
+            let Some((stream, fact)) = StreamFact::stream(&key).zip(StreamFact::read(&value))
+            else {
+                tracing::error!(?key, "device stream fact is not readable");
+                continue;
+            };
+            used.extend(fact.boot.map(|boot| boot.schema));
+            boots.insert(stream, fact.position.boot);
+        }
+        let (library, unused) = Library::load(&broker, &used);
+        if !unused.is_empty() {
+            let facts = unused.into_iter().map(|key| facts::deleted(space::SCHEMA, key)).collect();
+            let request = AppendRequest { batches: Vec::new(), facts };
+            // Housekeeping: what cannot be dropped now is dropped at the next start.
+            if let Err(error) = broker.append(request) {
+                tracing::debug!(%error, "unused schemas stay");
+            }
+        }
+        let devices = known_devices(&broker, &boots);
+        let inner = Inner {
+            broker,
+            topic,
+            max_devices,
+            library,
+            origin: Instant::now(),
+            random: RandomState::new(),
+            draws: AtomicU64::new(0),
+            poisoned: AtomicBool::new(false),
+            devices: Mutex::new(devices),
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The broker.
+    pub(super) fn broker(&self) -> &Broker {
+        &self.inner.broker
+    }
+
+    /// The schemas of all streams.
+    pub(super) fn library(&self) -> &Library {
+        &self.inner.library
+    }
+
+    /// The partition of a device's readings.
+    pub(super) async fn partition(&self, device: DeviceId) -> Result<PartitionId, TopicError> {
+        let name = &self.inner.topic;
+        let topic = match self.inner.broker.topic(name) {
+            Some(topic) => topic,
+            None => self.inner.broker.ensure_topic(name).await?,
+        };
+        let index = partition_for_key(device.as_bytes(), topic.partitions.len());
+        topic.partitions.get(index).copied().ok_or(TopicError::IllegalPartitions(0))
+    }
+
+    /// The two clocks at this moment.
+    pub(super) fn now(&self) -> Now {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Now { mono_us: self.mono_us(), wall_ms: wall.as_millis() as i64 }
+    }
+
+    /// Microseconds on the links' clock.
+    pub(super) fn mono_us(&self) -> u64 {
+        // Starts at 1 s, so that a first sample may lie before it.
+        self.inner.origin.elapsed().as_micros() as u64 + 1_000_000
+    }
+
+    /// An instant of the links' clock.
+    pub(super) fn instant(&self, mono_us: u64) -> Instant {
+        self.inner.origin + Duration::from_micros(mono_us.saturating_sub(1_000_000))
+    }
+
+    /// 64 bits that nobody can foresee and that were not drawn before.
+    pub(super) fn random(&self) -> u64 {
+        self.inner.random.hash_one(self.inner.draws.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// A stream that the journal does not know.
+    pub(super) fn draw_stream(&self) -> StreamId {
+        loop {
+            if let Some(stream) = StreamId::new(self.random())
+                && self.stream(stream).is_none()
+            {
+                return stream;
+            }
+        }
+    }
+
+    /// What is known of a stream, as of the last admitted append.
+    pub(super) fn stream(&self, stream: StreamId) -> Option<StreamFact> {
+        let value = self.inner.broker.fact(space::DEVICE_STREAM, &StreamFact::key(stream))?;
+        StreamFact::read(&value)
+    }
+
+    /// The streams of a device, the last used at the end.
+    pub(super) fn streams(&self, device: DeviceId) -> Vec<StreamId> {
+        self.inner
+            .broker
+            .fact(space::DEVICE, device.as_bytes())
+            .and_then(|value| facts::read_device(&value))
+            .unwrap_or_default()
+    }
+
+    /// The journal stopped: nothing will be acknowledged until a restart.
+    pub(super) fn poison(&self) {
+        self.inner.poisoned.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it did.
+    pub(super) fn is_poisoned(&self) -> bool {
+        self.inner.poisoned.load(Ordering::Relaxed)
+    }
+
+    /// All devices by id.
+    pub(super) fn status(&self) -> Vec<DeviceStatus> {
+        self.devices().values().map(|entry| entry.status.clone()).collect()
+    }
+
+    /// Claims the device of a HELLO for a connection, taking it over from one that does not answer any
+    /// more or that carries the same stream.
+    pub(super) async fn claim(&self, hello: Hello, transport: String) -> Result<Claim, Refusal> {
+        loop {
+            let holder = match self.try_claim(&hello, &transport) {
+                Ok(claim) => return Ok(claim),
+                Err(Busy::Refused(refusal)) => return Err(refusal),
+                Err(Busy::Held { holder, answers: false }) => holder,
+                Err(Busy::Held { holder, answers: true }) => {
+                    if answers_probe(&holder).await {
+                        return Err(Refusal::Duplicate);
+                    }
+                    holder
+                }
+            };
+            tracing::info!(device = %hello.device, %transport, "device taken over from another connection");
+            // A full queue holds a Close already, or the holder is about to look at its deadline.
+            let _ = holder.try_send(Control::Close);
+            if timeout(SETTLE, holder.closed()).await.is_err() {
+                return Err(Refusal::Unavailable);
+            }
+        }
+    }
+
+    fn try_claim(&self, hello: &Hello, transport: &str) -> Result<Claim, Busy> {
+        let now_us = self.mono_us();
+        let mut devices = self.devices();
+        let id = hello.device.as_str();
+        if !devices.contains_key(id) && devices.len() >= self.inner.max_devices {
+            return Err(Busy::Refused(Refusal::Limit));
+        }
+        let entry = devices.entry(id.to_owned()).or_default();
+        if let Some(live) = &entry.live {
+            let silent_us = now_us.saturating_sub(live.heard_us.load(Ordering::Relaxed));
+            let same = live.stream.is_some() && live.stream == hello.stream;
+            let answers = !same && u128::from(silent_us) <= live.silence.as_micros();
+            return Err(Busy::Held { holder: live.control.clone(), answers });
+        }
+        let token = self.random();
+        // A Close and a few probes; more are not of interest.
+        let (sender, control) = mpsc::channel(4);
+        let heard_us = Arc::new(AtomicU64::new(now_us));
+        entry.live = Some(Live {
+            token,
+            stream: hello.stream,
+            control: sender,
+            heard_us: Arc::clone(&heard_us),
+            silence: silence(hello),
+        });
+        entry.status.device = id.to_owned();
+        entry.status.transport = transport.to_owned();
+        entry.status.connected = true;
+        Ok(Claim {
+            hub: self.clone(),
+            device: hello.device,
+            token,
+            control,
+            heard_us,
+            streams: self.streams(hello.device),
+        })
+    }
+
+    fn devices(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
+        // Every change is a whole one: a panic elsewhere leaves nothing half done here.
+        self.inner.devices.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How long a device may be silent and still count as live.
+pub(super) fn silence(hello: &Hello) -> Duration {
+    match hello.longest_silence_ms {
+        0 => DEFAULT_SILENCE,
+        ms => Duration::from_millis(ms.into()),
+    }
+}
+
+async fn answers_probe(holder: &mpsc::Sender<Control>) -> bool {
+    let (reply, answered) = oneshot::channel();
+    if holder.try_send(Control::Probe(reply)).is_err() {
+        return false;
+    }
+    matches!(timeout(PROBE, answered).await, Ok(Ok(())))
+}
+
+enum Busy {
+    Refused(Refusal),
+    Held {
+        holder: mpsc::Sender<Control>,
+        /// Whether the holder may still be alive and carries another stream, so that it has to be asked.
+        answers: bool,
+    },
+}
+
+/// Devices of the journal, for the page.
+fn known_devices(broker: &Broker, boots: &BTreeMap<StreamId, u32>) -> BTreeMap<String, Entry> {
+    let mut devices = BTreeMap::new();
+    for (key, value) in broker.facts(space::DEVICE) {
+        let Some((device, streams)) = DeviceId::from_bytes(&key).zip(facts::read_device(&value))
+        else {
+            tracing::error!(?key, "device fact is not readable");
+            continue;
+        };
+        let last = streams.last();
+        let status = DeviceStatus {
+            device: device.to_string(),
+            stream: last.map(ToString::to_string).unwrap_or_default(),
+            boot: last.and_then(|stream| boots.get(stream)).copied().unwrap_or_default().into(),
+            ..DeviceStatus::default()
+        };
+        devices.insert(device.to_string(), Entry { status, durable: true, ..Entry::default() });
+    }
+    devices
+}
+
+/// The right to feed one device's streams; given back when dropped.
+#[derive(Debug)]
+pub(super) struct Claim {
+    hub: Hub,
+    /// The device.
+    pub(super) device: DeviceId,
+    token: u64,
+    control: mpsc::Receiver<Control>,
+    heard_us: Arc<AtomicU64>,
+    /// The device's streams as of the last admitted append, the last used at the end.
+    pub(super) streams: Vec<StreamId>,
+}
+
+impl Claim {
+    /// What another connection asks; never resolves to anything else.
+    pub(super) async fn control(&mut self) -> Control {
+        match self.control.recv().await {
+            Some(control) => control,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// A valid frame came.
+    pub(super) fn heard(&self, mono_us: u64) {
+        self.heard_us.store(mono_us, Ordering::Relaxed);
+    }
+
+    /// The stream that this connection carries now.
+    pub(super) fn set_stream(&self, stream: StreamId, silence: Duration) {
+        self.entry(|entry| {
+            if let Some(live) = &mut entry.live {
+                live.stream = Some(stream);
+                live.silence = silence;
+            }
+            entry.status.stream = stream.to_string();
+            entry.status.connected = true;
+        });
+    }
+
+    /// The device's first data were admitted: its entry stays.
+    pub(super) fn set_durable(&self) {
+        self.entry(|entry| entry.durable = true);
+    }
+
+    /// Changes what the page shows.
+    pub(super) fn update(&self, change: impl FnOnce(&mut DeviceStatus)) {
+        self.entry(|entry| change(&mut entry.status));
+    }
+
+    /// What an earlier connection learned of the device's clock.
+    pub(super) fn clocks(&self) -> Clocks {
+        let mut clocks = Clocks::default();
+        self.entry(|entry| clocks = entry.clocks.clone());
+        clocks
+    }
+
+    /// Leaves what this connection learned to the next.
+    pub(super) fn keep_clocks(&self, clocks: &Clocks) {
+        self.entry(|entry| entry.clocks = clocks.clone());
+    }
+
+    fn entry(&self, change: impl FnOnce(&mut Entry)) {
+        let mut devices = self.hub.devices();
+        if let Some(entry) = devices.get_mut(self.device.as_str())
+            && entry.live.as_ref().is_some_and(|live| live.token == self.token)
+        {
+            change(entry);
+        }
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let mut forget = false;
+        self.entry(|entry| {
+            entry.live = None;
+            entry.status.connected = false;
+            forget = !entry.durable;
+        });
+        if forget {
+            self.hub.devices().remove(self.device.as_str());
+        }
+    }
+}

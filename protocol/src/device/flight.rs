@@ -1,0 +1,301 @@
+//! Items on their way: what was sent, what has arrived, what is durable, and when to send again.
+
+use super::{DeviceConfig, ItemQueue};
+use crate::{Item, Position, message::Ack};
+
+/// The items between the durable position and the end of what was sent.
+#[derive(Clone, Debug)]
+pub(super) struct Flight {
+    tick_hz: u32,
+    retransmit_ms: u32,
+    durable: Position,
+    received: Position,
+    /// Items beyond `received` that need not be sent, as in ACK.
+    bitmap: u32,
+    /// How far this round of sending has come; a retransmission timeout takes it back to `received`.
+    sent: Position,
+    /// Bytes of item bodies in `durable .. sent`.
+    sent_bytes: u32,
+    /// The last item that the host may have.
+    last: Position,
+    window: u32,
+    /// Rounds begun since nothing was outstanding: the transmission count of what is sent again.
+    round: u8,
+    /// When an ACK is missed.
+    deadline: Option<u64>,
+    /// Timeouts in a row, as the power of two by which the interval has grown.
+    backoff: u8,
+    /// Timeouts since the host last showed that it is there and in step.
+    unanswered: u8,
+    /// The next item goes out whatever the window says.
+    probe: bool,
+}
+
+/// An item to be sent now.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Departure<'a> {
+    pub(super) item: Item<'a>,
+    /// 1 for the first time.
+    pub(super) transmission: u8,
+}
+
+/// What an ACK or a missed one led to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Patience {
+    Left,
+    /// The host does not answer, or is out of step.
+    Exhausted,
+}
+
+impl Flight {
+    pub(super) const fn new(config: &DeviceConfig) -> Self {
+        Self {
+            tick_hz: config.tick_hz,
+            retransmit_ms: config.retransmit_ms,
+            durable: Position::START,
+            received: Position::START,
+            bitmap: 0,
+            sent: Position::START,
+            sent_bytes: 0,
+            last: Position::START,
+            window: 0,
+            round: 0,
+            deadline: None,
+            backoff: 0,
+            unanswered: 0,
+            probe: false,
+        }
+    }
+
+    /// Items up to `position` may have been sent by an earlier boot.
+    pub(super) const fn presume_sent(&mut self, position: Position) {
+        self.last = position;
+    }
+
+    /// A session begins: the host has what lies up to `start`, durably, and nothing else.
+    pub(super) fn begin<Q: ItemQueue>(
+        &mut self,
+        start: Position,
+        window: u32,
+        queue: &mut Q,
+    ) -> Option<Position> {
+        let freed = self.advance_durable(start, queue);
+        let start = self.durable;
+        self.received = start;
+        self.sent = start;
+        self.last = start;
+        self.sent_bytes = 0;
+        self.bitmap = 0;
+        self.window = window;
+        self.round = 0;
+        self.rest();
+        freed
+    }
+
+    /// No timer runs. What is in flight stays so: the host may have it.
+    pub(super) const fn rest(&mut self) {
+        self.deadline = None;
+        self.backoff = 0;
+        self.unanswered = 0;
+        self.probe = false;
+    }
+
+    /// Whether an ACK speaks of nothing that was not sent.
+    pub(super) fn covers(&self, ack: &Ack) -> bool {
+        ack.durable <= self.last && ack.received <= self.last
+    }
+
+    /// Takes an ACK; gives the new durable position if it moved.
+    pub(super) fn acknowledge<Q: ItemQueue>(
+        &mut self,
+        now: u64,
+        ack: &Ack,
+        queue: &mut Q,
+    ) -> Option<Position> {
+        let received = ack.received.max(ack.durable);
+        let progress = received > self.received || ack.durable > self.durable;
+        if received >= self.received {
+            self.received = received;
+            self.bitmap = ack.bitmap;
+        }
+        let opened = ack.window > self.window;
+        self.window = ack.window;
+        let freed = self.advance_durable(ack.durable, queue);
+        if self.received > self.sent {
+            self.rewind(queue);
+        }
+        // An ACK shows that the host is there; that it is in step, only if it lacks nothing that was sent or makes progress.
+        let in_step = self.received == self.sent;
+        if progress || in_step {
+            self.unanswered = 0;
+        }
+        if progress || (in_step && opened) {
+            self.backoff = 0;
+            self.deadline = None;
+        }
+        if self.received == self.last {
+            self.round = 0;
+        }
+        self.arm(now, queue);
+        freed
+    }
+
+    /// Frees what has become durable; gives the new durable position if it moved.
+    pub(super) fn advance_durable<Q: ItemQueue>(
+        &mut self,
+        durable: Position,
+        queue: &mut Q,
+    ) -> Option<Position> {
+        if durable <= self.durable {
+            return None;
+        }
+        let freed = self.bytes_up_to(durable.min(self.sent), queue);
+        self.sent_bytes = self.sent_bytes.saturating_sub(freed);
+        self.durable = durable;
+        self.received = self.received.max(durable);
+        self.sent = self.sent.max(durable);
+        queue.release(durable);
+        Some(durable)
+    }
+
+    /// The item to send now, if any; `departed` confirms that it went.
+    pub(super) fn next_departure<'q, Q: ItemQueue>(
+        &mut self,
+        now: u64,
+        queue: &'q Q,
+    ) -> Option<Departure<'q>> {
+        let next = self.next_item(queue);
+        let item = if self.probe {
+            // When everything has arrived, repeating an item asks what is durable.
+            next.or_else(|| queue.after(self.durable))
+        } else {
+            next.filter(|item| self.admits(item))
+        };
+        let Some(item) = item else {
+            self.probe = false;
+            self.arm(now, queue);
+            return None;
+        };
+        let again = item.position <= self.last;
+        Some(Departure { item, transmission: if again { self.round.saturating_add(1) } else { 1 } })
+    }
+
+    pub(super) fn departed<Q: ItemQueue>(&mut self, now: u64, item: &Item<'_>, queue: &Q) {
+        // A probe against a closed window is not counted as sent: it will most likely not be taken.
+        if item.position > self.sent && self.admits(item) {
+            self.sent = item.position;
+            self.sent_bytes = self.sent_bytes.saturating_add(item.body.len() as u32);
+        }
+        self.last = self.last.max(item.position);
+        self.probe = false;
+        self.arm(now, queue);
+    }
+
+    /// Looks whether an ACK was missed by `now`.
+    pub(super) fn expire<Q: ItemQueue>(&mut self, now: u64, queue: &Q) -> Patience {
+        if self.deadline.is_none_or(|deadline| deadline > now) {
+            return Patience::Left;
+        }
+        self.deadline = None;
+        self.unanswered += 1;
+        if self.unanswered >= UNANSWERED_MAX {
+            return Patience::Exhausted;
+        }
+        self.backoff = (self.backoff + 1).min(BACKOFF_MAX);
+        self.round = self.round.saturating_add(1);
+        self.probe = self.received == self.sent || self.window == 0;
+        self.rewind(queue);
+        Patience::Left
+    }
+
+    /// When there is something to do here if nothing else happens.
+    pub(super) fn next_wake<Q: ItemQueue>(&self, now: u64, queue: &Q) -> Option<u64> {
+        let next = self.next_item(queue);
+        let ready = self.probe || next.as_ref().is_some_and(|item| self.admits(item));
+        // Without a deadline, `next_departure` has yet to start the timer.
+        let unarmed = self.deadline.is_none() && (next.is_some() || self.received > self.durable);
+        if ready || unarmed { Some(now) } else { self.deadline }
+    }
+
+    /// The last item that the host may have.
+    pub(super) const fn last(&self) -> Position {
+        self.last
+    }
+
+    /// The first item that this round has still to send.
+    fn next_item<'q, Q: ItemQueue>(&self, queue: &'q Q) -> Option<Item<'q>> {
+        let mut at = self.sent;
+        loop {
+            let item = queue.after(at)?;
+            if !self.holds(item.position) {
+                return Some(item);
+            }
+            at = item.position;
+        }
+    }
+
+    /// Whether the host holds an item beyond `received`.
+    fn holds(&self, position: Position) -> bool {
+        let distance = position.item.wrapping_sub(self.received.item).wrapping_sub(1);
+        position.boot == self.received.boot
+            && distance < u64::from(u32::BITS)
+            && (self.bitmap >> distance) & 1 == 1
+    }
+
+    /// Whether the window has room for an item. The first past the durable position may always go unless the window is closed.
+    fn admits(&self, item: &Item<'_>) -> bool {
+        let end = self.sent_bytes.saturating_add(item.body.len() as u32);
+        self.window > 0 && (self.sent_bytes == 0 || end <= self.window)
+    }
+
+    /// Sending goes on behind what has arrived.
+    fn rewind<Q: ItemQueue>(&mut self, queue: &Q) {
+        self.sent = self.received;
+        self.sent_bytes = self.bytes_up_to(self.sent, queue);
+    }
+
+    /// Bytes of item bodies beyond `durable`, up to and including `end`.
+    fn bytes_up_to<Q: ItemQueue>(&self, end: Position, queue: &Q) -> u32 {
+        let mut bytes = 0_u32;
+        let mut at = self.durable;
+        while let Some(item) = queue.after(at).filter(|item| item.position <= end) {
+            bytes = bytes.saturating_add(item.body.len() as u32);
+            at = item.position;
+        }
+        bytes
+    }
+
+    /// Starts the timer that the state asks for, unless one runs: for retransmission while something sent has not arrived, for probing
+    /// while the window blocks the next item or arrived items are not durable.
+    fn arm<Q: ItemQueue>(&mut self, now: u64, queue: &Q) {
+        if self.deadline.is_some() {
+            return;
+        }
+        let (first_ms, most_ms) = if self.received < self.sent && self.window > 0 {
+            (self.retransmit_ms, RETRANSMIT_MAX_MS)
+        } else if self.received > self.durable || self.next_item(queue).is_some() {
+            (PROBE_MIN_MS, PROBE_MAX_MS)
+        } else {
+            return;
+        };
+        let wait_ms = first_ms.saturating_mul(1 << self.backoff).min(most_ms.max(first_ms));
+        self.deadline = Some(now + ticks(wait_ms, self.tick_hz));
+    }
+}
+
+/// Milliseconds as ticks. 1024 of them make a second here: no timer needs to be exact, and a 64-bit division would cost a
+/// Cortex-M0 half a kilobyte.
+pub(super) fn ticks(ms: u32, tick_hz: u32) -> u64 {
+    ((u64::from(ms) * u64::from(tick_hz)) >> 10).max(1)
+}
+
+/// Longest retransmission timeout.
+const RETRANSMIT_MAX_MS: u32 = 10_000;
+/// First time between probes of a closed window.
+const PROBE_MIN_MS: u32 = 1_000;
+/// Longest time between probes.
+const PROBE_MAX_MS: u32 = 30_000;
+/// Doublings of a timeout: beyond this its maximum rules anyway.
+const BACKOFF_MAX: u8 = 6;
+/// Timeouts in a row after which the session is given up and HELLO said.
+const UNANSWERED_MAX: u8 = 4;

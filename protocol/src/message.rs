@@ -1,0 +1,441 @@
+//! The messages that frames carry: bodies of HELLO-REQ, HELLO, HELLO-ACK, ACK, TIME, ITEM and DESCRIPTION, taken apart and built.
+
+use crate::{
+    DEVICE_RECEIVE_MIN, DeviceId, Item, ItemKind, Position, StreamId,
+    wire::{Reader, Writer},
+};
+
+/// Frame type numbers.
+pub mod kind {
+    /// Host to device: say HELLO, under this session.
+    pub const HELLO_REQ: u8 = 0x01;
+    /// Host to device: answer to HELLO.
+    pub const HELLO_ACK: u8 = 0x02;
+    /// Host to device: what is received and durable, and the window.
+    pub const ACK: u8 = 0x03;
+    /// Host to device: what is your tick?
+    pub const TIME_REQ: u8 = 0x04;
+    /// Host to device, reserved: a command meant for one boot.
+    pub const COMMAND: u8 = 0x05;
+    /// Device to host: who I am and what I store.
+    pub const HELLO: u8 = 0x41;
+    /// Device to host: one item of the log.
+    pub const ITEM: u8 = 0x42;
+    /// Device to host: my tick, as an answer or (id 0) as a sign of life.
+    pub const TIME: u8 = 0x43;
+    /// Device to host: the BOOT or a SCHEMA body of the running boot, outside the log.
+    pub const DESCRIPTION: u8 = 0x44;
+    /// Device to host, reserved: a line of log text.
+    pub const LOG: u8 = 0x45;
+    /// Device to host, reserved: the outcome of a command.
+    pub const RESULT: u8 = 0x46;
+    /// Reserved: an envelope with an address, for shared buses.
+    pub const ADDRESSED: u8 = 0x70;
+    /// Reserved: an encrypted envelope.
+    pub const ENCRYPTED: u8 = 0x71;
+}
+
+/// Why a host refuses a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// No common protocol version.
+    Version,
+    /// The same device id is live on another connection.
+    Duplicate,
+    /// The host's limit of devices is reached.
+    Limit,
+    /// The host does not take this device.
+    Forbidden,
+    /// The host cannot store anything now; ask again later.
+    Unavailable,
+    /// A reason of a newer version.
+    Other(u8),
+}
+
+/// The host's answer to HELLO.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Send items.
+    Accepted,
+    /// Send DESCRIPTION frames, then items.
+    Describe,
+    /// Take this stream, persist it, say HELLO again.
+    Assigned,
+    /// Do not send items; say HELLO again later.
+    Refused(Refusal),
+}
+
+/// HELLO: who the device is and what it stores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hello {
+    /// Lowest protocol version spoken.
+    pub version_min: u8,
+    /// Highest protocol version spoken.
+    pub version_max: u8,
+    /// Device id.
+    pub device: DeviceId,
+    /// Stream; none yet, or none readable.
+    pub stream: Option<StreamId>,
+    /// Counts the device's sessions of this boot, also those that did not come about: the answer echoes it.
+    pub attempt: u32,
+    /// Oldest stored item; equal to `next` when none is stored.
+    pub oldest: Position,
+    /// The position that the next item will take.
+    pub next: Position,
+    /// Largest frame the device accepts (type, length, body, CRC), bytes; at least 64.
+    pub receive_max: u16,
+    /// The device sends something at least this often, ms; 0 = no promise.
+    pub longest_silence_ms: u32,
+    /// How long the device listens after each of its frames, ms; 0 = always.
+    pub listen_window_ms: u32,
+}
+
+/// HELLO-ACK: the host's answer to HELLO.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HelloAck {
+    /// Session, not 0.
+    pub session: u32,
+    /// The boot of the HELLO that this answers (its `next.boot`).
+    pub boot: u32,
+    /// The attempt of the HELLO that this answers: a late answer to an earlier life or under another stream is thus not taken.
+    pub attempt: u32,
+    /// The version to speak.
+    pub version: u8,
+    /// The answer.
+    pub verdict: Verdict,
+    /// The device's stream, or the one assigned; none when refused before there was one.
+    pub stream: Option<StreamId>,
+    /// Send what lies after this position: everything up to it is durable.
+    pub start: Position,
+    /// Bytes past `start` that the host takes.
+    pub window: u32,
+}
+
+/// ACK: what the host has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ack {
+    /// Session.
+    pub session: u32,
+    /// Stream that this is about.
+    pub stream: StreamId,
+    /// Everything up to here is durable and may be freed.
+    pub durable: Position,
+    /// Everything up to here has arrived and need not be sent again unless the session changes.
+    pub received: Position,
+    /// Bit i: item `received.item + 1 + i` of boot `received.boot` has arrived too. A host that holds no items out of order sends 0.
+    pub bitmap: u32,
+    /// Bytes past `durable` that the host takes.
+    pub window: u32,
+    /// Transmission count of the item at `received` as it arrived last, 0 = not known: makes a round trip measurable.
+    pub echo: u8,
+}
+
+/// TIME request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimeRequest {
+    /// Session.
+    pub session: u32,
+    /// Echoed by the answer, not 0.
+    pub id: u32,
+    /// The host's wall time when it wrote the frame, Unix ms; 0 = not known.
+    pub wall_ms: u64,
+}
+
+/// TIME answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimeAnswer {
+    /// The request's id; 0 = unasked, a sign of life.
+    pub id: u32,
+    /// The running boot.
+    pub boot: u32,
+    /// The device's tick when it wrote the frame.
+    pub tick: u64,
+}
+
+/// A frame from the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostMessage {
+    /// Say HELLO under this session (not 0).
+    HelloReq {
+        /// Session.
+        session: u32,
+    },
+    /// Answer to HELLO.
+    HelloAck(HelloAck),
+    /// Acknowledgement.
+    Ack(Ack),
+    /// Clock question.
+    Time(TimeRequest),
+}
+
+/// A frame from the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceMessage<'a> {
+    /// Who I am.
+    Hello(Hello),
+    /// An item of the log.
+    Item {
+        /// 1 for the first transmission; later copies carry greater numbers, up to 255.
+        transmission: u8,
+        /// The item.
+        item: Item<'a>,
+    },
+    /// Clock answer or sign of life.
+    Time(TimeAnswer),
+    /// BOOT or SCHEMA of the running boot, outside the log.
+    Description {
+        /// The running boot.
+        boot: u32,
+        /// BOOT or SCHEMA.
+        kind: ItemKind,
+        /// The item's body.
+        body: &'a [u8],
+    },
+}
+
+/// Longest body of a host message and longest body head of a device message, bytes.
+pub const HEAD_MAX: usize = 96;
+
+impl HostMessage {
+    /// Takes a frame apart. `None`: unknown type or malformed body. Bytes behind the known fields are left to newer versions.
+    #[must_use]
+    pub fn decode(kind: u8, body: &[u8]) -> Option<Self> {
+        let mut body = Reader::new(body);
+        let session = body.u32_le().filter(|session| *session != 0)?;
+        Some(match kind {
+            kind::HELLO_REQ => Self::HelloReq { session },
+            kind::HELLO_ACK => Self::HelloAck(HelloAck {
+                session,
+                boot: body.varint_u32()?,
+                attempt: body.varint_u32()?,
+                version: body.u8()?,
+                verdict: Verdict::from_code(body.u8()?),
+                stream: StreamId::new(body.u64_le()?),
+                start: body.position()?,
+                window: body.varint_u32()?,
+            }),
+            kind::ACK => Self::Ack(Ack {
+                session,
+                stream: StreamId::new(body.u64_le()?)?,
+                durable: body.position()?,
+                received: body.position()?,
+                bitmap: body.varint_u32()?,
+                window: body.varint_u32()?,
+                echo: body.u8()?,
+            }),
+            kind::TIME_REQ => Self::Time(TimeRequest {
+                session,
+                id: body.varint_u32().filter(|id| *id != 0)?,
+                wall_ms: body.varint()?,
+            }),
+            _ => return None,
+        })
+    }
+
+    /// Writes the body; gives frame type and length. `None` when `out` is too short; [`HEAD_MAX`] suffices.
+    #[must_use]
+    pub fn encode(&self, out: &mut [u8]) -> Option<(u8, usize)> {
+        let mut out = Writer::new(out);
+        let kind = match self {
+            Self::HelloReq { session } => {
+                out.u32_le(*session);
+                kind::HELLO_REQ
+            }
+            Self::HelloAck(answer) => {
+                out.u32_le(answer.session);
+                out.varint(u64::from(answer.boot));
+                out.varint(u64::from(answer.attempt));
+                out.u8(answer.version);
+                out.u8(answer.verdict.code());
+                out.u64_le(answer.stream.map_or(0, StreamId::bits));
+                out.position(answer.start);
+                out.varint(u64::from(answer.window));
+                kind::HELLO_ACK
+            }
+            Self::Ack(ack) => {
+                out.u32_le(ack.session);
+                out.u64_le(ack.stream.bits());
+                out.position(ack.durable);
+                out.position(ack.received);
+                out.varint(u64::from(ack.bitmap));
+                out.varint(u64::from(ack.window));
+                out.u8(ack.echo);
+                kind::ACK
+            }
+            Self::Time(request) => {
+                out.u32_le(request.session);
+                out.varint(u64::from(request.id));
+                out.varint(request.wall_ms);
+                kind::TIME_REQ
+            }
+        };
+        Some((kind, out.finish()?))
+    }
+}
+
+impl<'a> DeviceMessage<'a> {
+    /// Takes a frame apart. `None`: unknown type or malformed body. Bytes behind the known fields of HELLO and TIME are left to
+    /// newer versions.
+    #[must_use]
+    pub fn decode(kind: u8, body: &'a [u8]) -> Option<Self> {
+        let mut body = Reader::new(body);
+        Some(match kind {
+            kind::HELLO => Self::Hello(Hello::read(&mut body)?),
+            kind::ITEM => {
+                let transmission = body.u8().filter(|count| *count != 0)?;
+                Self::Item { transmission, item: Item::read(body)? }
+            }
+            kind::TIME => Self::Time(TimeAnswer {
+                id: body.varint_u32()?,
+                boot: body.varint_u32()?,
+                tick: body.varint()?,
+            }),
+            kind::DESCRIPTION => Self::Description {
+                boot: body.varint_u32()?,
+                kind: ItemKind(body.u8()?),
+                body: body.rest(),
+            },
+            _ => return None,
+        })
+    }
+
+    /// Writes the body up to the item's own body, which follows it on the wire; gives frame type, length and that tail. `None`
+    /// when `out` is too short; [`HEAD_MAX`] suffices.
+    #[must_use]
+    pub fn encode(&self, out: &mut [u8]) -> Option<(u8, usize, &'a [u8])> {
+        let mut out = Writer::new(out);
+        let (kind, tail): (u8, &'a [u8]) = match self {
+            Self::Hello(hello) => {
+                hello.write(&mut out);
+                (kind::HELLO, &[])
+            }
+            Self::Item { transmission, item } => {
+                out.u8(*transmission);
+                item.write_head(&mut out);
+                (kind::ITEM, item.body)
+            }
+            Self::Time(answer) => {
+                out.varint(u64::from(answer.id));
+                out.varint(u64::from(answer.boot));
+                out.varint(answer.tick);
+                (kind::TIME, &[])
+            }
+            Self::Description { boot, kind, body } => {
+                out.varint(u64::from(*boot));
+                out.u8(kind.0);
+                (kind::DESCRIPTION, *body)
+            }
+        };
+        Some((kind, out.finish()?, tail))
+    }
+}
+
+impl Hello {
+    fn read(body: &mut Reader<'_>) -> Option<Self> {
+        let hello = Self {
+            version_min: body.u8()?,
+            version_max: body.u8()?,
+            device: DeviceId::from_bytes(body.short_bytes()?)?,
+            stream: StreamId::new(body.u64_le()?),
+            attempt: body.varint_u32()?,
+            oldest: body.position()?,
+            next: body.position()?,
+            receive_max: u16::try_from(body.varint()?).ok()?,
+            longest_silence_ms: body.varint_u32()?,
+            listen_window_ms: body.varint_u32()?,
+        };
+        let sound = hello.version_min <= hello.version_max
+            && hello.oldest <= hello.next
+            && hello.oldest.boot > 0
+            && usize::from(hello.receive_max) >= DEVICE_RECEIVE_MIN;
+        sound.then_some(hello)
+    }
+
+    fn write(&self, out: &mut Writer<'_>) {
+        out.u8(self.version_min);
+        out.u8(self.version_max);
+        out.short_bytes(self.device.as_bytes());
+        out.u64_le(self.stream.map_or(0, StreamId::bits));
+        out.varint(u64::from(self.attempt));
+        out.position(self.oldest);
+        out.position(self.next);
+        out.varint(u64::from(self.receive_max));
+        out.varint(u64::from(self.longest_silence_ms));
+        out.varint(u64::from(self.listen_window_ms));
+    }
+}
+
+/// How an item's head names its predecessor.
+mod predecessor {
+    /// The same boot's item before it.
+    pub(super) const ADJACENT: u8 = 0;
+    /// Not known; only for the first item of a boot.
+    pub(super) const UNKNOWN: u8 = 1;
+    /// A position follows.
+    pub(super) const EXPLICIT: u8 = 2;
+}
+
+impl<'a> Item<'a> {
+    fn read(mut body: Reader<'a>) -> Option<Self> {
+        let position = body.position().filter(|position| position.boot > 0)?;
+        let predecessor = match body.u8()? {
+            predecessor::ADJACENT => Some(position.adjacent()?),
+            predecessor::UNKNOWN if position.item == 0 => None,
+            predecessor::EXPLICIT => {
+                let named = body.position()?;
+                let needed = named < position && position.adjacent() != Some(named);
+                Some(needed.then_some(named)?)
+            }
+            _ => return None,
+        };
+        let kind = ItemKind(body.u8()?);
+        Some(Self { position, predecessor, kind, body: body.rest() })
+    }
+
+    fn write_head(&self, out: &mut Writer<'_>) {
+        out.position(self.position);
+        match self.predecessor {
+            None => out.u8(predecessor::UNKNOWN),
+            Some(named) if self.position.adjacent() == Some(named) => out.u8(predecessor::ADJACENT),
+            Some(named) => {
+                out.u8(predecessor::EXPLICIT);
+                out.position(named);
+            }
+        }
+        out.u8(self.kind.0);
+    }
+}
+
+impl Verdict {
+    /// The number on the wire.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Accepted => 0,
+            Self::Describe => 1,
+            Self::Assigned => 2,
+            Self::Refused(Refusal::Version) => 16,
+            Self::Refused(Refusal::Duplicate) => 17,
+            Self::Refused(Refusal::Limit) => 18,
+            Self::Refused(Refusal::Forbidden) => 19,
+            Self::Refused(Refusal::Unavailable) => 20,
+            Self::Refused(Refusal::Other(code)) => code,
+        }
+    }
+
+    /// Reverses [`Self::code`]; a number that this version does not know is a refusal.
+    #[must_use]
+    pub const fn from_code(code: u8) -> Self {
+        match code {
+            0 => Self::Accepted,
+            1 => Self::Describe,
+            2 => Self::Assigned,
+            16 => Self::Refused(Refusal::Version),
+            17 => Self::Refused(Refusal::Duplicate),
+            18 => Self::Refused(Refusal::Limit),
+            19 => Self::Refused(Refusal::Forbidden),
+            20 => Self::Refused(Refusal::Unavailable),
+            other => Self::Refused(Refusal::Other(other)),
+        }
+    }
+}

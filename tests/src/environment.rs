@@ -1,0 +1,48 @@
+//! Where the programs under test are; `cargo xtask test` says so by environment variables.
+
+use std::path::PathBuf;
+
+/// A binary of this workspace, built under the same profile as the tests.
+///
+/// # Panics
+/// If it is not there.
+#[must_use]
+pub fn binary(name: &str) -> PathBuf {
+    let folder = std::env::var_os("HEADWATER_BIN_DIR").map_or_else(beside_the_tests, PathBuf::from);
+    let path = folder.join(name);
+    assert!(path.exists(), "{} is missing: run `cargo xtask test`", path.display());
+    path
+}
+
+/// The folder of Apache Kafka's jars.
+#[must_use]
+pub fn kafka_libs() -> PathBuf {
+    path_from("HEADWATER_KAFKA_LIBS", "kafka-libs")
+}
+
+/// A Python interpreter with the Kafka clients installed.
+#[must_use]
+pub fn python() -> PathBuf {
+    path_from("HEADWATER_PYTHON", "venv/bin/python")
+}
+
+/// The emulated board's image.
+#[must_use]
+pub fn board_elf() -> PathBuf {
+    path_from("HEADWATER_BOARD_ELF", "boards/lm3s6965evb.elf")
+}
+
+fn path_from(variable: &str, below_target: &str) -> PathBuf {
+    let path = std::env::var_os(variable).map_or_else(
+        || beside_the_tests().parent().expect("a profile lies below target").join(below_target),
+        PathBuf::from,
+    );
+    assert!(path.exists(), "{} is missing: run `cargo xtask test`", path.display());
+    path
+}
+
+/// Test binaries lie in `target/PROFILE/deps`, programs in `target/PROFILE`.
+fn beside_the_tests() -> PathBuf {
+    let executable = std::env::current_exe().expect("a running test has an executable");
+    executable.ancestors().nth(2).expect("target/PROFILE/deps/it").to_owned()
+}
