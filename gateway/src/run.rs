@@ -6,11 +6,11 @@ use tokio::{task::JoinSet, time::timeout};
 
 use crate::{
     Config, Shutdown,
-    broker::{Broker, BrokerOptions, TopicError},
+    broker::{self, Broker, BrokerOptions, TopicError},
     config::{ConfigError, TopicConfig},
     device::Devices,
     http::{Http, HttpState},
-    journal::{self, Disk, Journal, JournalOptions, OpenError, Poisoned},
+    journal::{self, Disk, Journal, JournalOptions, OpenError},
     kafka,
     mqtt::bridge::Bridge,
     uplink::Uplink,
@@ -62,9 +62,9 @@ pub enum RunError {
         /// Reason.
         source: TopicError,
     },
-    /// The disk failed while starting.
+    /// What the journal holds cannot be taken over.
     #[error(transparent)]
-    Poisoned(#[from] Poisoned),
+    Broker(#[from] broker::OpenError),
 }
 
 /// Runs the gateway on `disk` until shutdown. `on_ready` is called once every listener accepts.
