@@ -9,21 +9,21 @@ use crate::journal::{Disk, DiskFile};
 
 /// What the next syncs do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sync {
+pub(crate) enum Sync {
     Pass,
     Wait,
     Fail,
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Gate {
+pub(crate) struct Gate {
     state: Arc<(Mutex<Sync>, Condvar)>,
 }
 
 #[derive(Debug)]
-pub(super) struct GatedDisk<D> {
-    pub(super) disk: D,
-    pub(super) gate: Gate,
+pub(crate) struct GatedDisk<D> {
+    pub(crate) disk: D,
+    pub(crate) gate: Gate,
 }
 
 #[derive(Debug)]
@@ -33,11 +33,11 @@ struct GatedFile {
 }
 
 impl Gate {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { state: Arc::new((Mutex::new(Sync::Pass), Condvar::new())) }
     }
 
-    pub(super) fn set(&self, sync: Sync) {
+    pub(crate) fn set(&self, sync: Sync) {
         *self.state.0.lock().expect("no test panics in here") = sync;
         self.state.1.notify_all();
     }
