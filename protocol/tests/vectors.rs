@@ -1,5 +1,7 @@
 //! The vectors of SPEC.md against this implementation, both ways.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use headwater_protocol::{
     DeviceId, HOST_RECEIVE_MAX, Hello, Item, ItemKind, Position, StreamId, cobs, crc,
     frame::{self, FrameError, Lead, Progress},

@@ -75,7 +75,7 @@ fn assemble(
     recovered: Recovered,
     used_bytes: u64,
 ) -> (Arc<Shared>, Writer, State) {
-    let opening = Opening {
+    let mut opening = Opening {
         carried: recovered.carried,
         barrier: recovered.barrier,
         leftovers: recovered.leftovers,
@@ -95,7 +95,7 @@ fn assemble(
         recovered.next_sequence,
     );
     for spare in recovered.spares {
-        preparer.add(spare);
+        opening.leftovers.extend(preparer.adopt(spare));
     }
     let opened_ms = settings.clock.now().monotonic_ms;
     let shared = Arc::new(Shared::new(Parts {

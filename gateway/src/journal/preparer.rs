@@ -22,8 +22,10 @@ use super::{
 
 /// Full disks empty without telling anyone: look again so often.
 const RETRY: Duration = Duration::from_secs(1);
-/// A segment of this size takes longer to fill than the next one takes to prepare; of smaller ones two are kept ready.
-const ONE_IS_ENOUGH_BYTES: u64 = 8 * 1024 * 1024;
+/// Space kept ready: takes longer to fill than a segment takes to prepare, on any medium.
+const READY_BYTES: u64 = 8 * 1024 * 1024;
+/// Files kept ready at most.
+const READY_SEGMENTS: u64 = 4;
 
 /// Prepared segments, between the thread that makes them and the writer that uses them.
 #[derive(Debug)]
@@ -131,8 +133,23 @@ impl Preparer {
         Ok(true)
     }
 
-    /// Takes over a file that an earlier run prepared.
-    pub(super) fn add(&self, prepared: Prepared) {
+    /// Takes over a file that an earlier run prepared; gives it back if it is of no use.
+    pub(super) fn adopt(&self, spare: Prepared) -> Option<Prepared> {
+        if spare.length != self.settings.segment_bytes {
+            return Some(spare);
+        }
+        // The run that made it may have ended before either was durable.
+        let secured =
+            spare.file.allocate(spare.length).and_then(|()| self.disk.sync_folder(SEGMENT_FOLDER));
+        if let Err(error) = secured {
+            tracing::warn!(%error, sequence = spare.sequence, "cannot use a prepared segment again");
+            return Some(spare);
+        }
+        self.add(spare);
+        None
+    }
+
+    fn add(&self, prepared: Prepared) {
         let usable = self.settings.usable(prepared.length);
         self.lock().ready.push_back(prepared);
         self.ledger.prepared(usable);
@@ -171,9 +188,9 @@ impl Preparer {
 
     /// False when told to stop.
     fn wait_until_wanted(&self) -> bool {
-        let wanted = if self.settings.segment_bytes < ONE_IS_ENOUGH_BYTES { 2 } else { 1 };
+        let wanted = (READY_BYTES / self.settings.segment_bytes).clamp(1, READY_SEGMENTS);
         let mut inner = self.lock();
-        while inner.ready.len() >= wanted && !inner.stopping {
+        while inner.ready.len() as u64 >= wanted && !inner.stopping {
             inner = self.changed.wait(inner).unwrap_or_else(PoisonError::into_inner);
         }
         !inner.stopping

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{
     super::{
         Disk, Position,
-        segment::{SEGMENT_FOLDER, Segment},
+        segment::{Prepared, SEGMENT_FOLDER, Segment, segment_name},
     },
     quarantine,
 };
@@ -32,6 +32,16 @@ pub(super) struct DeadFile {
 const WORTH_TRIMMING_SHARE: u64 = 4;
 
 impl Leftovers {
+    /// Adds a file that turned out to be of no use.
+    pub(in crate::journal) fn extend(&mut self, unused: Option<Prepared>) {
+        self.dead.extend(
+            unused.map(|unused| DeadFile {
+                name: segment_name(unused.sequence),
+                length: unused.length,
+            }),
+        );
+    }
+
     /// Cleans up; how many bytes that freed.
     pub(in crate::journal) fn clean_up(&self, disk: &dyn Disk) -> u64 {
         for name in &self.misfits {
