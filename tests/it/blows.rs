@@ -20,8 +20,6 @@ pub(crate) enum Blow {
     MemoryErased,
     /// SIGKILL of the central cluster, and its restart a while later.
     CentreKilled,
-    /// The gateway forgets all it knew of the centre.
-    UplinkForgotten,
 }
 
 impl Blow {
@@ -34,13 +32,13 @@ impl Blow {
     }
 }
 
-/// Strikes all `blows` in random order at random instants, each at another temperature. `centre` deals with those that do
-/// not concern the bench.
+/// Strikes all `blows` in random order at random instants, each at another temperature. `centre` strikes the central
+/// cluster.
 pub(crate) fn strike_all(
     bench: &mut Workbench,
     mut blows: Vec<Blow>,
     random: &mut Random,
-    mut centre: impl FnMut(Blow, &mut Workbench),
+    mut centre: impl FnMut(&mut Workbench, &mut Random),
 ) {
     let mut temperature = 20_000;
     while !blows.is_empty() {
@@ -60,7 +58,7 @@ fn strike(
     blow: Blow,
     bench: &mut Workbench,
     random: &mut Random,
-    centre: &mut impl FnMut(Blow, &mut Workbench),
+    centre: &mut impl FnMut(&mut Workbench, &mut Random),
 ) {
     let starts = bench.board.ledger().runs.len();
     match blow {
@@ -89,7 +87,7 @@ fn strike(
             bench.board.switch_on();
             bench.wait_start(starts);
         }
-        Blow::CentreKilled | Blow::UplinkForgotten => centre(blow, bench),
+        Blow::CentreKilled => centre(bench, random),
     }
 }
 

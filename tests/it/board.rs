@@ -8,7 +8,7 @@ use headwater_tests::{
     workbench::{self, Workbench},
 };
 
-use crate::blows::{Blow, strike_all};
+use crate::blows::{Blow, assert_struck, strike_all};
 
 /// Temperatures in multiples of 125 millidegrees, which the sensor reads exactly.
 const TEMPERATURES: i64 = 32;
@@ -44,5 +44,5 @@ fn board_readings_survive_kills_cuts_resets_and_an_erased_memory() {
     strike_all(&mut bench, Blow::edge(), &mut random, |_, _| {});
     let ledger = bench.settle();
     workbench::compare(&ledger, bench.gateway.kafka);
-    crate::blows::assert_struck(&ledger);
+    assert_struck(&ledger);
 }

@@ -130,7 +130,7 @@ impl Host {
             match answer {
                 Answer::Hello(None) => {
                     self.streams += 1;
-                    link.assign(StreamId::new(0xB0A2D).unwrap());
+                    link.assign(drawn());
                 }
                 Answer::Hello(Some(_)) => {
                     let accept = Accept { window: WINDOW, describe: false };
@@ -138,7 +138,7 @@ impl Host {
                 }
                 Answer::Durable(position) => {
                     self.durable = position;
-                    link.durable(now, position);
+                    link.durable(now, drawn(), position);
                 }
             }
         }
@@ -168,6 +168,11 @@ impl Host {
     fn now(&self) -> u64 {
         self.started.elapsed().as_micros() as u64
     }
+}
+
+/// What this host draws for every device.
+fn drawn() -> StreamId {
+    StreamId::new(0xB0A2D).unwrap()
 }
 
 enum Answer {
