@@ -197,6 +197,8 @@ impl Device {
     fn turn(&mut self) -> io::Result<()> {
         let now = self.clock.now();
         self.settle_storage(now);
+        // The ledger hears of the start before the first reading.
+        self.drain_events();
         while self.sampling
             && let Some(due) = self.schedule.due(now)
         {
