@@ -88,3 +88,91 @@ const fn word(address: u32) -> [u8; 2] {
 const PAGE_MAX: usize = 64;
 /// Refused address bytes until a chip counts as gone. A write cycle takes 5 ms, an address byte at 1 MHz 10 us.
 const BUSY_TRIES: u32 = 1_000;
+
+#[cfg(test)]
+mod tests {
+    use std::{vec, vec::Vec};
+
+    use embedded_hal::i2c::{ErrorKind, ErrorType, NoAcknowledgeSource, Operation};
+
+    use super::*;
+    use crate::{Identity, IdentityStore};
+
+    /// A chip as the data sheet has it: writes wrap within a page, and it is deaf while one is under way.
+    struct Chip {
+        bytes: Vec<u8>,
+        page: usize,
+        pointer: usize,
+        busy: u32,
+        gone: bool,
+    }
+
+    impl Chip {
+        fn new(page: usize) -> Self {
+            Self { bytes: vec![0xFF; 4_096], page, pointer: 0, busy: 0, gone: false }
+        }
+    }
+
+    impl ErrorType for Chip {
+        type Error = ErrorKind;
+    }
+
+    impl I2c for Chip {
+        fn transaction(
+            &mut self,
+            address: u8,
+            operations: &mut [Operation<'_>],
+        ) -> Result<(), ErrorKind> {
+            self.busy = self.busy.saturating_sub(1);
+            if address != 0x50 || self.busy > 0 || self.gone {
+                return Err(ErrorKind::NoAcknowledge(NoAcknowledgeSource::Address));
+            }
+            assert_eq!(operations.len(), 1, "no repeated START");
+            match &mut operations[0] {
+                Operation::Read(out) => {
+                    out.copy_from_slice(&self.bytes[self.pointer..][..out.len()]);
+                }
+                Operation::Write(bytes) => {
+                    self.pointer = usize::from(u16::from_be_bytes([bytes[0], bytes[1]]));
+                    let start = self.pointer / self.page * self.page;
+                    for (offset, byte) in bytes[2..].iter().enumerate() {
+                        self.bytes[start + (self.pointer - start + offset) % self.page] = *byte;
+                    }
+                    if bytes.len() > 2 {
+                        self.busy = 50;
+                    }
+                }
+            }
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn writes_cross_pages_and_wait_for_the_write_cycle() {
+        for page in [8, 32, 64, 128] {
+            let mut eeprom = At24c::new(Chip::new(page), 0x50, 4_096, page as u16);
+            let bytes: Vec<u8> = (0..200).collect();
+            eeprom.write(100, &bytes).expect("written");
+            let mut back = [0; 200];
+            eeprom.read(100, &mut back).expect("read");
+            assert_eq!(back[..], bytes, "pages of {page}");
+            assert_eq!(eeprom.release().bytes[99], 0xFF);
+        }
+    }
+
+    #[test]
+    fn an_identity_is_kept() {
+        let mut eeprom = At24c::new(Chip::new(32), 0x50, 4_096, 32);
+        let stream = headwater_protocol::StreamId::new(5).expect("not 0");
+        let (mut store, found) = IdentityStore::open(&mut eeprom);
+        assert_eq!(found, None);
+        store.save(&mut eeprom, Identity { stream, boot: 1 }).expect("saved");
+        assert_eq!(IdentityStore::open(&mut eeprom).1, Some(Identity { stream, boot: 2 }));
+    }
+
+    #[test]
+    fn a_chip_that_is_not_there_is_an_error_in_the_end() {
+        let mut eeprom = At24c::new(Chip { gone: true, ..Chip::new(32) }, 0x50, 4_096, 32);
+        assert!(eeprom.read(0, &mut [0; 4]).is_err() && eeprom.write(0, &[1]).is_err());
+    }
+}

@@ -276,6 +276,17 @@ impl<
         true
     }
 
+    /// A GAP goes with the block behind it, so that gaps do not take the room of blocks; one that no block follows goes
+    /// when the queue is empty.
+    fn queue_last_gap(&mut self) {
+        if let Some(dropped) = self.dropped
+            && self.queue_gap(dropped)
+        {
+            self.dropped = None;
+            self.note_dropped(dropped, GapReason::OverflowNewest);
+        }
+    }
+
     fn queue_gap(&mut self, dropped: Readings) -> bool {
         let Readings { first_seq, count } = dropped;
         let gap = Gap { first_seq, count, reason: GapReason::OverflowNewest };
@@ -317,7 +328,9 @@ impl<
             Storage::Boot(_) | Storage::Stream(_) => return 0,
             Storage::Settled => {}
         }
-        self.queue.introduce();
+        if self.queue.introduce() && self.queue.len() == 0 && self.block.count() == 0 {
+            self.queue_last_gap();
+        }
         self.link.transmit(now, &self.queue, out)
     }
 
@@ -420,3 +433,6 @@ pub struct Queued {
 
 /// Boots of a stream count from 1.
 const FIRST_BOOT: u32 = 1;
+
+#[cfg(test)]
+mod tests;

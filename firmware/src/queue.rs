@@ -262,3 +262,6 @@ impl Introduction {
         Some((ItemKind::SCHEMA, schema.encode(out)?))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -110,3 +110,146 @@ where
 const RECEIVE_CHUNK: usize = 32;
 /// Chunks taken in one turn.
 const RECEIVE_ROUNDS: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::VecDeque, vec::Vec};
+
+    use embedded_io::{ErrorKind, ErrorType};
+    use headwater_protocol::{
+        DeviceId, HostConfig, HostEvent, HostLink, Position, StreamId,
+        item::{Cause, Channel},
+    };
+
+    use super::*;
+    use crate::{Config, nvm::Sizes, testing::TornMemory};
+
+    const CHANNELS: [Channel<'static>; 1] = [Channel {
+        name: "level",
+        unit: "m",
+        mantissa: 1,
+        exponent: -3,
+        width_bits: 16,
+        period_us: 100_000,
+    }];
+
+    type TestNode = Node<1, 16, 300, 8, 8>;
+    type TestPort = Port<Wire, TornMemory, { TestNode::FRAME_MAX }>;
+
+    /// A UART with some bytes in each direction.
+    #[derive(Default)]
+    struct Wire {
+        received: VecDeque<u8>,
+        sent: Vec<u8>,
+        fail: bool,
+    }
+
+    impl ErrorType for Wire {
+        type Error = ErrorKind;
+    }
+
+    impl Read for Wire {
+        fn read(&mut self, out: &mut [u8]) -> Result<usize, ErrorKind> {
+            if self.fail {
+                return Err(ErrorKind::Other);
+            }
+            let len = out.len().min(self.received.len());
+            for (to, from) in out.iter_mut().zip(self.received.drain(..len)) {
+                *to = from;
+            }
+            Ok(len)
+        }
+    }
+
+    impl ReadReady for Wire {
+        fn read_ready(&mut self) -> Result<bool, ErrorKind> {
+            Ok(self.fail || !self.received.is_empty())
+        }
+    }
+
+    impl Write for Wire {
+        fn write(&mut self, bytes: &[u8]) -> Result<usize, ErrorKind> {
+            // A few at a time, as a UART's FIFO takes them.
+            let len = bytes.len().min(5);
+            self.sent.extend(&bytes[..len]);
+            Ok(len)
+        }
+
+        fn flush(&mut self) -> Result<(), ErrorKind> {
+            Ok(())
+        }
+    }
+
+    fn config() -> Config {
+        let id = DeviceId::new("shell-1").expect("legal");
+        Config::new(id, 1_000_000, &CHANNELS, 100_000, Cause::Power)
+    }
+
+    /// Readings that a host takes from the port within ten seconds.
+    fn deliver(port: &mut TestPort, node: &mut TestNode, events: &mut Vec<Event>) -> usize {
+        let mut host = HostLink::new(HostConfig::default(), 1, 0);
+        let mut durable = Position::START;
+        let mut items = 0;
+        for now in (0..10_000_000).step_by(10_000) {
+            if now % 100_000 == 0 {
+                node.record(now, &[5]);
+            }
+            let wake = port.turn(node, now, |event| events.push(event)).expect("no line error");
+            assert!(wake.is_none_or(|wake| wake > now), "nothing is left that is due");
+            let sent = core::mem::take(&mut port.line().sent);
+            let mut bytes = &sent[..];
+            while let Some(event) = host.receive(now, &mut bytes) {
+                match event {
+                    HostEvent::Hello(hello) if hello.stream.is_none() => {
+                        host.assign(StreamId::new(7).expect("not 0"));
+                    }
+                    HostEvent::Hello(_) => {
+                        let accept = headwater_protocol::Accept { window: 900, describe: false };
+                        host.accept(durable, accept).expect("accepted");
+                    }
+                    HostEvent::Item(arrival) => {
+                        durable = arrival.item.position;
+                        items += 1;
+                    }
+                    _ => {}
+                }
+            }
+            host.durable(now, StreamId::new(7).expect("not 0"), durable);
+            let mut out = [0; HostLink::FRAME_MAX];
+            let len = host.transmit(now, 0, &mut out);
+            port.line().received.extend(&out[..len]);
+        }
+        items
+    }
+
+    #[test]
+    fn a_board_delivers_and_is_the_same_device_after_a_reset() {
+        let memory = TornMemory::new(Sizes::eeprom(256));
+        let (mut port, identity) = TestPort::open(Wire::default(), memory);
+        let mut node = TestNode::new(config(), identity);
+        let mut events = Vec::new();
+        let items = deliver(&mut port, &mut node, &mut events);
+        assert!(items >= 9, "BOOT, SCHEMA and a block a second: {items}");
+
+        let Port { memory, .. } = port;
+        let (mut port, identity) = TestPort::open(Wire::default(), memory);
+        let mut node = TestNode::new(config(), identity);
+        port.turn(&mut node, 0, |event| events.push(event)).expect("no line error");
+        let stream = StreamId::new(7).expect("not 0");
+        assert!(events.ends_with(&[
+            Event::Started { boot: 2, cause: Cause::Power },
+            Event::Stream { boot: 2, stream }
+        ]));
+    }
+
+    #[test]
+    fn a_line_error_is_told_and_the_next_turn_goes_on() {
+        let memory = TornMemory::new(Sizes::eeprom(256));
+        let (mut port, identity) = TestPort::open(Wire::default(), memory);
+        let mut node = TestNode::new(config(), identity);
+        port.line().fail = true;
+        assert_eq!(port.turn(&mut node, 0, |_| {}), Err(ErrorKind::Other));
+        port.line().fail = false;
+        assert!(deliver(&mut port, &mut node, &mut Vec::new()) >= 9);
+    }
+}

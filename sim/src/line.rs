@@ -2,7 +2,6 @@
 
 use std::{
     fs, io,
-    os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
 };
@@ -14,8 +13,11 @@ use rustix::{
     termios::{OptionalActions, tcgetattr, tcsetattr},
 };
 use tokio::{
-    io::{Interest, unix::AsyncFd},
-    net::TcpStream,
+    net::{
+        TcpStream,
+        unix::pipe::{Receiver, Sender},
+    },
+    time::{Duration, sleep},
 };
 
 /// A device's line to the gateway. Reading and writing may wait at the same time and may be cancelled.
@@ -60,7 +62,9 @@ impl Line {
 /// The device's end of a pseudo-terminal, with a link of stable name to the gateway's end.
 #[derive(Debug)]
 pub struct Serial {
-    master: AsyncFd<OwnedFd>,
+    // tokio's pipes are plain file descriptors that are read and written when they are ready.
+    input: Receiver,
+    output: Sender,
     /// Whether the other end is open. Without it bytes go nowhere, as on a UART without a cable.
     plugged: AtomicBool,
     link: PathBuf,
@@ -87,24 +91,25 @@ impl Serial {
             _ => {}
         }
         std::os::unix::fs::symlink(Path::new(&*name.to_string_lossy()), link)?;
-        let master = AsyncFd::with_interest(master, Interest::READABLE | Interest::WRITABLE)?;
-        Ok(Self { master, plugged: AtomicBool::new(false), link: link.to_owned() })
+        let input = Receiver::from_owned_fd_unchecked(master.try_clone()?)?;
+        let output = Sender::from_owned_fd_unchecked(master)?;
+        Ok(Self { input, output, plugged: AtomicBool::new(false), link: link.to_owned() })
     }
 
     async fn read(&self, out: &mut [u8]) -> io::Result<usize> {
         loop {
-            let mut ready = self.master.readable().await?;
-            let read = ready.try_io(|master| match rustix::io::read(master.get_ref(), &mut *out) {
-                // Nobody has the other end open; the next byte through it makes the master readable again.
-                Err(Errno::IO) => {
+            self.input.readable().await?;
+            match self.input.try_read(out) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if is_unplugged(&error) => {
                     self.plugged.store(false, Ordering::Relaxed);
-                    Err(Errno::WOULDBLOCK.into())
+                    // It stays "readable" as long as nobody has the other end open.
+                    sleep(UNPLUGGED_POLL).await;
                 }
-                read => Ok(read?),
-            });
-            if let Ok(read) = read {
-                self.plugged.store(true, Ordering::Relaxed);
-                return read;
+                read => {
+                    self.plugged.store(true, Ordering::Relaxed);
+                    return read;
+                }
             }
         }
     }
@@ -114,19 +119,19 @@ impl Serial {
             if !self.plugged.load(Ordering::Relaxed) {
                 return Ok(bytes.len());
             }
-            let mut ready = self.master.writable().await?;
-            let written = ready.try_io(|master| match rustix::io::write(master.get_ref(), bytes) {
-                Err(Errno::IO) => {
-                    self.plugged.store(false, Ordering::Relaxed);
-                    Ok(bytes.len())
-                }
-                written => Ok(written?),
-            });
-            if let Ok(written) = written {
-                return written;
+            self.output.writable().await?;
+            match self.output.try_write(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if is_unplugged(&error) => self.plugged.store(false, Ordering::Relaxed),
+                written => return written,
             }
         }
     }
+}
+
+/// What the master of a pseudo-terminal says while nobody has the other end open.
+fn is_unplugged(error: &io::Error) -> bool {
+    Errno::from_io_error(error) == Some(Errno::IO)
 }
 
 impl Drop for Serial {
@@ -134,3 +139,6 @@ impl Drop for Serial {
         let _ = fs::remove_file(&self.link);
     }
 }
+
+/// Between looks at an unplugged line.
+const UNPLUGGED_POLL: Duration = Duration::from_millis(20);

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use krafka::{
-    client::Kafka,
+    Kafka,
     consumer::{AutoOffsetReset, Consumer, ConsumerRecord},
 };
 

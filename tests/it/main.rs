@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
 
+mod blows;
+mod board;
+mod board_link;
 mod central_kafka;
 mod demo;
 mod fleet;

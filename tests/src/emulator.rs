@@ -94,7 +94,8 @@ impl Board {
     /// If the board is on.
     pub fn erase_eeprom(&mut self) {
         assert!(self.running.is_none(), "the board is on");
-        fs::write(self.file("eeprom"), [0xFF; EEPROM_BYTES]).expect("the test's folder is writable");
+        fs::write(self.file("eeprom"), [0xFF; EEPROM_BYTES])
+            .expect("the test's folder is writable");
     }
 
     /// What the sensor measures from now on; the sensor's steps are 62.5 millidegrees.

@@ -4,6 +4,7 @@
 
 pub mod central;
 pub mod clients;
+pub mod emulator;
 pub mod environment;
 pub mod gateway;
 pub mod kcat;
@@ -13,3 +14,4 @@ pub mod ports;
 pub mod process;
 pub mod random;
 pub mod wait;
+pub mod workbench;

@@ -30,7 +30,7 @@ use crate::Shutdown;
 /// fast serial line, and a bound of what a connection holds.
 const WINDOW: u32 = 16 * 1024;
 /// Bytes read at once.
-const READ_BYTES: usize = 4096;
+const READ_BYTES: usize = 2048;
 /// Time for a peer to take a frame; past it the connection is of no use.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a stop, or an end, waits for appends that are on their way.
@@ -48,19 +48,28 @@ pub(super) struct Patience {
     pub(super) hello: Option<Duration>,
     /// Bad frames in a row; none: any number, a serial line may be noisy.
     pub(super) bad_frames: Option<u64>,
+    /// Bytes without a valid frame among them; likewise.
+    pub(super) bad_bytes: Option<u64>,
     /// HELLO frames within [`HELLO_SPAN`].
     pub(super) hellos: u64,
 }
 
+/// A peer that sends frames and is not accepted is closed after so many times [`Patience::hello`].
+const REFUSALS: u32 = 6;
 /// See [`Patience::hellos`].
 const HELLO_SPAN: Duration = Duration::from_secs(10);
 
 impl Patience {
     /// Whoever can reach the address can connect.
-    pub(super) const TCP: Self =
-        Self { hello: Some(Duration::from_secs(10)), bad_frames: Some(64), hellos: 100 };
+    pub(super) const TCP: Self = Self {
+        hello: Some(Duration::from_secs(10)),
+        bad_frames: Some(64),
+        bad_bytes: Some(64 * 1024),
+        hellos: 100,
+    };
     /// The port is ours, and closing it would help nobody.
-    pub(super) const SERIAL: Self = Self { hello: None, bad_frames: None, hellos: u64::MAX };
+    pub(super) const SERIAL: Self =
+        Self { hello: None, bad_frames: None, bad_bytes: None, hellos: u64::MAX };
 }
 
 /// Why a connection ended.
@@ -115,7 +124,6 @@ pub(super) async fn serve(
             break ended;
         }
         tokio::select! {
-            biased;
             () = shutdown.requested() => break Ended::Shutdown,
             wake = connection.wake() => {
                 if let Some(ended) = connection.woken(wake) {
@@ -153,9 +161,11 @@ struct Connection {
     stopped: bool,
     silence: Duration,
     quiet_since: Instant,
+    unaccepted_since: Instant,
     probes: Vec<oneshot::Sender<()>>,
     seen: HostCounters,
     bad_frames: u64,
+    bad_bytes: u64,
     hellos: (Instant, u64),
 }
 
@@ -185,9 +195,11 @@ impl Connection {
             stopped: false,
             silence: hub::DEFAULT_SILENCE,
             quiet_since: now,
+            unaccepted_since: now,
             probes: Vec::new(),
             seen: HostCounters::default(),
             bad_frames: 0,
+            bad_bytes: 0,
             hellos: (now, 0),
         }
     }
@@ -202,18 +214,18 @@ impl Connection {
             if frame.is_empty() {
                 return Ok(());
             }
-            timeout(WRITE_TIMEOUT, async {
-                writer.write_all(frame).await?;
-                writer.flush().await
-            })
-            .await
-            .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+            // No flush: nothing buffers here, and on a serial port it would block the thread until the
+            // line has drained.
+            timeout(WRITE_TIMEOUT, writer.write_all(frame))
+                .await
+                .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
         }
     }
 
     /// Feeds received bytes to the link.
     fn receive(&mut self, mut bytes: &[u8]) {
         let now_us = self.hub.mono_us();
+        self.bad_bytes += bytes.len() as u64;
         while let Some(event) = self.link.receive(now_us, &mut bytes) {
             match event {
                 HostEvent::Hello(hello) => self.hello = Some(hello),
@@ -296,20 +308,22 @@ impl Connection {
         if self.claiming.is_some() {
             return;
         }
-        let carried = self.intake.as_mut().map(|intake| intake.stream().id);
-        if self.claim.as_ref().is_some_and(|claim| claim.device != hello.device)
-            || (carried.is_some() && carried != hello.stream)
-        {
-            // What waits belongs to a stream that this device has left, or to another device.
-            if let Some(intake) = &mut self.intake {
+        let foreign = self.claim.as_ref().is_some_and(|claim| claim.device != hello.device);
+        if let Some(intake) = &mut self.intake {
+            let switched = foreign || Some(intake.stream().id) != hello.stream;
+            if switched {
+                // What waits belongs to a stream that this device has left, or to another device.
                 intake.drop_held();
             }
+            if !intake.is_settled() {
+                return;
+            }
+            if switched {
+                return self.part();
+            }
         }
-        if self.intake.as_ref().is_some_and(|intake| !intake.is_settled()) {
-            return;
-        }
-        if self.claim.as_ref().is_some_and(|claim| claim.device != hello.device) {
-            self.release();
+        if foreign {
+            return self.part();
         }
         let Some(claim) = &self.claim else {
             let (hub, transport) = (self.hub.clone(), self.transport.clone());
@@ -318,15 +332,14 @@ impl Connection {
         };
         self.hello = None;
         self.intake = None;
+        self.unaccepted_since = Instant::now();
         self.silence = hub::silence(&hello);
         let Some(stream) = hello.stream else {
-            return self.link.assign(self.hub.draw_stream());
+            return self.assign();
         };
         let stream = match self.hub.stream(stream) {
             // A copied memory: the stream is another device's.
-            Some(fact) if fact.device != hello.device => {
-                return self.link.assign(self.hub.draw_stream());
-            }
+            Some(fact) if fact.device != hello.device => return self.assign(),
             Some(fact) => Stream::restore(stream, fact, self.hub.library()),
             None => Stream::new(stream, hello.device),
         };
@@ -358,10 +371,15 @@ impl Connection {
                     next = %hello.next,
                     "the device's memory lies behind the log: it gets a new stream"
                 );
-                self.link.assign(self.hub.draw_stream());
+                self.assign();
             }
             Err(NotAccepted::NoHello) => {}
         }
+    }
+
+    /// Draws a stream for the device; it becomes a fact with its first data.
+    fn assign(&mut self) {
+        self.link.assign(self.hub.draw_stream());
     }
 
     /// Resolves when something is to be done apart from reading.
@@ -430,6 +448,7 @@ impl Connection {
         self.bad_frames += new_bad;
         if counters.frames > self.seen.frames {
             self.bad_frames = 0;
+            self.bad_bytes = 0;
             self.quiet_since = Instant::now();
             if let Some(claim) = &self.claim {
                 claim.heard(now_us);
@@ -461,6 +480,7 @@ impl Connection {
     /// Whether the peer went past what its transport allows; a silent device is let go.
     fn overstepped(&mut self) -> Option<Ended> {
         if self.patience.bad_frames.is_some_and(|most| self.bad_frames > most)
+            || self.patience.bad_bytes.is_some_and(|most| self.bad_bytes > most)
             || self.hellos.1 > self.patience.hellos
         {
             return Some(Ended::Garbage);
@@ -472,28 +492,30 @@ impl Connection {
             return Some(Ended::Silent);
         }
         // A serial port stays open: the next board, or the same one, says HELLO when asked.
+        self.quiet_since = Instant::now();
         if self.intake.as_ref().is_none_or(Intake::is_settled) {
-            self.release();
-            self.quiet_since = Instant::now();
+            self.part();
         }
         None
     }
 
-    /// When the device counts as gone if no frame comes.
+    /// When the peer counts as gone if nothing changes.
     fn quiet_at(&self) -> Option<Instant> {
-        let patience = match &self.claim {
-            Some(_) if self.intake.is_some() => Some(self.silence * SILENCES),
-            _ => self.patience.hello,
-        };
-        patience.map(|patience| self.quiet_since + patience)
+        if self.intake.is_some() {
+            return Some(self.quiet_since + self.silence * SILENCES);
+        }
+        let hello = self.patience.hello?;
+        Some((self.quiet_since + hello).min(self.unaccepted_since + hello * REFUSALS))
     }
 
-    /// Lets go of the device and asks whoever is there.
-    fn release(&mut self) {
+    /// Lets go of the device, with nothing of it on its way, and asks who is there.
+    fn part(&mut self) {
         if let Some(claim) = self.claim.take() {
             claim.keep_clocks(&self.clocks);
         }
         self.intake = None;
+        self.unaccepted_since = Instant::now();
+        self.hello = None;
         self.clocks = Clocks::default();
         self.clock_wait = None;
         self.link.restart(self.hub.mono_us(), self.hub.random() as u32);
@@ -534,7 +556,6 @@ impl Connection {
         if matches!(ended, Ended::Shutdown) {
             let _ = self.write(writer).await;
         }
-        let _ = timeout(WRITE_TIMEOUT, writer.shutdown()).await;
         if let Some(claim) = &self.claim {
             claim.keep_clocks(&self.clocks);
         }

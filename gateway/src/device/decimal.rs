@@ -39,7 +39,7 @@ impl fmt::Display for Decimal {
         if self.exponent == 0 {
             return f.write_str(&digits);
         }
-        if whole > PLAIN_DIGITS || whole < -PLAIN_DIGITS {
+        if !(-PLAIN_DIGITS..=PLAIN_DIGITS).contains(&whole) {
             return write!(f, "{digits}e{}", self.exponent);
         }
         match usize::try_from(whole) {

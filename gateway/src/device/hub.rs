@@ -148,7 +148,7 @@ impl Hub {
             None => self.inner.broker.ensure_topic(name).await?,
         };
         let index = partition_for_key(device.as_bytes(), topic.partitions.len());
-        topic.partitions.get(index).copied().ok_or_else(|| TopicError::IllegalPartitions(0))
+        topic.partitions.get(index).copied().ok_or(TopicError::IllegalPartitions(0))
     }
 
     /// The two clocks at this moment.

@@ -278,3 +278,7 @@ fn reason(reason: GapReason) -> String {
         GapReason::Other(code) => format!("code-{code}"),
     }
 }
+
+#[cfg(test)]
+#[path = "tests/stream.rs"]
+mod tests;

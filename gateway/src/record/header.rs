@@ -115,6 +115,12 @@ impl BatchHeader {
         sequence_after(self.base_sequence, self.last_offset_delta)
     }
 
+    /// The sequence that the producer's next batch begins with.
+    #[must_use]
+    pub fn next_sequence(&self) -> i32 {
+        sequence_after(self.last_sequence(), 1)
+    }
+
     /// Checks what does not need the records: compression bits, counts, producer fields.
     pub(super) fn validate(&self, records_bytes: usize) -> Result<(), BatchError> {
         let compression = self.compression()?;
@@ -143,8 +149,7 @@ impl BatchHeader {
 }
 
 /// The sequence `delta` records after `sequence`; 2^31 - 1 is followed by 0.
-#[must_use]
-pub(super) fn sequence_after(sequence: i32, delta: i32) -> i32 {
+fn sequence_after(sequence: i32, delta: i32) -> i32 {
     ((i64::from(sequence) + i64::from(delta)) & i64::from(i32::MAX)) as i32
 }
 

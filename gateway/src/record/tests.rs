@@ -276,7 +276,7 @@ fn malformed_batches_are_refused_by_name() {
             "count 0",
             forge(&two, |it| {
                 set(23, &[0xff; 4])(it);
-                set(57, &[0; 4])(it)
+                set(57, &[0; 4])(it);
             }),
             |e| matches!(e, BatchError::Count { count: 0, .. }),
         ),

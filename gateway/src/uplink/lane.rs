@@ -112,6 +112,8 @@ pub(super) enum Start {
         /// The record's digest.
         tail: u32,
     },
+    /// Not decided before the end of the log is durable again, right after a restart.
+    Later,
     /// Nowhere.
     Halt(String),
 }
@@ -129,11 +131,11 @@ pub(super) fn start_of(
         Some(Ok(cursor)) if cursor.topic_id != topic_id => return Start::At(ends.start),
         Some(Ok(cursor)) => cursor,
     };
-    if cursor.next.0 > ends.durable.0 {
+    if cursor.next.0 > ends.written.0 {
         return Start::Halt(format!(
             "the centre already holds offsets up to {} but the local log ends at {}: it was restored from an older \
              copy, and its new records would be taken for old ones",
-            cursor.next.0, ends.durable.0
+            cursor.next.0, ends.written.0
         ));
     }
     if cursor.leader_epoch > ends.leader_epoch {
@@ -142,6 +144,9 @@ pub(super) fn start_of(
              from an older copy",
             cursor.leader_epoch, ends.leader_epoch
         ));
+    }
+    if cursor.next.0 > ends.durable.0 {
+        return Start::Later;
     }
     if cursor.next.0 < ends.start.0 {
         return Start::AfterGap { at: ends.start, missing: ends.start.0 - cursor.next.0 };
@@ -189,7 +194,7 @@ impl Lane {
 
     /// Narrows the search for the refused record in the transaction that took `records` records up to `end`; parks the
     /// lane once it stands right before it.
-    pub(super) fn narrow(&mut self, records: usize, end: Offset, why: String, now: Instant) {
+    pub(super) fn narrow(&mut self, records: usize, end: Offset, why: &str, now: Instant) {
         let until = self.ration.map_or(end, |ration| ration.until.max(end));
         self.ration = Some(Ration { records: (records / 2).max(1), until });
         if records <= 1 {
@@ -280,6 +285,12 @@ mod tests {
     }
 
     #[test]
+    fn a_tail_that_is_not_durable_again_is_waited_for() {
+        let ends = LogEnds { durable: Offset(4), stable: Offset(4), ..ends(0, 10) };
+        assert_eq!(start_of(Some(&Ok(cursor(5))), TOPIC, ends), Start::Later);
+    }
+
+    #[test]
     fn an_older_copy_of_the_log_halts() {
         let newer_epoch = Cursor { leader_epoch: 3, ..cursor(5) };
         let unreadable = Cursor::decode(b"k", b"junk").unwrap_err();
@@ -320,13 +331,13 @@ mod tests {
         let now = Instant::now();
         let mut lane = lane();
         lane.run(Offset(10), None);
-        lane.narrow(8, Offset(18), "too large".into(), now);
+        lane.narrow(8, Offset(18), "too large", now);
         assert_eq!(lane.ration, Some(Ration { records: 4, until: Offset(18) }));
-        lane.narrow(4, Offset(14), "too large".into(), now);
+        lane.narrow(4, Offset(14), "too large", now);
         assert_eq!(lane.ration, Some(Ration { records: 2, until: Offset(18) }));
         assert_eq!(lane.trouble(), None);
         lane.advance(Cursor { next: Offset(12), ..cursor(0) });
-        lane.narrow(1, Offset(13), "too large".into(), now);
+        lane.narrow(1, Offset(13), "too large", now);
         assert_eq!(lane.trouble(), Some("the centre refuses the record at offset 12: too large"));
         let past = Cursor { next: Offset(18), ..cursor(0) };
         lane.advance(past);

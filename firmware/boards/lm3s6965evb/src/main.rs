@@ -53,11 +53,12 @@ fn main() -> ! {
 
     let config =
         Config { linger: LINGER, ..Config::new(device_id(), CORE_HZ, &CHANNELS, PERIOD, cause) };
-    let mut node = Node::new(config, identity);
+    // Static rather than on the stack, so that the image's size tells of it.
+    let node = cortex_m::singleton!(: Node = Node::new(config, identity)).expect("taken once");
     let mut schedule = Schedule::every(PERIOD.into(), clock.now());
     loop {
         // A line error is known to the link, which asks again for what it lost.
-        let wake = port.turn(&mut node, clock.now(), |event| ledger.event(event)).unwrap_or(None);
+        let wake = port.turn(node, clock.now(), |event| ledger.event(event)).unwrap_or(None);
         if let Some(due) = schedule.due(clock.now()) {
             let code = sensor.read();
             let seq = node.record(due.tick, &[code]);

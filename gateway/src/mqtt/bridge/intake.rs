@@ -191,6 +191,8 @@ fn fingerprint(publish: &Publish) -> u32 {
 mod tests {
     use super::*;
 
+    const NONE: [u16; 0] = [];
+
     fn publish(packet_id: u16, payload: &str) -> Publish {
         let qos = if packet_id == 0 { QoS::AtMostOnce } else { QoS::AtLeastOnce };
         let mut publish = Publish::new("t", qos, payload);
@@ -218,7 +220,7 @@ mod tests {
             assert!(intake.publish(publish(id, "x"), 0));
         }
         let first = intake.admitted(2);
-        assert_eq!(acks(&mut intake), []);
+        assert_eq!(acks(&mut intake), NONE);
         intake.durable_through(first);
         assert_eq!(acks(&mut intake), [7, 3]);
         let second = intake.admitted(1);
@@ -237,7 +239,7 @@ mod tests {
         assert_eq!(acks(&mut intake), [1]);
         let second = intake.admitted(1);
         intake.durable_through(second);
-        assert_eq!(acks(&mut intake), []);
+        assert_eq!(acks(&mut intake), NONE);
         let third = intake.admitted(1);
         intake.durable_through(third);
         assert_eq!(acks(&mut intake), [2]);
@@ -252,7 +254,7 @@ mod tests {
         let both = intake.admitted(2);
         intake.disconnected();
         intake.durable_through(both);
-        assert_eq!(acks(&mut intake), [], "no acknowledgement crosses sessions");
+        assert_eq!(acks(&mut intake), NONE, "no acknowledgement crosses sessions");
         intake.connected(true);
         assert!(!intake.publish(repeated(1, "x"), 0));
         assert!(!intake.publish(repeated(2, "x"), 0));

@@ -299,7 +299,7 @@ impl Session {
     /// Tries to append the next messages. Whatever is refused for now stays where it is.
     async fn append(&mut self) {
         self.retry_at = None;
-        let topic = match self.topic(&self.config.topic).await {
+        let topic = match Self::topic(&self.broker, &self.config.topic).await {
             Ok(topic) => topic,
             Err(error) => return self.refused(&error),
         };
@@ -318,7 +318,7 @@ impl Session {
 
     /// Puts a record of headers in the place of the first message, which no append can hold.
     async fn reject(&mut self, why: &AppendError) {
-        let topic = match self.topic(REJECTED_TOPIC).await {
+        let topic = match Self::topic(&self.broker, REJECTED_TOPIC).await {
             Ok(topic) => topic,
             Err(error) => return self.refused(&error),
         };
@@ -365,10 +365,10 @@ impl Session {
         }
     }
 
-    async fn topic(&self, name: &str) -> Result<Arc<Topic>, TopicError> {
-        match self.broker.topic(name) {
+    async fn topic(broker: &Broker, name: &str) -> Result<Arc<Topic>, TopicError> {
+        match broker.topic(name) {
             Some(topic) => Ok(topic),
-            None => self.broker.ensure_topic(name).await,
+            None => broker.ensure_topic(name).await,
         }
     }
 

@@ -1,0 +1,277 @@
+//! Appending: every check, the assignment of offsets, and the promise of durability.
+
+use std::{
+    sync::{MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use super::{Broker, FactError};
+use crate::{
+    journal::{
+        AdmitError, Append, BatchEntry, Fact, Journal, Offset, PartitionId, Poisoned,
+        ProducerCheck, State, Ticket,
+    },
+    record::{Batch, BatchHeader},
+};
+
+/// One atomic append: batches for partitions and the facts that belong to them.
+#[derive(Clone, Debug, Default)]
+pub struct AppendRequest {
+    /// Batches in order.
+    pub batches: Vec<(PartitionId, Batch)>,
+    /// Facts that land with them.
+    pub facts: Vec<Fact>,
+}
+
+/// An append that was given its offsets and waits for the disk. Dropping it does not take it back.
+#[derive(Debug)]
+#[must_use = "an append is acknowledged only once its commit says durable"]
+pub struct Commit {
+    base_offsets: Vec<Offset>,
+    /// None if everything was there already.
+    ticket: Option<Ticket>,
+    /// Last offsets of the originals of duplicates.
+    originals: Vec<(PartitionId, Offset)>,
+    journal: Journal,
+}
+
+/// Why an append was refused; each maps to one Kafka error code.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AppendError {
+    /// No such partition.
+    #[error("partition {0:?} does not exist")]
+    UnknownPartition(PartitionId),
+    /// Sequence is not the next one.
+    #[error("producer {producer_id}: sequence {got} where {expected} was due")]
+    OutOfOrderSequence {
+        /// Producer id.
+        producer_id: i64,
+        /// Sequence received.
+        got: i32,
+        /// Sequence expected.
+        expected: i32,
+    },
+    /// Epoch below the one seen.
+    #[error("producer {producer_id} is fenced: epoch {got} after {current}")]
+    ProducerFenced {
+        /// Producer id.
+        producer_id: i64,
+        /// Epoch received.
+        got: i16,
+        /// Epoch known.
+        current: i16,
+    },
+    /// Older than the five batches that are remembered.
+    #[error(
+        "producer {producer_id}: sequence {got} is a duplicate of a batch that is no longer remembered"
+    )]
+    DuplicateSequence {
+        /// Producer id.
+        producer_id: i64,
+        /// Sequence received.
+        got: i32,
+    },
+    /// Batch over `max.message.bytes`.
+    #[error("batch of {bytes} bytes is over max.message.bytes = {limit}")]
+    BatchTooLarge {
+        /// Size.
+        bytes: usize,
+        /// Limit.
+        limit: usize,
+    },
+    /// A fact of the broker itself is not readable.
+    #[error(transparent)]
+    Fact(#[from] FactError),
+    /// Full, too large or poisoned.
+    #[error(transparent)]
+    Journal(#[from] AdmitError),
+    /// The journal stopped while this waited.
+    #[error(transparent)]
+    Poisoned(#[from] Poisoned),
+}
+
+/// How long a wait for somebody else's append goes on before it looks whether the journal stopped:
+/// the wait itself ends only with durability.
+const POISON_CHECK_INTERVAL: Duration = Duration::from_millis(250);
+/// How often producers that went silent are forgotten, in open time of the journal: they live a day.
+const EXPIRE_INTERVAL_MS: u64 = 60_000;
+
+/// What appends agree on, as of the last admitted one.
+#[derive(Debug)]
+pub(super) struct Admission {
+    pub(super) state: State,
+    expired_at_ms: u64,
+}
+
+impl Commit {
+    /// Base offset of each batch of the request, in order (for a duplicate: the original's).
+    #[must_use]
+    pub fn base_offsets(&self) -> &[Offset] {
+        &self.base_offsets
+    }
+
+    /// Resolves when everything in the request (or the originals of its duplicates) is durable.
+    pub async fn durable(self) -> Result<(), Poisoned> {
+        if let Some(ticket) = self.ticket {
+            // Appends become durable in order: the originals were queued before.
+            return ticket.durable().await;
+        }
+        for (partition, last) in self.originals {
+            durable_past(&self.journal, partition, last).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Broker {
+    /// Checks producers, assigns offsets and queues; everything refusable is refused here, before an offset exists.
+    pub fn append(&self, request: AppendRequest) -> Result<Commit, AppendError> {
+        for (partition, batch) in &request.batches {
+            let limit = self.max_message_bytes(*partition)?;
+            if batch.len() > limit {
+                return Err(AppendError::BatchTooLarge { bytes: batch.len(), limit });
+            }
+        }
+        self.admission().append(&self.core.journal, request)
+    }
+
+    pub(super) fn admission(&self) -> MutexGuard<'_, Admission> {
+        self.core.admission()
+    }
+}
+
+impl super::broker::Core {
+    /// A panic inside leaves the state as it was or with a whole append applied: it may go on.
+    pub(super) fn admission(&self) -> MutexGuard<'_, Admission> {
+        self.admission.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Admission {
+    pub(super) fn new(state: State) -> Self {
+        Self { state, expired_at_ms: 0 }
+    }
+
+    pub(super) fn append(
+        &mut self,
+        journal: &Journal,
+        request: AppendRequest,
+    ) -> Result<Commit, AppendError> {
+        let open_ms = journal.open_ms();
+        if open_ms >= self.expired_at_ms.saturating_add(EXPIRE_INTERVAL_MS) {
+            self.state.expire_producers(open_ms);
+            self.expired_at_ms = open_ms;
+        }
+        let plan = Plan::new(&self.state, request)?;
+        let mut commit = Commit {
+            base_offsets: plan.base_offsets,
+            ticket: None,
+            originals: plan.originals,
+            journal: journal.clone(),
+        };
+        if plan.append.batches.is_empty() && plan.append.facts.is_empty() {
+            return Ok(commit);
+        }
+        self.state.room_for(&plan.append, journal.state_limits()).map_err(AdmitError::State)?;
+        let permit = journal.admit(plan.append.encoded_len())?;
+        self.state.apply_append(&plan.append, open_ms);
+        commit.ticket = Some(journal.append(permit, plan.append));
+        Ok(commit)
+    }
+}
+
+/// What a request comes to: the batches that are new, at their offsets.
+#[derive(Debug, Default)]
+struct Plan {
+    append: Append,
+    base_offsets: Vec<Offset>,
+    originals: Vec<(PartitionId, Offset)>,
+}
+
+impl Plan {
+    fn new(state: &State, request: AppendRequest) -> Result<Self, AppendError> {
+        let mut plan = Self::default();
+        plan.append.facts = request.facts;
+        for (partition, batch) in request.batches {
+            let header = batch.header();
+            match plan.check(state, partition, &header) {
+                ProducerCheck::New => plan.place(state, partition, batch),
+                ProducerCheck::Duplicate { base_offset } => {
+                    let last = base_offset.0.saturating_add(i64::from(header.last_offset_delta));
+                    plan.base_offsets.push(base_offset);
+                    plan.originals.push((partition, Offset(last)));
+                }
+                refused => return Err(refusal(refused, &header)),
+            }
+        }
+        Ok(plan)
+    }
+
+    /// The state's check, and for a second batch of one producer in one request: whether it follows the first.
+    fn check(&self, state: &State, partition: PartitionId, header: &BatchHeader) -> ProducerCheck {
+        let earlier = self
+            .append
+            .batches
+            .iter()
+            .rfind(|entry| entry.partition == partition)
+            .map(|entry| entry.batch.header())
+            .filter(|it| it.has_producer() && it.producer_id == header.producer_id);
+        match earlier {
+            None => state.check(partition, header),
+            Some(earlier) => {
+                let expected = earlier.next_sequence();
+                let follows = earlier.producer_epoch == header.producer_epoch
+                    && expected == header.base_sequence;
+                if follows { ProducerCheck::New } else { ProducerCheck::OutOfOrder { expected } }
+            }
+        }
+    }
+
+    fn place(&mut self, state: &State, partition: PartitionId, batch: Batch) {
+        let base_offset = self
+            .append
+            .batches
+            .iter()
+            .rfind(|entry| entry.partition == partition)
+            .map_or(state.partition(partition).log_end, |entry| {
+                Offset(entry.base_offset.0 + i64::from(entry.batch.header().record_count))
+            });
+        self.base_offsets.push(base_offset);
+        let leader_epoch = state.leader_epoch();
+        self.append.batches.push(BatchEntry { partition, base_offset, leader_epoch, batch });
+    }
+}
+
+fn refusal(check: ProducerCheck, header: &BatchHeader) -> AppendError {
+    let producer_id = header.producer_id;
+    match check {
+        ProducerCheck::Fenced { current } => {
+            AppendError::ProducerFenced { producer_id, got: header.producer_epoch, current }
+        }
+        ProducerCheck::OutOfOrder { expected } => {
+            AppendError::OutOfOrderSequence { producer_id, got: header.base_sequence, expected }
+        }
+        ProducerCheck::New | ProducerCheck::Duplicate { .. } | ProducerCheck::Forgotten => {
+            AppendError::DuplicateSequence { producer_id, got: header.base_sequence }
+        }
+    }
+}
+
+/// Waits until a partition is durable past an offset that somebody else's append brings.
+async fn durable_past(
+    journal: &Journal,
+    partition: PartitionId,
+    offset: Offset,
+) -> Result<(), Poisoned> {
+    let wants = [(partition, offset)];
+    loop {
+        let durable = journal.wait_durable(&wants);
+        if tokio::time::timeout(POISON_CHECK_INTERVAL, durable).await.is_ok() {
+            return Ok(());
+        }
+        if let Some(reason) = journal.status().poisoned {
+            return Err(Poisoned { reason: reason.into() });
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! The topics and partitions that exist: durable ones only.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use bytes::{BufMut, Bytes};
+
+use super::{FactError, MAX_TOPICS, Topic, TopicError, fact::FactReader, space};
+use crate::journal::{Fact, PartitionId, State};
+
+/// Key of the next partition id in [`space::GATEWAY`]: ids of deleted topics never come back.
+const NEXT_PARTITION_KEY: &[u8] = b"next-partition";
+const FACT: &str = "next partition id";
+const FACT_VERSION: u8 = 1;
+
+/// The topics and partitions that exist.
+#[derive(Debug, Default)]
+pub(super) struct Catalog {
+    topics: BTreeMap<String, Arc<Topic>>,
+    partitions: HashMap<PartitionId, Arc<Topic>>,
+}
+
+impl Catalog {
+    /// The catalog that the facts describe.
+    pub(super) fn restore(state: &State) -> Result<Self, FactError> {
+        let mut catalog = Self::default();
+        for (name, value) in state.facts(space::TOPIC) {
+            catalog.insert(Arc::new(Topic::from_fact(name, value.clone())?));
+        }
+        Ok(catalog)
+    }
+
+    pub(super) fn insert(&mut self, topic: Arc<Topic>) {
+        for partition in &topic.partitions {
+            self.partitions.insert(*partition, Arc::clone(&topic));
+        }
+        self.topics.insert(topic.name.clone(), topic);
+    }
+
+    pub(super) fn topic(&self, name: &str) -> Option<&Arc<Topic>> {
+        self.topics.get(name)
+    }
+
+    pub(super) fn topics(&self) -> Vec<Arc<Topic>> {
+        self.topics.values().cloned().collect()
+    }
+
+    /// The topic that a partition belongs to.
+    pub(super) fn of_partition(&self, partition: PartitionId) -> Option<&Arc<Topic>> {
+        self.partitions.get(&partition)
+    }
+}
+
+/// A topic about to be created, with the facts that create it.
+#[derive(Debug)]
+pub(super) struct Draft {
+    pub(super) topic: Topic,
+    pub(super) facts: Vec<Fact>,
+}
+
+impl Draft {
+    /// Takes the next partition ids of the state.
+    pub(super) fn new(
+        state: &State,
+        name: &str,
+        id: [u8; 16],
+        partitions: u32,
+        settings: BTreeMap<String, String>,
+    ) -> Result<Self, TopicError> {
+        if state.facts(space::TOPIC).count() >= MAX_TOPICS {
+            return Err(TopicError::TooMany(MAX_TOPICS));
+        }
+        let first = next_partition(state)?;
+        let next = first.checked_add(partitions).ok_or(TopicError::TooMany(MAX_TOPICS))?;
+        let partitions = (first..next).map(PartitionId).collect();
+        let topic = Topic { name: name.to_owned(), id, partitions, settings };
+        let facts = vec![
+            Fact {
+                space: space::GATEWAY,
+                key: Bytes::from_static(NEXT_PARTITION_KEY),
+                value: Some(next_partition_fact(next)),
+            },
+            Fact {
+                space: space::TOPIC,
+                key: Bytes::copy_from_slice(name.as_bytes()),
+                value: Some(topic.to_fact()),
+            },
+        ];
+        Ok(Self { topic, facts })
+    }
+}
+
+fn next_partition(state: &State) -> Result<u32, FactError> {
+    let Some(value) = state.fact(space::GATEWAY, NEXT_PARTITION_KEY) else { return Ok(0) };
+    let mut reader = FactReader::new(FACT, value.clone());
+    reader.version(FACT_VERSION)?;
+    let next = reader.u32()?;
+    reader.end()?;
+    Ok(next)
+}
+
+fn next_partition_fact(next: u32) -> Bytes {
+    let mut out = Vec::with_capacity(5);
+    out.put_u8(FACT_VERSION);
+    out.put_u32(next);
+    out.into()
+}

@@ -1,0 +1,20 @@
+//! Key spaces of facts. Every owner of durable state has one; numbers are on disk and never reused.
+
+use crate::journal::Space;
+
+/// Gateway identity and counters.
+pub const GATEWAY: Space = Space(1);
+/// Topics: name -> id, partitions, settings.
+pub const TOPIC: Space = Space(2);
+/// Group offsets: (group, topic, partition) -> offset, epoch, metadata, time.
+pub const GROUP_OFFSET: Space = Space(3);
+/// Device streams: stream -> next position and owner.
+pub const DEVICE_STREAM: Space = Space(4);
+/// Device schemas by hash.
+pub const SCHEMA: Space = Space(5);
+/// Devices: id -> what the registry knows.
+pub const DEVICE: Space = Space(6);
+/// Clock fits by (device, boot).
+pub const DEVICE_CLOCK: Space = Space(7);
+/// Uplink hints (the centre is the authority).
+pub const UPLINK: Space = Space(8);

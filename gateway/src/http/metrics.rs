@@ -1,0 +1,340 @@
+//! `/metrics`: OpenMetrics text, made from a snapshot at each scrape.
+
+use std::fmt;
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric, text},
+    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
+    registry::{Registry, Unit},
+};
+
+use super::snapshot::{PartitionSnapshot, Snapshot};
+use crate::{device::DeviceStatus, mqtt::bridge::BridgeStatus, uplink::UplinkPartition};
+
+/// Content type of the answer.
+pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// The labels of one sample.
+type Labels = Vec<(&'static str, String)>;
+
+/// Encodes everything that the snapshot holds.
+pub(super) fn render(snapshot: Snapshot) -> Result<String, fmt::Error> {
+    let mut registry = Registry::with_prefix("headwater");
+    registry.register_collector(Box::new(Scrape(snapshot)));
+    let mut out = String::new();
+    text::encode(&mut out, &registry)?;
+    Ok(out)
+}
+
+#[derive(Debug)]
+struct Scrape(Snapshot);
+
+impl Collector for Scrape {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let mut page = Page { encoder: &mut encoder };
+        self.process(&mut page)?;
+        self.journal(&mut page)?;
+        self.partitions(&mut page)?;
+        self.devices(&mut page)?;
+        self.bridges(&mut page)?;
+        self.uplink(&mut page)
+    }
+}
+
+impl Scrape {
+    fn process(&self, page: &mut Page<'_, '_>) -> fmt::Result {
+        page.info("build", "Version of the gateway", &[("version", env!("CARGO_PKG_VERSION"))])?;
+        page.gauge(
+            "uptime",
+            "Time since the start",
+            Some(&Unit::Seconds),
+            self.0.uptime.as_secs_f64(),
+        )
+    }
+
+    fn journal(&self, page: &mut Page<'_, '_>) -> fmt::Result {
+        let journal = &self.0.journal;
+        let bytes = Some(&Unit::Bytes);
+        page.gauge("journal_used", "Data folder in use", bytes, journal.used_bytes as f64)?;
+        page.gauge("journal_max", "storage.max_bytes", bytes, journal.max_bytes as f64)?;
+        page.gauge("journal_segments", "Segment files", None, journal.segments as f64)?;
+        page.counter("journal_frames", "Frames made durable", None, journal.frames)?;
+        page.counter(
+            "journal_written",
+            "Bytes written to the journal, padding included",
+            bytes,
+            journal.written_bytes,
+        )?;
+        let quantile = |quantile: &str, micros: u64| {
+            (vec![("quantile", quantile.to_owned())], micros as f64 / 1e6)
+        };
+        page.gauges(
+            "journal_sync",
+            "Time of the recent fdatasync calls",
+            Some(&Unit::Seconds),
+            [quantile("0.5", journal.sync_p50_us), quantile("0.99", journal.sync_p99_us)],
+        )?;
+        let poisoned = f64::from(u8::from(journal.poisoned.is_some()));
+        page.gauge(
+            "journal_poisoned",
+            "1 after an I/O error: nothing is accepted until a restart",
+            None,
+            poisoned,
+        )
+    }
+
+    fn partitions(&self, page: &mut Page<'_, '_>) -> fmt::Result {
+        type Field = fn(&PartitionSnapshot) -> Option<i64>;
+        let fields: [(&str, &str, Field); 5] = [
+            ("partition_log_start_offset", "First offset that is still there", |it| {
+                Some(it.ends.start.0)
+            }),
+            ("partition_written_offset", "One past the last offset handed to the journal", |it| {
+                Some(it.ends.written.0)
+            }),
+            ("partition_durable_offset", "One past the last durable offset", |it| {
+                Some(it.ends.durable.0)
+            }),
+            ("partition_stable_offset", "One past the last offset that is replicated next", |it| {
+                Some(it.ends.stable.0)
+            }),
+            (
+                "partition_replicated_offset",
+                "One past the last offset that the centre holds",
+                |it| it.replicated,
+            ),
+        ];
+        for (name, help, field) in fields {
+            let samples = self.0.topics.iter().flat_map(|topic| {
+                topic.partitions.iter().enumerate().filter_map(move |(index, partition)| {
+                    let labels =
+                        vec![("topic", topic.name.clone()), ("partition", index.to_string())];
+                    Some((labels, field(partition)? as f64))
+                })
+            });
+            page.gauges(name, help, None, samples)?;
+        }
+        Ok(())
+    }
+
+    fn devices(&self, page: &mut Page<'_, '_>) -> fmt::Result {
+        let devices = &self.0.devices;
+        let label = |device: &DeviceStatus| vec![("device", device.device.clone())];
+        page.gauges(
+            "device_connected",
+            "1 while a link to the device is up",
+            None,
+            devices.iter().map(|it| (label(it), f64::from(u8::from(it.connected)))),
+        )?;
+        page.gauges(
+            "device_last_seen_timestamp",
+            "When the last valid frame came",
+            Some(&Unit::Seconds),
+            devices.iter().map(|it| (label(it), it.last_seen_ms as f64 / 1e3)),
+        )?;
+        page.gauges(
+            "device_boot",
+            "Boot counter of the device",
+            None,
+            devices.iter().map(|it| (label(it), it.boot as f64)),
+        )?;
+        type Field = fn(&DeviceStatus) -> u64;
+        let counters: [(&str, &str, Field); 4] = [
+            ("device_readings", "Readings made durable", |it| it.readings),
+            ("device_gap_readings", "Readings that the device reported as lost", |it| {
+                it.gap_readings
+            }),
+            ("device_frame_errors", "Frames with a bad CRC, length or COBS code", |it| {
+                it.frame_errors
+            }),
+            ("device_retransmits", "Items that came more than once", |it| it.retransmits),
+        ];
+        for (name, help, field) in counters {
+            page.counters(name, help, devices.iter().map(|it| (label(it), field(it))))?;
+        }
+        Ok(())
+    }
+
+    fn bridges(&self, page: &mut Page<'_, '_>) -> fmt::Result {
+        // Two bridges may share a broker, so the place in the configuration is part of the name.
+        let label = |(index, bridge): (usize, &BridgeStatus)| {
+            vec![("bridge", index.to_string()), ("broker", bridge.broker.clone())]
+        };
+        let bridges = || self.0.bridges.iter().enumerate();
+        page.gauges(
+            "bridge_connected",
+            "1 while the session with the MQTT broker is up",
+            None,
+            bridges().map(|it| (label(it), f64::from(u8::from(it.1.connected)))),
+        )?;
+        page.counters(
+            "bridge_received_messages",
+            "Messages received",
+            bridges().map(|it| (label(it), it.1.received)),
+        )?;
+        page.counters(
+            "bridge_acknowledged_messages",
+            "Messages durable and acknowledged",
+            bridges().map(|it| (label(it), it.1.acknowledged)),
+        )
+    }
+
+    fn uplink(&self, page: &mut Page<'_, '_>) -> fmt::Result {
+        let Some(uplink) = &self.0.uplink else { return Ok(()) };
+        let connected = f64::from(u8::from(uplink.connected));
+        page.gauge(
+            "uplink_connected",
+            "1 while the last attempt reached the centre",
+            None,
+            connected,
+        )?;
+        page.counter("uplink_transactions", "Transactions committed", None, uplink.transactions)?;
+        page.counter("uplink_records", "Records replicated", None, uplink.records)?;
+        page.gauge(
+            "uplink_lag_records",
+            "Records that are durable here and not yet at the centre",
+            None,
+            uplink.lag_records as f64,
+        )?;
+        let label = |it: &UplinkPartition| {
+            vec![("topic", it.topic.clone()), ("partition", it.partition.to_string())]
+        };
+        page.gauges(
+            "uplink_partition_lag_records",
+            "Records of the partition that are not yet at the centre",
+            None,
+            uplink.partitions.iter().map(|it| (label(it), it.lag_records as f64)),
+        )?;
+        page.gauges(
+            "uplink_partition_stuck",
+            "1 while the partition is left out because of an error",
+            None,
+            uplink.partitions.iter().map(|it| (label(it), f64::from(u8::from(it.error.is_some())))),
+        )
+    }
+}
+
+/// Writes families.
+struct Page<'a, 'b> {
+    encoder: &'a mut DescriptorEncoder<'b>,
+}
+
+impl Page<'_, '_> {
+    fn gauge(&mut self, name: &str, help: &str, unit: Option<&Unit>, value: f64) -> fmt::Result {
+        let encoder = self.encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?;
+        ConstGauge::new(value).encode(encoder)
+    }
+
+    fn gauges(
+        &mut self,
+        name: &str,
+        help: &str,
+        unit: Option<&Unit>,
+        samples: impl IntoIterator<Item = (Labels, f64)>,
+    ) -> fmt::Result {
+        let mut encoder = self.encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?;
+        for (labels, value) in samples {
+            ConstGauge::new(value).encode(encoder.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
+    fn info(&mut self, name: &str, help: &str, labels: &[(&str, &str)]) -> fmt::Result {
+        self.encoder.encode_descriptor(name, help, None, MetricType::Info)?.encode_info(&labels)
+    }
+
+    fn counter(&mut self, name: &str, help: &str, unit: Option<&Unit>, value: u64) -> fmt::Result {
+        let encoder = self.encoder.encode_descriptor(name, help, unit, MetricType::Counter)?;
+        ConstCounter::new(value).encode(encoder)
+    }
+
+    fn counters(
+        &mut self,
+        name: &str,
+        help: &str,
+        samples: impl IntoIterator<Item = (Labels, u64)>,
+    ) -> fmt::Result {
+        let mut encoder = self.encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (labels, value) in samples {
+            ConstCounter::new(value).encode(encoder.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        broker::LogEnds,
+        http::snapshot::TopicSnapshot,
+        journal::{JournalStatus, Offset},
+        uplink::UplinkStatus,
+    };
+
+    #[test]
+    fn names_units_and_labels() {
+        let ends = LogEnds {
+            start: Offset(1),
+            written: Offset(9),
+            durable: Offset(8),
+            stable: Offset(7),
+            leader_epoch: 0,
+        };
+        let text = render(Snapshot {
+            journal: JournalStatus {
+                sync_p50_us: 1_500,
+                sync_p99_us: 20_000,
+                frames: 3,
+                poisoned: Some("EIO".into()),
+                ..JournalStatus::default()
+            },
+            topics: vec![TopicSnapshot {
+                name: "readings".into(),
+                partitions: vec![
+                    PartitionSnapshot { ends, replicated: Some(6) },
+                    PartitionSnapshot { ends, replicated: None },
+                ],
+            }],
+            devices: vec![DeviceStatus {
+                device: "a\"b\\c\nd".into(),
+                frame_errors: 2,
+                ..DeviceStatus::default()
+            }],
+            bridges: vec![BridgeStatus {
+                broker: "b:1883".into(),
+                received: 5,
+                ..Default::default()
+            }],
+            uplink: Some(UplinkStatus { lag_records: 4, ..UplinkStatus::default() }),
+            ..Snapshot::default()
+        })
+        .unwrap();
+        for line in [
+            "# TYPE headwater_journal_sync_seconds gauge",
+            "# UNIT headwater_journal_sync_seconds seconds",
+            "headwater_journal_sync_seconds{quantile=\"0.5\"} 0.0015",
+            "headwater_journal_sync_seconds{quantile=\"0.99\"} 0.02",
+            "headwater_journal_frames_total 3",
+            "headwater_journal_poisoned 1.0",
+            "headwater_partition_durable_offset{topic=\"readings\",partition=\"0\"} 8.0",
+            "headwater_partition_replicated_offset{topic=\"readings\",partition=\"0\"} 6.0",
+            r#"headwater_device_frame_errors_total{device="a\"b\\c\nd"} 2"#,
+            "headwater_bridge_received_messages_total{bridge=\"0\",broker=\"b:1883\"} 5",
+            "headwater_uplink_lag_records 4.0",
+        ] {
+            assert!(text.lines().any(|it| it == line), "{line}\nis not in\n{text}");
+        }
+        assert!(!text.contains("replicated_offset{topic=\"readings\",partition=\"1\"}"));
+        assert!(text.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn an_empty_gateway_scrapes() {
+        let text = render(Snapshot::default()).unwrap();
+        assert!(text.contains("headwater_uptime_seconds 0.0\n"), "{text}");
+        assert!(text.contains("headwater_build_info{version=\""), "{text}");
+        assert!(!text.contains("uplink"));
+    }
+}

@@ -1,0 +1,123 @@
+//! Admission: space is set aside before anything is assigned, against files that already have it.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use super::{AdmitError, format::FrameHeader};
+
+/// Space that was set aside for one append. Dropping it gives the space back.
+#[derive(Debug)]
+#[must_use = "a permit that is dropped gives its space back"]
+pub struct Permit {
+    ledger: Arc<Ledger>,
+    /// Encoded entries that it is for.
+    bytes: usize,
+    /// A frame of its own would take so much; 0 once the queue has taken it over.
+    reserved: u64,
+}
+
+/// What is free in the segment in use and in those prepared, and what of it is spoken for.
+#[derive(Debug)]
+pub(super) struct Ledger {
+    max_append_bytes: usize,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// Left in the segment in use, what its snapshot still needs taken off.
+    current: u64,
+    /// Usable in each prepared segment.
+    prepared: VecDeque<u64>,
+    /// Set aside, by permits and by queued appends.
+    reserved: u64,
+    /// Largest single one of them since nothing was set aside: what the end of a segment may waste.
+    largest: u64,
+}
+
+impl Ledger {
+    /// `held` is set aside from the start, for the frame of the opening.
+    pub(super) fn new(max_append_bytes: usize, held: u64) -> Arc<Self> {
+        let inner = Inner { reserved: held, largest: held, ..Inner::default() };
+        Arc::new(Self { max_append_bytes, inner: Mutex::new(inner) })
+    }
+
+    /// Sets space aside. Every append is reckoned as a frame of its own, and every switch to a
+    /// prepared segment as wasting the largest append: whatever the order, it will fit.
+    pub(super) fn admit(self: &Arc<Self>, bytes: usize) -> Result<Permit, AdmitError> {
+        if bytes > self.max_append_bytes {
+            return Err(AdmitError::TooLarge { bytes, limit: self.max_append_bytes });
+        }
+        let wanted = FrameHeader::length_for(bytes);
+        let mut inner = self.lock();
+        let largest = inner.largest.max(wanted);
+        let free = inner.current + inner.prepared.iter().sum::<u64>();
+        let wasted = largest * inner.prepared.len() as u64;
+        if inner.reserved + wanted + wasted > free {
+            return Err(AdmitError::Full);
+        }
+        inner.reserved += wanted;
+        inner.largest = largest;
+        drop(inner);
+        Ok(Permit { ledger: Arc::clone(self), bytes, reserved: wanted })
+    }
+
+    /// A prepared segment is ready.
+    pub(super) fn prepared(&self, usable: u64) {
+        self.lock().prepared.push_back(usable);
+    }
+
+    /// The writer took the oldest prepared segment into use.
+    pub(super) fn rolled(&self, current: u64) {
+        let mut inner = self.lock();
+        inner.prepared.pop_front();
+        inner.current = current;
+    }
+
+    /// A frame was written: what is left now, and what its appends had set aside.
+    pub(super) fn spent(&self, current: u64, reserved: u64) {
+        let mut inner = self.lock();
+        inner.current = current;
+        inner.release(reserved);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn release(&mut self, reserved: u64) {
+        self.reserved -= reserved;
+        if self.reserved == 0 {
+            self.largest = 0;
+        }
+    }
+}
+
+impl Permit {
+    /// Hands the space over to the queue. An append that is larger than what was asked for takes the
+    /// difference without asking: too late to refuse.
+    pub(super) fn redeem(mut self, bytes: usize) -> u64 {
+        debug_assert!(bytes <= self.bytes, "asked for {} bytes, appended {bytes}", self.bytes);
+        let reserved = std::mem::take(&mut self.reserved);
+        let needed = FrameHeader::length_for(bytes);
+        if needed <= reserved {
+            return reserved;
+        }
+        let mut inner = self.ledger.lock();
+        inner.reserved += needed - reserved;
+        inner.largest = inner.largest.max(needed);
+        needed
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if self.reserved > 0 {
+            self.ledger.lock().release(self.reserved);
+        }
+    }
+}

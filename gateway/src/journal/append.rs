@@ -1,0 +1,110 @@
+//! What is appended: batches and facts that land together or not at all.
+
+use bytes::Bytes;
+
+use super::{
+    Offset, PartitionId,
+    format::{ENTRY_HEADER_BYTES, FACT_OVERHEAD_BYTES, entry_size},
+};
+use crate::record::Batch;
+
+/// Key space of a fact; the broker names them. Space 0 is the journal's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Space(pub u8);
+
+impl Space {
+    /// The journal's own facts: key = partition id (u32, big-endian), value = its log start (i64, big-endian).
+    /// They move [`super::State::partition`]'s log start and do not appear among the other facts.
+    pub const LOG_START: Self = Self(0);
+}
+
+/// A key with its latest value; `None` deletes. Value at most 8 KiB.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fact {
+    /// Key space.
+    pub space: Space,
+    /// Key within the space, at most [`Fact::MAX_KEY_BYTES`].
+    pub key: Bytes,
+    /// New value, or none to delete.
+    pub value: Option<Bytes>,
+}
+
+impl Fact {
+    /// Longest key: a Kafka group id, topic name and partition fit.
+    pub const MAX_KEY_BYTES: usize = 4 * 1024;
+    /// Longest value: facts are state, all of it is rewritten in every segment.
+    pub const MAX_VALUE_BYTES: usize = 8 * 1024;
+
+    /// The fact that moves a partition's log start; it never moves back.
+    #[must_use]
+    pub fn log_start(partition: PartitionId, start: Offset) -> Self {
+        Self {
+            space: Space::LOG_START,
+            key: Bytes::copy_from_slice(&partition.0.to_be_bytes()),
+            value: Some(Bytes::copy_from_slice(&start.0.to_be_bytes())),
+        }
+    }
+
+    /// What [`Fact::log_start`] made, if it did.
+    pub(super) fn as_log_start(&self) -> Option<(PartitionId, Offset)> {
+        if self.space != Space::LOG_START {
+            return None;
+        }
+        decode_log_start(&self.key, self.value.as_deref())
+    }
+
+    /// Bytes that the fact takes in a frame.
+    #[must_use]
+    pub fn encoded_len(&self) -> usize {
+        let value = self.value.as_ref().map_or(0, Bytes::len);
+        entry_size(FACT_OVERHEAD_BYTES + self.key.len() + value)
+    }
+}
+
+/// A batch for one partition at the offset that the broker assigned.
+#[derive(Clone, Debug)]
+pub struct BatchEntry {
+    /// Partition.
+    pub partition: PartitionId,
+    /// Offset of the first record; the journal stamps it into the stored header.
+    pub base_offset: Offset,
+    /// Leader epoch, stamped likewise.
+    pub leader_epoch: i32,
+    /// The batch as validated.
+    pub batch: Batch,
+}
+
+/// What lands together or not at all.
+#[derive(Clone, Debug, Default)]
+pub struct Append {
+    /// Batches.
+    pub batches: Vec<BatchEntry>,
+    /// Facts.
+    pub facts: Vec<Fact>,
+}
+
+impl Append {
+    /// Bytes that the entries take in a frame: what to ask [`super::Journal::admit`] for.
+    #[must_use]
+    pub fn encoded_len(&self) -> usize {
+        let batches: usize =
+            self.batches.iter().map(|entry| Self::batch_len(entry.batch.len())).sum();
+        let facts: usize = self.facts.iter().map(Fact::encoded_len).sum();
+        batches + facts
+    }
+
+    /// Bytes that a batch of this length takes in a frame; for sizes before an `Append` exists.
+    #[must_use]
+    pub const fn batch_len(batch_bytes: usize) -> usize {
+        entry_size(batch_bytes)
+    }
+}
+
+/// Partition and offset of a log start's key and value.
+pub(super) fn decode_log_start(key: &[u8], value: Option<&[u8]>) -> Option<(PartitionId, Offset)> {
+    let partition = u32::from_be_bytes(key.try_into().ok()?);
+    let start = i64::from_be_bytes(value?.try_into().ok()?);
+    Some((PartitionId(partition), Offset(start)))
+}
+
+const _: () = assert!(entry_size(0) == ENTRY_HEADER_BYTES);

@@ -1,0 +1,232 @@
+//! The machine's file system, through std and rustix.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read, Write},
+    os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use rustix::fs::{FallocateFlags, FlockOperation};
+
+use super::{Disk, DiskFile, Medium};
+
+const LOCK_NAME: &str = "lock";
+/// Data is its owner's alone.
+const FILE_MODE: u32 = 0o600;
+const FOLDER_MODE: u32 = 0o700;
+/// Zeros written at once where a file system cannot reserve space.
+const ZERO_CHUNK_BYTES: usize = 256 * 1024;
+
+/// A data folder of this machine, locked against other processes while it exists.
+#[derive(Debug)]
+pub struct RealDisk {
+    root: PathBuf,
+    /// Held for its lock.
+    _lock: File,
+}
+
+/// Why a data folder could not be taken.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LockError {
+    /// Another process has it.
+    #[error("data folder {} is in use by {holder}: stop it, or set storage.path", .folder.display())]
+    InUse {
+        /// The folder.
+        folder: PathBuf,
+        /// Who holds it, as far as it can be told.
+        holder: String,
+    },
+    /// It could not be created or opened.
+    #[error("data folder {}: {error}", .folder.display())]
+    Io {
+        /// The folder.
+        folder: PathBuf,
+        /// The error.
+        error: io::Error,
+    },
+}
+
+impl RealDisk {
+    /// Creates the folder if it is not there, and locks it.
+    pub fn open(root: impl Into<PathBuf>) -> Result<Self, LockError> {
+        let root = root.into();
+        let failed = |error| LockError::Io { folder: root.clone(), error };
+        create_folder(&root).map_err(failed)?;
+        let mut lock = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(FILE_MODE)
+            .open(root.join(LOCK_NAME))
+            .map_err(failed)?;
+        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                let mut holder = String::new();
+                let known = (&lock).take(64).read_to_string(&mut holder).is_ok();
+                let holder = match holder.trim() {
+                    pid if known && !pid.is_empty() => format!("process {pid}"),
+                    _ => "another process".into(),
+                };
+                return Err(LockError::InUse { folder: root, holder });
+            }
+            Err(error) => return Err(failed(error.into())),
+        }
+        // Only for the message above: what holds the folder is the lock, not the text.
+        let noted = lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id()));
+        if let Err(error) = noted {
+            tracing::debug!(%error, "could not note the process id in the lock file");
+        }
+        Ok(Self { root, _lock: lock })
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+
+    fn ensure_folder_of(&self, name: &str) -> io::Result<()> {
+        match self.path(name).parent() {
+            Some(folder) if folder != self.root => create_folder(folder),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Creates a folder, and makes its name durable: a file synced in a folder that is lost is lost.
+fn create_folder(folder: &Path) -> io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = folder.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        create_folder(parent)?;
+    }
+    let mut builder = fs::DirBuilder::new();
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, FOLDER_MODE);
+    match builder.create(folder) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => {}
+        result => result?,
+    }
+    let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+impl Disk for RealDisk {
+    fn list(&self, folder: &str) -> io::Result<Vec<String>> {
+        let entries = match fs::read_dir(self.path(folder)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries?,
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            let entry = entry?;
+            if entry.file_type()?.is_file()
+                && let Ok(name) = entry.file_name().into_string()
+            {
+                names.push(name);
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        let file = OpenOptions::new().read(true).write(true).open(self.path(name))?;
+        Ok(Arc::new(RealFile { file }))
+    }
+
+    fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        self.ensure_folder_of(name)?;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(FILE_MODE)
+            .open(self.path(name))?;
+        Ok(Arc::new(RealFile { file }))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.ensure_folder_of(to)?;
+        fs::rename(self.path(from), self.path(to))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.path(name))
+    }
+
+    fn sync_folder(&self, folder: &str) -> io::Result<()> {
+        File::open(self.path(folder))?.sync_all()
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        let stat = rustix::fs::statvfs(&self.root)?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    fn medium(&self) -> Medium {
+        let Ok(metadata) = fs::metadata(&self.root) else {
+            return Medium::Ssd;
+        };
+        let device = metadata.dev();
+        let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+        // The link names the whole path of devices: .../mmc0:0001/block/mmcblk0/mmcblk0p2
+        match fs::canonicalize(format!("/sys/dev/block/{major}:{minor}")) {
+            Ok(path) if path.to_string_lossy().contains("mmcblk") => Medium::Card,
+            _ => Medium::Ssd,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct RealFile {
+    file: File,
+}
+
+impl DiskFile for RealFile {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<()> {
+        self.file.read_exact_at(buffer, at)
+    }
+
+    fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
+        self.file.write_all_at(bytes, at)
+    }
+
+    fn allocate(&self, length: u64) -> io::Result<()> {
+        match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), 0, length) {
+            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {
+                self.allocate_by_writing(length)
+            }
+            result => Ok(result?),
+        }
+    }
+
+    fn truncate(&self, length: u64) -> io::Result<()> {
+        self.file.set_len(length)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+}
+
+impl RealFile {
+    fn allocate_by_writing(&self, length: u64) -> io::Result<()> {
+        let zeros = vec![0; ZERO_CHUNK_BYTES];
+        let mut at = self.len()?;
+        while at < length {
+            let count = (length - at).min(ZERO_CHUNK_BYTES as u64);
+            let count = usize::try_from(count).unwrap_or(ZERO_CHUNK_BYTES);
+            self.file.write_all_at(&zeros[..count], at)?;
+            at += count as u64;
+        }
+        Ok(())
+    }
+}

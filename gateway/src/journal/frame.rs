@@ -1,0 +1,203 @@
+//! Builds one frame in memory.
+
+use super::{
+    Append, BatchEntry, Moment, Offset, PartitionId, Position,
+    format::{
+        Barrier, ENTRY_ALIGN, ENTRY_HEADER_BYTES, EntryHeader, EntryKind, FRAME_HEADER_BYTES,
+        FactRef, FrameHeader, FrameKind, SEGMENT_HEADER_BYTES, Seed, SegmentHeader, align_up,
+    },
+    index::{Location, Placed},
+};
+use crate::record::BatchHeader;
+
+/// Capacity that is kept when nothing is to be written.
+const KEPT_BYTES: usize = 64 * 1024;
+
+/// A frame under construction; its memory is used again for the next one.
+#[derive(Debug)]
+pub(super) struct FrameBuilder {
+    seed: Seed,
+    /// What goes to the file in one write: a segment's header if the frame is its first, then the frame.
+    buffer: Vec<u8>,
+    /// Where the frame begins in the buffer.
+    start: usize,
+    position: Position,
+    entry_count: u32,
+    /// Over the entries' CRC fields so far.
+    entries_crc: u32,
+    batches: Vec<(PartitionId, Placed)>,
+}
+
+impl FrameBuilder {
+    pub(super) fn new(seed: Seed) -> Self {
+        Self {
+            seed,
+            buffer: Vec::new(),
+            start: 0,
+            position: Position(0),
+            entry_count: 0,
+            entries_crc: 0,
+            batches: Vec::new(),
+        }
+    }
+
+    /// Starts a frame at a position; the header of its segment goes before it, if given.
+    pub(super) fn begin(&mut self, position: Position, segment: Option<&SegmentHeader>) {
+        self.buffer.clear();
+        if let Some(header) = segment {
+            self.buffer.extend_from_slice(&header.encode());
+            debug_assert_eq!(header.first.plus(SEGMENT_HEADER_BYTES), position);
+        }
+        self.start = self.buffer.len();
+        self.buffer.resize(self.start + FRAME_HEADER_BYTES, 0);
+        self.position = position;
+        self.entry_count = 0;
+        self.entries_crc = self.seed.crc(&[]);
+        self.batches.clear();
+    }
+
+    /// Adds an append, batches first.
+    pub(super) fn append(&mut self, append: &Append) {
+        for batch in &append.batches {
+            self.batch(batch);
+        }
+        for fact in &append.facts {
+            let fact = FactRef { space: fact.space, key: &fact.key, value: fact.value.as_deref() };
+            self.entry_with(EntryHeader::plain(EntryKind::Fact, 0), |out| fact.encode(out));
+        }
+    }
+
+    /// Adds a slice of the state's snapshot.
+    pub(super) fn slice(&mut self, index: u32, total: u32, payload: &[u8]) {
+        let header = EntryHeader {
+            partition: PartitionId(index),
+            count: total,
+            ..EntryHeader::plain(EntryKind::Slice, 0)
+        };
+        self.entry_with(header, |out| out.extend_from_slice(payload));
+    }
+
+    /// Adds a barrier.
+    pub(super) fn barrier(&mut self, barrier: Barrier) {
+        self.entry_with(EntryHeader::plain(EntryKind::Barrier, 0), |out| barrier.encode(out));
+    }
+
+    /// Adds the mark of an orderly end.
+    pub(super) fn close(&mut self) {
+        self.entry_with(EntryHeader::plain(EntryKind::Close, 0), |_| {});
+    }
+
+    /// Adds an entry of an earlier frame again.
+    pub(super) fn carried(&mut self, header: EntryHeader, payload: &[u8]) {
+        let max_timestamp = match header.kind {
+            EntryKind::Batch => {
+                super::reader::batch_header(payload).map_or(i64::MIN, |header| header.max_timestamp)
+            }
+            _ => i64::MIN,
+        };
+        let position = self.entry_with(header, |out| out.extend_from_slice(payload));
+        if header.kind == EntryKind::Batch {
+            self.place(position, header.partition, header.base_offset, &header, max_timestamp);
+        }
+    }
+
+    /// Finishes the frame: what to write, and the CRC that the next frame names.
+    pub(super) fn finish(
+        &mut self,
+        kind: FrameKind,
+        previous_crc: u32,
+        now: Moment,
+        open_ms: u64,
+    ) -> (&[u8], u32) {
+        let entries = self.entries_bytes();
+        let header = FrameHeader {
+            kind,
+            entries_bytes: u32::try_from(entries).expect("a frame is smaller than a segment"),
+            position: self.position,
+            previous_crc,
+            entry_count: self.entry_count,
+            entries_crc: self.entries_crc,
+            append_time_ms: now.unix_ms,
+            clock_quality: now.quality,
+            open_ms,
+        };
+        let encoded = header.encode(self.seed);
+        self.buffer[self.start..self.start + FRAME_HEADER_BYTES].copy_from_slice(&encoded);
+        let padded = align_up(self.buffer.len() as u64);
+        self.buffer.resize(usize::try_from(padded).expect("fits in memory"), 0);
+        (&self.buffer, FrameHeader::crc_of(&encoded))
+    }
+
+    /// Bytes of entries so far.
+    pub(super) fn entries_bytes(&self) -> usize {
+        self.buffer.len() - self.start - FRAME_HEADER_BYTES
+    }
+
+    /// Batches in the frame, to be indexed once it is durable.
+    pub(super) fn batches(&self) -> &[(PartitionId, Placed)] {
+        &self.batches
+    }
+
+    /// Whether more memory is held than an idle journal should.
+    pub(super) fn is_swollen(&self) -> bool {
+        self.buffer.capacity() > KEPT_BYTES
+    }
+
+    /// Lets go of it.
+    pub(super) fn shrink(&mut self) {
+        self.buffer.clear();
+        self.buffer.shrink_to(KEPT_BYTES);
+        self.batches = Vec::new();
+    }
+
+    fn batch(&mut self, entry: &BatchEntry) {
+        let batch = entry.batch.header();
+        let header = EntryHeader {
+            kind: EntryKind::Batch,
+            length: 0,
+            partition: entry.partition,
+            // A validated batch has at least one record, so the delta is not negative.
+            count: batch.last_offset_delta.unsigned_abs() + 1,
+            base_offset: entry.base_offset,
+        };
+        let position = self.entry_with(header, |out| {
+            let at = out.len();
+            out.extend_from_slice(entry.batch.bytes());
+            BatchHeader::stamp(&mut out[at..], entry.base_offset.0, entry.leader_epoch);
+        });
+        let header = EntryHeader { length: entry.batch.len() as u32, ..header };
+        let max_timestamp = batch.max_timestamp;
+        self.place(position, entry.partition, entry.base_offset, &header, max_timestamp);
+    }
+
+    fn place(
+        &mut self,
+        position: Position,
+        partition: PartitionId,
+        base_offset: Offset,
+        header: &EntryHeader,
+        max_timestamp: i64,
+    ) {
+        let length = header.length + ENTRY_HEADER_BYTES as u32;
+        let location = Location { base_offset, position, length };
+        self.batches
+            .push((partition, Placed { location, end: header.end_offset(), max_timestamp }));
+    }
+
+    /// Adds an entry whose payload is written by a function; its length is filled in.
+    fn entry_with(&mut self, header: EntryHeader, payload: impl FnOnce(&mut Vec<u8>)) -> Position {
+        let at = self.buffer.len();
+        let position = self.position.plus((at - self.start) as u64);
+        self.buffer.resize(at + ENTRY_HEADER_BYTES, 0);
+        payload(&mut self.buffer);
+        let length = self.buffer.len() - at - ENTRY_HEADER_BYTES;
+        let length = u32::try_from(length).expect("an append is smaller than a segment");
+        let crc =
+            EntryHeader { length, ..header }.seal(&mut self.buffer[at..], self.seed, position);
+        self.entries_crc = crc32c::crc32c_append(self.entries_crc, &crc.to_le_bytes());
+        self.entry_count += 1;
+        let padded = self.buffer.len().next_multiple_of(ENTRY_ALIGN);
+        self.buffer.resize(padded, 0);
+        position
+    }
+}

@@ -1,0 +1,284 @@
+//! The journal as its users see it.
+
+use std::{
+    fmt,
+    fs::File,
+    io::Read,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread::{self, JoinHandle},
+};
+
+use bytes::Bytes;
+
+use super::{
+    AdmitError, Append, Disk, JournalId, JournalOptions, JournalStatus, Offset, OpenError,
+    PartitionId, Permit, Poisoned, ReadError, State, StateLimits, Ticket,
+    admission::Ledger,
+    options::Settings,
+    preparer::Preparer,
+    queue::Queued,
+    reader,
+    recovery::{self, Recovered},
+    shared::{Age, Parts, Shared},
+    writer::{Opening, Start, Writer},
+};
+
+/// Handle on the open journal; cheap to clone. The last one to go closes the journal.
+#[derive(Clone, Debug)]
+pub struct Journal {
+    shared: Arc<Shared>,
+    threads: Arc<Threads>,
+}
+
+/// The writer's and the preparer's thread; ended with the last handle.
+struct Threads {
+    shared: Arc<Shared>,
+    running: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// Opens the journal in a data folder, or creates it: replays what is there, writes what nothing
+/// proved durable again, and starts the writing thread. Blocks.
+///
+/// The state is what the entries add up to, the ones that wait to be written again included.
+pub fn open(
+    disk: impl Disk + 'static,
+    options: &JournalOptions,
+) -> Result<(Journal, State), OpenError> {
+    let disk: Arc<dyn Disk> = Arc::new(disk);
+    let recovered = recovery::recover(&*disk)?;
+    let free = disk.free_bytes().map_err(OpenError::io("free space"))?;
+    let settings = options.resolve(recovered.max_bytes, free, disk.medium())?;
+    let journal = match recovered.journal.or(options.new_id) {
+        Some(journal) => journal,
+        None => random_id()?,
+    };
+    let used_bytes = recovery::used_bytes(&*disk).map_err(OpenError::io("measure the journal"))?;
+    let (shared, mut writer, state) = assemble(&disk, settings, journal, recovered, used_bytes);
+    if shared.preparer.prepare_first(writer.opening_bytes())?
+        && let Some(prepared) = shared.preparer.try_take()
+    {
+        writer.open(prepared).map_err(OpenError::io("begin a segment"))?;
+    } else {
+        tracing::warn!("no space for a segment: reading works, writing waits for space");
+    }
+    let threads = Threads::start(&shared, writer).map_err(OpenError::io("start a thread"))?;
+    Ok((Journal { shared, threads: Arc::new(threads) }, state))
+}
+
+fn assemble(
+    disk: &Arc<dyn Disk>,
+    settings: Settings,
+    journal: JournalId,
+    recovered: Recovered,
+    used_bytes: u64,
+) -> (Arc<Shared>, Writer, State) {
+    let mut opening = Opening {
+        carried: recovered.carried,
+        barrier: recovered.barrier,
+        leftovers: recovered.leftovers,
+        disk: Arc::clone(disk),
+    };
+    let mut state = recovered.state.clone();
+    opening.apply(&mut state);
+    let mut log = recovered.log;
+    log.adopt(&recovered.state);
+    let ledger = Ledger::new(settings.max_append_bytes, opening.held_bytes());
+    let used_bytes = Arc::new(AtomicU64::new(used_bytes));
+    let preparer = Preparer::new(
+        Arc::clone(disk),
+        settings.clone(),
+        Arc::clone(&ledger),
+        Arc::clone(&used_bytes),
+        recovered.next_sequence,
+    );
+    for spare in recovered.spares {
+        opening.leftovers.extend(preparer.adopt(spare));
+    }
+    let opened_ms = settings.clock.now().monotonic_ms;
+    let shared = Arc::new(Shared::new(Parts {
+        seed: journal.seed(),
+        settings,
+        recovery: recovered.report,
+        ledger,
+        preparer,
+        used_bytes,
+        age: Age { before_ms: recovered.open_ms, opened_ms },
+        log,
+    }));
+    let start = Start {
+        journal,
+        state: recovered.state,
+        end: recovered.end,
+        last_crc: recovered.end_crc,
+        next_first: recovered.next_first,
+        opening,
+    };
+    let writer = Writer::new(Arc::clone(&shared), start);
+    (shared, writer, state)
+}
+
+impl Journal {
+    /// Sets aside space for an append whose batches and facts take `bytes`
+    /// ([`Append::encoded_len`]); the only point where an append can be refused.
+    pub fn admit(&self, bytes: usize) -> Result<Permit, AdmitError> {
+        if let Some(ended) = self.shared.ended.get() {
+            return Err(ended.clone().into());
+        }
+        self.shared.ledger.admit(bytes)
+    }
+
+    /// Queues an admitted append; never blocks. Appends become durable in the order of these calls.
+    pub fn append(&self, permit: Permit, append: Append) -> Ticket {
+        let bytes = append.encoded_len();
+        let reserved = permit.redeem(bytes);
+        let (ticket, completion) = Ticket::new();
+        self.shared.queue.push(Queued { append, bytes, reserved, completion });
+        ticket
+    }
+
+    /// First offset that is still there.
+    #[must_use]
+    pub fn log_start(&self, partition: PartitionId) -> Offset {
+        self.shared.log().log_start(partition)
+    }
+
+    /// One past the last durable offset.
+    #[must_use]
+    pub fn durable_end(&self, partition: PartitionId) -> Offset {
+        self.shared.log().durable_end(partition)
+    }
+
+    /// Whole durable batches from the one that contains `from`, at most `max_bytes`, but always at least one if
+    /// there is one. Blocks on file I/O: call it off the async workers.
+    pub fn read(
+        &self,
+        partition: PartitionId,
+        from: Offset,
+        max_bytes: usize,
+    ) -> Result<Vec<Bytes>, ReadError> {
+        let sources = self.shared.log().plan(partition, from, max_bytes)?;
+        let batches = reader::read_batches(self.shared.seed, &sources)?;
+        reader::without_holes(batches, from)
+    }
+
+    /// The first durable batch whose largest timestamp is at least `timestamp_ms`. Blocks as
+    /// [`Journal::read`] does.
+    pub fn batch_at_time(
+        &self,
+        partition: PartitionId,
+        timestamp_ms: i64,
+    ) -> Result<Option<Bytes>, ReadError> {
+        let (log_start, candidates) = {
+            let log = self.shared.log();
+            (log.log_start(partition), log.plan_at_time(partition, timestamp_ms))
+        };
+        reader::first_at_time(self.shared.seed, &candidates, timestamp_ms, log_start)
+    }
+
+    /// Resolves when any of the partitions has durable data past its offset (at once if it already has); cancel-safe.
+    pub async fn wait_durable(&self, wants: &[(PartitionId, Offset)]) {
+        let reached = || {
+            let log = self.shared.log();
+            wants.iter().any(|&(partition, past)| log.durable_end(partition) > past)
+        };
+        if reached() {
+            return;
+        }
+        let registration = self.shared.waiters.register(wants);
+        // Once more, because it may have been reached before the registration was in place.
+        if !reached() {
+            registration.woken().await;
+        }
+    }
+
+    /// Limits of the state, for [`State::room_for`].
+    #[must_use]
+    pub fn state_limits(&self) -> &StateLimits {
+        &self.shared.settings.state
+    }
+
+    /// Largest append, in encoded bytes.
+    #[must_use]
+    pub fn max_append_bytes(&self) -> usize {
+        self.shared.settings.max_append_bytes
+    }
+
+    /// Milliseconds that the journal has been open in all its life; producers expire by it.
+    #[must_use]
+    pub fn open_ms(&self) -> u64 {
+        self.shared.open_ms()
+    }
+
+    /// Numbers for health, metrics and the page.
+    #[must_use]
+    pub fn status(&self) -> JournalStatus {
+        let shared = &self.shared;
+        let (sync_p50_us, sync_p99_us) = shared.stats.sync_percentiles();
+        JournalStatus {
+            used_bytes: shared.used_bytes.load(Ordering::Relaxed),
+            max_bytes: shared.settings.max_bytes,
+            segments: shared.log().segments() as u64,
+            frames: shared.stats.frames.load(Ordering::Relaxed),
+            written_bytes: shared.stats.written_bytes.load(Ordering::Relaxed),
+            sync_p50_us,
+            sync_p99_us,
+            poisoned: shared.poison.get().map(|poisoned| poisoned.reason.to_string()),
+            recovery: shared.recovery.clone(),
+        }
+    }
+
+    /// Writes what is queued, marks the end as orderly and ends the threads. Later appends are
+    /// refused, reads go on. Blocks; may be called more than once.
+    pub fn close(&self) -> Result<(), Poisoned> {
+        self.threads.stop();
+        self.shared.poison.get().map_or(Ok(()), |poisoned| Err(poisoned.clone()))
+    }
+}
+
+impl Threads {
+    fn start(shared: &Arc<Shared>, writer: Writer) -> std::io::Result<Self> {
+        let preparer = Arc::clone(shared);
+        let mut threads = Self { shared: Arc::clone(shared), running: Mutex::default() };
+        let running = threads.running.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let named = |name: &str| thread::Builder::new().name(name.into());
+        running.push(named("journal-writer").spawn(move || writer.run())?);
+        running.push(named("journal-space").spawn(move || preparer.preparer.run())?);
+        Ok(threads)
+    }
+
+    fn stop(&self) {
+        // What was admitted needs no more than what is prepared already.
+        self.shared.preparer.stop();
+        self.shared.queue.close();
+        let running =
+            std::mem::take(&mut *self.running.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in running {
+            if thread.join().is_err() {
+                self.shared.poison("a thread of the journal panicked".into());
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Threads {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Threads").finish_non_exhaustive()
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn random_id() -> Result<JournalId, OpenError> {
+    let mut id = [0; 16];
+    File::open("/dev/urandom")
+        .and_then(|mut random| random.read_exact(&mut id))
+        .map_err(OpenError::io("draw a journal id"))?;
+    Ok(JournalId(id))
+}

@@ -1,0 +1,108 @@
+//! Up to 64 batches, delta encoded: about 5 bytes each.
+
+use super::{Location, Offset, Position};
+use crate::journal::format::{ENTRY_ALIGN, ENTRY_HEADER_BYTES};
+
+/// Batches per chunk: a lookup decodes half of them, the fixed part costs one byte a batch.
+pub(super) const CHUNK_BATCHES: u8 = 64;
+
+/// Locations of consecutive batches of one partition.
+#[derive(Debug)]
+pub(super) struct Chunk {
+    first_offset: Offset,
+    first_position: Position,
+    last: Location,
+    /// Largest timestamp of this and all earlier chunks.
+    running_max_timestamp: i64,
+    count: u8,
+    /// Per batch: offset delta to the one before, gap after it (in units of the alignment), length; varints.
+    deltas: Vec<u8>,
+}
+
+impl Chunk {
+    pub(super) fn new(first: Location, running_max_timestamp: i64) -> Self {
+        let mut chunk = Self {
+            first_offset: first.base_offset,
+            first_position: first.position,
+            last: Location { length: 0, ..first },
+            running_max_timestamp,
+            count: 0,
+            deltas: Vec::new(),
+        };
+        chunk.push(first, running_max_timestamp);
+        chunk
+    }
+
+    /// Adds a batch; false if the chunk is full.
+    pub(super) fn push(&mut self, next: Location, running_max_timestamp: i64) -> bool {
+        if self.count == CHUNK_BATCHES {
+            return false;
+        }
+        // The index takes batches in offset order and frames in position order.
+        let offset_delta = next.base_offset.0.wrapping_sub(self.last.base_offset.0);
+        let gap = next.position.0.wrapping_sub(end_of(self.last).0) / ENTRY_ALIGN as u64;
+        write_varint(&mut self.deltas, offset_delta.cast_unsigned());
+        write_varint(&mut self.deltas, gap);
+        write_varint(&mut self.deltas, u64::from(next.length) - ENTRY_HEADER_BYTES as u64);
+        self.last = next;
+        self.running_max_timestamp = running_max_timestamp;
+        self.count += 1;
+        true
+    }
+
+    /// Gives back spare memory: nothing will be added.
+    pub(super) fn seal(&mut self) {
+        self.deltas.shrink_to_fit();
+    }
+
+    pub(super) fn first_offset(&self) -> Offset {
+        self.first_offset
+    }
+
+    pub(super) fn max_timestamp(&self) -> i64 {
+        self.running_max_timestamp
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = Location> {
+        let mut deltas = self.deltas.as_slice();
+        let mut last =
+            Location { base_offset: self.first_offset, position: self.first_position, length: 0 };
+        std::iter::from_fn(move || {
+            let offset_delta = read_varint(&mut deltas)?.cast_signed();
+            let gap = read_varint(&mut deltas)? * ENTRY_ALIGN as u64;
+            let payload = read_varint(&mut deltas)?;
+            last = Location {
+                base_offset: Offset(last.base_offset.0.wrapping_add(offset_delta)),
+                position: end_of(last).plus(gap),
+                length: u32::try_from(payload + ENTRY_HEADER_BYTES as u64).ok()?,
+            };
+            Some(last)
+        })
+    }
+}
+
+/// First address after an entry and its padding.
+fn end_of(location: Location) -> Position {
+    location.position.plus(u64::from(location.length).next_multiple_of(ENTRY_ALIGN as u64))
+}
+
+fn write_varint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push((value as u8) | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+fn read_varint(bytes: &mut &[u8]) -> Option<u64> {
+    let mut value = 0;
+    for shift in (0..64).step_by(7) {
+        let (&byte, rest) = bytes.split_first()?;
+        *bytes = rest;
+        value |= u64::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            return Some(value);
+        }
+    }
+    None
+}

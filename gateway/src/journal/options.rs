@@ -1,0 +1,159 @@
+//! What the journal can be told, with the defaults resolved.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    Clock, JournalId, Medium, OpenError, StateLimits, SystemClock,
+    format::{ALIGN, FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES, align_up},
+};
+use crate::config::{JournalConfig, JournalProfile, StorageConfig};
+
+/// Settings of the journal; `None` takes the default that FORMAT.md and the configuration name.
+#[derive(Clone, Debug)]
+pub struct JournalOptions {
+    /// `storage.max_bytes`: budget of everything the journal keeps. None: what the newest segment was begun with, for
+    /// a new journal half of the free space, at most 16 GiB.
+    pub max_bytes: Option<u64>,
+    /// Size of a segment file. None: max_bytes / 16 between 2 MiB and 64 MiB. At least 64 KiB.
+    pub segment_bytes: Option<u64>,
+    /// What the disk is. None: the disk says.
+    pub medium: Option<Medium>,
+    /// How long a commit waits for company. None: 0 on `ssd`, 10 ms on `card`.
+    pub linger: Option<Duration>,
+    /// Largest append in encoded bytes, also bounded by half a segment.
+    pub max_append_bytes: usize,
+    /// `state.max_bytes`. None: a quarter of a segment, at most 4 MiB.
+    pub state_max_bytes: Option<usize>,
+    /// Where time comes from.
+    pub clock: Arc<dyn Clock>,
+    /// Identity of a journal that is created. None: drawn at random.
+    pub new_id: Option<JournalId>,
+}
+
+/// Default of `max.message.bytes` (1 MiB, Kafka's is 12 B more) and what facts may add.
+const MAX_APPEND_BYTES: usize = (1024 + 256) * 1024;
+/// Smallest `storage.max_bytes` that the configuration may ask for.
+const MIN_CONFIGURED_BYTES: u64 = 16 * 1024 * 1024;
+const LARGEST_DEFAULT_BYTES: u64 = 16 << 30;
+const MIN_SEGMENT_BYTES: u64 = 64 * 1024;
+/// Positions inside a segment and lengths of frames are u32.
+const MAX_SEGMENT_BYTES: u64 = 1 << 30;
+/// Below this a budget has no room for the segment in use and the one prepared.
+const MIN_SEGMENTS: u64 = 2;
+/// A card's erase block takes 4-16 of these; a longer frame makes the median commit slower there.
+const CARD_FRAME_BYTES: usize = 256 * 1024;
+const SSD_FRAME_BYTES: usize = 1024 * 1024;
+const CARD_LINGER: Duration = Duration::from_millis(10);
+/// A slice delays the commit that it rides on by its own writing.
+const SLICE_BYTES: usize = 256 * 1024;
+
+impl Default for JournalOptions {
+    fn default() -> Self {
+        Self {
+            max_bytes: None,
+            segment_bytes: None,
+            medium: None,
+            linger: None,
+            max_append_bytes: MAX_APPEND_BYTES,
+            state_max_bytes: None,
+            clock: Arc::new(SystemClock::new()),
+            new_id: None,
+        }
+    }
+}
+
+impl JournalOptions {
+    /// From the configuration's `[storage]` and `[journal]`.
+    pub fn from_config(
+        storage: &StorageConfig,
+        journal: &JournalConfig,
+    ) -> Result<Self, OpenError> {
+        if let Some(size) = storage.max_bytes
+            && size.0 < MIN_CONFIGURED_BYTES
+        {
+            let reason = "must be at least 16 MiB";
+            return Err(OpenError::Option { name: "storage.max_bytes", value: size.0, reason });
+        }
+        Ok(Self {
+            max_bytes: storage.max_bytes.map(|size| size.0),
+            segment_bytes: journal.segment_bytes.map(|size| size.0),
+            medium: match journal.profile {
+                JournalProfile::Auto => None,
+                JournalProfile::Ssd => Some(Medium::Ssd),
+                JournalProfile::Card => Some(Medium::Card),
+            },
+            linger: journal.linger.map(|span| span.0),
+            ..Self::default()
+        })
+    }
+
+    /// Replaces every default by its value.
+    pub(super) fn resolve(
+        &self,
+        recorded_max_bytes: Option<u64>,
+        free_bytes: u64,
+        medium: Medium,
+    ) -> Result<Settings, OpenError> {
+        let max_bytes = self
+            .max_bytes
+            .or(recorded_max_bytes)
+            .unwrap_or_else(|| (free_bytes / 2).clamp(MIN_CONFIGURED_BYTES, LARGEST_DEFAULT_BYTES));
+        let segment_bytes =
+            self.segment_bytes.unwrap_or_else(|| (max_bytes / 16).clamp(2 << 20, 64 << 20));
+        let segment_bytes = align_up(segment_bytes);
+        let out_of_range = |name, value, reason| Err(OpenError::Option { name, value, reason });
+        if !(MIN_SEGMENT_BYTES..=MAX_SEGMENT_BYTES).contains(&segment_bytes) {
+            let reason = "must be between 64 KiB and 1 GiB";
+            return out_of_range("journal.segment_bytes", segment_bytes, reason);
+        }
+        if max_bytes / segment_bytes < MIN_SEGMENTS {
+            let reason = "must have room for two segments";
+            return out_of_range("storage.max_bytes", max_bytes, reason);
+        }
+        let card = self.medium.unwrap_or(medium) == Medium::Card;
+        let quarter = usize::try_from(segment_bytes / 4).unwrap_or(usize::MAX);
+        let state_max_bytes = self.state_max_bytes.unwrap_or(StateLimits::MAX_BYTES).min(quarter);
+        Ok(Settings {
+            max_bytes,
+            segment_bytes,
+            frame_bytes: if card { CARD_FRAME_BYTES } else { SSD_FRAME_BYTES },
+            linger: self.linger.unwrap_or(if card { CARD_LINGER } else { Duration::ZERO }),
+            max_append_bytes: self.max_append_bytes.min(quarter * 2 - FRAME_HEADER_BYTES),
+            state: StateLimits {
+                max_bytes: state_max_bytes,
+                producers_per_partition: StateLimits::PRODUCERS_PER_PARTITION,
+                producers: StateLimits::PRODUCERS,
+            },
+            slice_bytes: SLICE_BYTES,
+            clock: Arc::clone(&self.clock),
+        })
+    }
+}
+
+/// Options with every default resolved.
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    pub(super) max_bytes: u64,
+    pub(super) segment_bytes: u64,
+    pub(super) frame_bytes: usize,
+    pub(super) linger: Duration,
+    pub(super) max_append_bytes: usize,
+    pub(super) state: StateLimits,
+    pub(super) slice_bytes: usize,
+    pub(super) clock: Arc<dyn Clock>,
+}
+
+impl Settings {
+    /// Bytes that appends can count on in a prepared segment of this length: without its header,
+    /// and without the largest snapshot it may have to begin with.
+    pub(super) fn usable(&self, segment_bytes: u64) -> u64 {
+        segment_bytes.saturating_sub(SEGMENT_HEADER_BYTES + self.snapshot_bytes())
+    }
+
+    /// Most that the frames of a snapshot take.
+    pub(super) fn snapshot_bytes(&self) -> u64 {
+        let slices = self.state.max_bytes.div_ceil(self.slice_bytes) + 1;
+        let per_slice = ALIGN + FRAME_HEADER_BYTES as u64;
+        align_up(self.state.max_bytes as u64) + slices as u64 * per_slice
+    }
+}

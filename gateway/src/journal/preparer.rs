@@ -1,0 +1,209 @@
+//! Preallocates the next segment before it is needed, on a thread of its own.
+//!
+//! A prepared file has its space and its name, both durable; its header is written with its first frame.
+
+use std::{
+    collections::VecDeque,
+    io,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use super::{
+    Disk, OpenError,
+    admission::Ledger,
+    format::align_up,
+    options::Settings,
+    segment::{Prepared, SEGMENT_FOLDER, segment_name},
+};
+
+/// Full disks empty without telling anyone: look again so often.
+const RETRY: Duration = Duration::from_secs(1);
+/// Space kept ready: takes longer to fill than a segment takes to prepare, on any medium.
+const READY_BYTES: u64 = 8 * 1024 * 1024;
+/// Files kept ready at most.
+const READY_SEGMENTS: u64 = 4;
+
+/// Prepared segments, between the thread that makes them and the writer that uses them.
+#[derive(Debug)]
+pub(super) struct Preparer {
+    disk: Arc<dyn Disk>,
+    settings: Settings,
+    ledger: Arc<Ledger>,
+    used_bytes: Arc<AtomicU64>,
+    inner: Mutex<Inner>,
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+struct Inner {
+    ready: VecDeque<Prepared>,
+    next_sequence: u64,
+    stopping: bool,
+}
+
+impl Preparer {
+    pub(super) fn new(
+        disk: Arc<dyn Disk>,
+        settings: Settings,
+        ledger: Arc<Ledger>,
+        used_bytes: Arc<AtomicU64>,
+        next_sequence: u64,
+    ) -> Self {
+        let inner = Inner { ready: VecDeque::new(), next_sequence, stopping: false };
+        Self {
+            disk,
+            settings,
+            ledger,
+            used_bytes,
+            inner: Mutex::new(inner),
+            changed: Condvar::new(),
+        }
+    }
+
+    /// Keeps segments ready until stopped. Failures are back-pressure, not the end: the files in
+    /// use are not touched here.
+    pub(super) fn run(&self) {
+        let mut complained = false;
+        loop {
+            if !self.wait_until_wanted() {
+                return;
+            }
+            match self.prepare(self.settings.segment_bytes) {
+                Ok(true) => complained = false,
+                Ok(false) => self.pause(),
+                Err(error) => {
+                    if !std::mem::replace(&mut complained, true) {
+                        tracing::warn!(%error, "cannot prepare the next segment, trying again");
+                    }
+                    self.pause();
+                }
+            }
+        }
+    }
+
+    /// Has at least one segment ready for an opening that needs so many bytes. Where there is no
+    /// space for a whole one a shorter one will do; false if there is none even for that.
+    pub(super) fn prepare_first(&self, needed: u64) -> Result<bool, OpenError> {
+        if self.lock().ready.front().is_some_and(|ready| ready.length >= needed) {
+            return Ok(true);
+        }
+        let mut length = self.settings.segment_bytes.max(align_up(needed));
+        loop {
+            match self.prepare(length) {
+                Ok(true) => return Ok(true),
+                Ok(false) => {}
+                Err(error) if error.kind() == io::ErrorKind::StorageFull => {}
+                Err(error) => return Err(OpenError::io("prepare a segment")(error)),
+            }
+            let shorter = align_up(length / 2).max(align_up(needed));
+            if shorter >= length {
+                return Ok(false);
+            }
+            length = shorter;
+        }
+    }
+
+    /// Prepares one segment of this size; false if the budget has no room for it.
+    pub(super) fn prepare(&self, length: u64) -> io::Result<bool> {
+        if self.used_bytes.load(Ordering::Relaxed) + length > self.settings.max_bytes {
+            return Ok(false);
+        }
+        let sequence = {
+            let mut inner = self.lock();
+            inner.next_sequence += 1;
+            inner.next_sequence - 1
+        };
+        let name = segment_name(sequence);
+        let file = self.disk.create(&name)?;
+        let allocated = file.allocate(length).and_then(|()| self.disk.sync_folder(SEGMENT_FOLDER));
+        if let Err(error) = allocated {
+            drop(file);
+            // Whatever is left of it is recognised as unused when the journal is opened.
+            if let Err(error) = self.disk.remove(&name) {
+                tracing::warn!(%error, file = name, "cannot remove a segment that was not completed");
+            }
+            return Err(error);
+        }
+        self.used_bytes.fetch_add(length, Ordering::Relaxed);
+        self.add(Prepared { file, sequence, length });
+        Ok(true)
+    }
+
+    /// Takes over a file that an earlier run prepared; gives it back if it is of no use.
+    pub(super) fn adopt(&self, spare: Prepared) -> Option<Prepared> {
+        if spare.length != self.settings.segment_bytes {
+            return Some(spare);
+        }
+        // The run that made it may have ended before either was durable.
+        let secured =
+            spare.file.allocate(spare.length).and_then(|()| self.disk.sync_folder(SEGMENT_FOLDER));
+        if let Err(error) = secured {
+            tracing::warn!(%error, sequence = spare.sequence, "cannot use a prepared segment again");
+            return Some(spare);
+        }
+        self.add(spare);
+        None
+    }
+
+    fn add(&self, prepared: Prepared) {
+        let usable = self.settings.usable(prepared.length);
+        self.lock().ready.push_back(prepared);
+        self.ledger.prepared(usable);
+        self.changed.notify_all();
+    }
+
+    /// The next prepared segment, if there is one.
+    pub(super) fn try_take(&self) -> Option<Prepared> {
+        let taken = self.lock().ready.pop_front();
+        if taken.is_some() {
+            self.changed.notify_all();
+        }
+        taken
+    }
+
+    /// Waits for a prepared segment; none when told to stop.
+    pub(super) fn take(&self) -> Option<Prepared> {
+        let mut inner = self.lock();
+        loop {
+            if let Some(prepared) = inner.ready.pop_front() {
+                self.changed.notify_all();
+                return Some(prepared);
+            }
+            if inner.stopping {
+                return None;
+            }
+            inner = self.changed.wait(inner).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Ends [`Preparer::run`] and every wait.
+    pub(super) fn stop(&self) {
+        self.lock().stopping = true;
+        self.changed.notify_all();
+    }
+
+    /// False when told to stop.
+    fn wait_until_wanted(&self) -> bool {
+        let wanted = (READY_BYTES / self.settings.segment_bytes).clamp(1, READY_SEGMENTS);
+        let mut inner = self.lock();
+        while inner.ready.len() as u64 >= wanted && !inner.stopping {
+            inner = self.changed.wait(inner).unwrap_or_else(PoisonError::into_inner);
+        }
+        !inner.stopping
+    }
+
+    fn pause(&self) {
+        let inner = self.lock();
+        if !inner.stopping {
+            drop(self.changed.wait_timeout(inner, RETRY));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

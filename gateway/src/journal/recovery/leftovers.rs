@@ -1,0 +1,88 @@
+//! What is no longer needed once the next segment is durable; no error here keeps the journal from opening.
+
+use std::sync::Arc;
+
+use super::{
+    super::{
+        Disk, Position,
+        segment::{Prepared, SEGMENT_FOLDER, Segment, segment_name},
+    },
+    quarantine,
+};
+
+/// Files to remove, move and cut.
+#[derive(Debug, Default)]
+pub(in crate::journal) struct Leftovers {
+    /// Files without any address that is part of the log.
+    pub(super) dead: Vec<DeadFile>,
+    /// Copies and unreadable files, for quarantine.
+    pub(super) misfits: Vec<String>,
+    /// Segments, and where the log in them ends: the space behind is given back if it is worth it.
+    pub(super) trim: Vec<(Arc<Segment>, Position)>,
+}
+
+/// A file to remove.
+#[derive(Debug)]
+pub(super) struct DeadFile {
+    pub(super) name: String,
+    pub(super) length: u64,
+}
+
+/// A smaller rest of a segment is left: what a roll leaves behind is the normal case.
+const WORTH_TRIMMING_SHARE: u64 = 4;
+
+impl Leftovers {
+    /// Adds a file that turned out to be of no use.
+    pub(in crate::journal) fn extend(&mut self, unused: Option<Prepared>) {
+        self.dead.extend(
+            unused.map(|unused| DeadFile {
+                name: segment_name(unused.sequence),
+                length: unused.length,
+            }),
+        );
+    }
+
+    /// Cleans up; how many bytes that freed.
+    pub(in crate::journal) fn clean_up(&self, disk: &dyn Disk) -> u64 {
+        for name in &self.misfits {
+            if let Err(error) = quarantine::set_aside(disk, name) {
+                tracing::warn!(%error, file = name, "could not move to quarantine");
+            }
+        }
+        let trimmed: u64 = self.trim.iter().map(|(segment, cut)| trim(segment, *cut)).sum();
+        let removed: u64 = self.dead.iter().map(|dead| remove(disk, dead)).sum();
+        if removed > 0
+            && let Err(error) = disk.sync_folder(SEGMENT_FOLDER)
+        {
+            tracing::warn!(%error, "could not sync the journal folder after removing files");
+        }
+        trimmed + removed
+    }
+}
+
+fn trim(segment: &Segment, cut: Position) -> u64 {
+    let keep = segment.at(cut);
+    let trimmed = segment.file.len().and_then(|length| {
+        let spare = length.saturating_sub(keep);
+        if spare <= length / WORTH_TRIMMING_SHARE {
+            return Ok(0);
+        }
+        segment.file.truncate(keep)?;
+        Ok(spare)
+    });
+    trimmed.unwrap_or_else(|error| {
+        let sequence = segment.header.sequence;
+        tracing::warn!(%error, segment = sequence, "could not give back the unused end");
+        0
+    })
+}
+
+fn remove(disk: &dyn Disk, dead: &DeadFile) -> u64 {
+    match disk.remove(&dead.name) {
+        Ok(()) => dead.length,
+        Err(error) => {
+            tracing::warn!(%error, file = dead.name, "could not remove a file that is not needed");
+            0
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! Walks the frames of one segment and tells what each place holds: a frame, damage, or the end.
+
+use std::io;
+
+use super::super::{
+    Position,
+    format::{
+        ALIGN, ENTRY_ALIGN, ENTRY_HEADER_BYTES, EntryHeader, FRAME_HEADER_BYTES, FrameHeader, Seed,
+    },
+    segment::Segment,
+};
+
+/// Read at once while scanning.
+const WINDOW_BYTES: usize = 1024 * 1024;
+
+/// Position in the frames of a segment.
+#[derive(Debug)]
+pub(super) struct Scanner<'a> {
+    window: Window<'a>,
+    seed: Seed,
+    at: Position,
+    end: End,
+}
+
+/// Where the frames of a segment end.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum End {
+    /// A later segment says so: everything before is durable.
+    Known(Position),
+    /// Wherever the last valid frame ends.
+    Open,
+}
+
+/// What is found at a place.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// A frame, intact to the last entry.
+    Frame(Frame),
+    /// Not intact, although valid frames follow.
+    Damage(Damage),
+    /// No frame, and none follows.
+    End(Tail),
+}
+
+/// An intact frame.
+#[derive(Debug)]
+pub(super) struct Frame {
+    pub(super) header: FrameHeader,
+    pub(super) crc: u32,
+    pub(super) entries: Vec<FoundEntry>,
+}
+
+/// A damaged range with the entries that can still be told apart in it.
+#[derive(Debug)]
+pub(super) struct Damage {
+    pub(super) from: Position,
+    pub(super) to: Position,
+    pub(super) survivors: Vec<FoundEntry>,
+}
+
+/// What is at the end of an open segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tail {
+    /// Nothing of this journal.
+    Clean,
+    /// A frame's header at exactly the place where the next frame was due, with a bad body.
+    Torn {
+        /// Length of the frame.
+        length: u64,
+    },
+    /// The block where the next frame was due cannot be read.
+    Unreadable,
+}
+
+/// An entry with its place.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FoundEntry {
+    pub(super) header: EntryHeader,
+    pub(super) position: Position,
+    /// Whether the payload is intact too.
+    pub(super) intact: bool,
+}
+
+impl<'a> Scanner<'a> {
+    pub(super) fn new(segment: &'a Segment, seed: Seed, end: End) -> io::Result<Self> {
+        let at = segment.header.frames();
+        Ok(Self { window: Window::new(segment)?, seed, at, end })
+    }
+
+    /// Address of the next step.
+    pub(super) fn position(&self) -> Position {
+        self.at
+    }
+
+    /// Bytes read from the file.
+    pub(super) fn scanned_bytes(&self) -> u64 {
+        self.window.read_bytes
+    }
+
+    /// What is at the next place.
+    pub(super) fn step(&mut self) -> Step {
+        let limit = self.limit();
+        if self.at >= limit {
+            return Step::End(Tail::Clean);
+        }
+        let Some((header, crc)) = self.frame_header(self.at) else {
+            return self.no_frame(limit);
+        };
+        let frame_end = self.at.plus(header.length());
+        if let Some(entries) = self.intact_entries(&header) {
+            self.at = frame_end;
+            return Step::Frame(Frame { header, crc, entries });
+        }
+        if matches!(self.end, End::Open) && self.find_frame(frame_end, limit).is_none() {
+            return Step::End(Tail::Torn { length: header.length() });
+        }
+        let entries_end = self.at.plus(FRAME_HEADER_BYTES as u64 + u64::from(header.entries_bytes));
+        self.damage(self.at.plus(FRAME_HEADER_BYTES as u64), entries_end, frame_end)
+    }
+
+    /// Payload of an entry that was found.
+    pub(super) fn payload(&mut self, entry: &FoundEntry) -> &[u8] {
+        let at = entry.position.plus(ENTRY_HEADER_BYTES as u64);
+        self.window.get(at, entry.header.length as usize).unwrap_or_default()
+    }
+
+    /// Raw bytes, cut off at the end of the file.
+    pub(super) fn raw(&mut self, at: Position, length: u64) -> &[u8] {
+        let there = self.window.segment.header.first.plus(self.window.file_bytes);
+        let length = length.min(there.0.saturating_sub(at.0));
+        usize::try_from(length).ok().and_then(|length| self.window.get(at, length)).unwrap_or(&[])
+    }
+
+    fn limit(&self) -> Position {
+        match self.end {
+            End::Known(end) => end.min(self.window.segment.header.end()),
+            End::Open => self.window.segment.header.end(),
+        }
+    }
+
+    fn no_frame(&mut self, limit: Position) -> Step {
+        let unreadable = self.window.is_unreadable(self.at);
+        match (self.find_frame(self.at.plus(ALIGN), limit), self.end) {
+            (Some(next), _) => self.damage(self.at, next, next),
+            (None, End::Known(end)) => self.damage(self.at, limit, end),
+            (None, End::Open) if unreadable => Step::End(Tail::Unreadable),
+            (None, End::Open) => Step::End(Tail::Clean),
+        }
+    }
+
+    /// The header of a frame that fits before the limit.
+    fn frame_header(&mut self, at: Position) -> Option<(FrameHeader, u32)> {
+        let limit = self.limit();
+        let bytes = self.window.get(at, FRAME_HEADER_BYTES)?.first_chunk()?;
+        let (header, crc) = FrameHeader::decode(bytes, self.seed, at)?;
+        (at.plus(header.length()) <= limit).then_some((header, crc))
+    }
+
+    /// The entries of a frame, if it is intact as a whole.
+    fn intact_entries(&mut self, frame: &FrameHeader) -> Option<Vec<FoundEntry>> {
+        let seed = self.seed;
+        let start = frame.position.plus(FRAME_HEADER_BYTES as u64);
+        let body = self.window.get(start, frame.entries_bytes as usize)?;
+        let mut entries = Vec::new();
+        let mut entries_crc = seed.crc(&[]);
+        let mut at = 0;
+        while let Some(bytes) = body.get(at..).filter(|rest| !rest.is_empty()) {
+            let position = start.plus(at as u64);
+            let encoded = bytes.first_chunk::<ENTRY_HEADER_BYTES>()?;
+            let header = EntryHeader::decode(encoded, seed, position)?;
+            let entry = bytes.get(..ENTRY_HEADER_BYTES + header.length as usize)?;
+            if !EntryHeader::verify(entry, seed, position) {
+                return None;
+            }
+            entries_crc = crc32c::crc32c_append(entries_crc, &EntryHeader::stored_crc(encoded));
+            entries.push(FoundEntry { header, position, intact: true });
+            at += header.size();
+        }
+        let whole = entries.len() == frame.entry_count as usize && entries_crc == frame.entries_crc;
+        whole.then_some(entries)
+    }
+
+    /// The next place at which a frame of this journal begins.
+    fn find_frame(&mut self, from: Position, limit: Position) -> Option<Position> {
+        let mut at = from;
+        while at < limit {
+            if self.frame_header(at).is_some() {
+                return Some(at);
+            }
+            at = at.plus(ALIGN);
+        }
+        None
+    }
+
+    /// Classifies the entries between two places one by one, and goes on behind the damage.
+    fn damage(&mut self, from: Position, to: Position, next: Position) -> Step {
+        let start = self.at;
+        let mut survivors = Vec::new();
+        let mut at = from;
+        while at < to {
+            let Some(header) = self.entry_header(at, to) else {
+                at = at.plus(ENTRY_ALIGN as u64);
+                continue;
+            };
+            let length = ENTRY_HEADER_BYTES + header.length as usize;
+            let seed = self.seed;
+            let intact = self
+                .window
+                .get(at, length)
+                .is_some_and(|entry| EntryHeader::verify(entry, seed, at));
+            survivors.push(FoundEntry { header, position: at, intact });
+            at = at.plus(header.size() as u64);
+        }
+        self.at = next;
+        Step::Damage(Damage { from: start, to: next, survivors })
+    }
+
+    fn entry_header(&mut self, at: Position, limit: Position) -> Option<EntryHeader> {
+        let bytes = self.window.get(at, ENTRY_HEADER_BYTES)?.first_chunk()?;
+        let header = EntryHeader::decode(bytes, self.seed, at)?;
+        let end = at.plus(ENTRY_HEADER_BYTES as u64 + u64::from(header.length));
+        (end <= limit).then_some(header)
+    }
+}
+
+/// The part of a segment's file that is in memory.
+#[derive(Debug)]
+struct Window<'a> {
+    segment: &'a Segment,
+    file_bytes: u64,
+    buffer: Vec<u8>,
+    /// Place in the file of the buffer's first byte.
+    start: u64,
+    read_bytes: u64,
+    unreadable: Vec<u64>,
+}
+
+impl<'a> Window<'a> {
+    fn new(segment: &'a Segment) -> io::Result<Self> {
+        let file_bytes = segment.file.len()?.min(segment.header.length);
+        Ok(Self {
+            segment,
+            file_bytes,
+            buffer: Vec::new(),
+            start: 0,
+            read_bytes: 0,
+            unreadable: Vec::new(),
+        })
+    }
+
+    /// Bytes at a position; none past the end of the file.
+    fn get(&mut self, position: Position, length: usize) -> Option<&[u8]> {
+        let at = position.0.checked_sub(self.segment.header.first.0)?;
+        let end = at.checked_add(length as u64)?;
+        if end > self.file_bytes {
+            return None;
+        }
+        if at < self.start || end > self.start + self.buffer.len() as u64 {
+            self.load(at, length);
+        }
+        let from = usize::try_from(at - self.start).ok()?;
+        self.buffer.get(from..from + length)
+    }
+
+    /// A block that the disk refuses is taken as zeros: no CRC accepts them.
+    fn load(&mut self, at: u64, length: usize) {
+        let start = at / ALIGN * ALIGN;
+        let wanted = (at - start) + length as u64;
+        let rest = self.file_bytes - start;
+        let size = wanted.max(WINDOW_BYTES as u64).min(rest);
+        self.buffer.resize(usize::try_from(size).unwrap_or(0), 0);
+        self.start = start;
+        self.read_bytes += size;
+        if self.segment.file.read_at(&mut self.buffer, start).is_ok() {
+            return;
+        }
+        for (index, block) in self.buffer.chunks_mut(ALIGN as usize).enumerate() {
+            let at = start + index as u64 * ALIGN;
+            if self.segment.file.read_at(block, at).is_err() {
+                block.fill(0);
+                if !self.unreadable.contains(&at) {
+                    self.unreadable.push(at);
+                }
+            }
+        }
+    }
+
+    fn is_unreadable(&self, position: Position) -> bool {
+        let at = position.0.saturating_sub(self.segment.header.first.0) / ALIGN * ALIGN;
+        self.unreadable.contains(&at)
+    }
+}

@@ -1,0 +1,46 @@
+//! Segment files: names, and the open ones.
+
+use std::sync::Arc;
+
+use super::{DiskFile, Position, format::SegmentHeader};
+
+/// Folder of the segments in the data folder.
+pub(super) const SEGMENT_FOLDER: &str = "journal";
+/// Folder of what recovery set aside.
+pub(super) const QUARANTINE_FOLDER: &str = "quarantine";
+
+const SUFFIX: &str = ".seg";
+
+/// A segment that readers can use.
+#[derive(Debug)]
+pub(super) struct Segment {
+    pub(super) file: Arc<dyn DiskFile>,
+    pub(super) header: SegmentHeader,
+}
+
+/// A file with space and a durable name, but no header yet.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) file: Arc<dyn DiskFile>,
+    pub(super) sequence: u64,
+    pub(super) length: u64,
+}
+
+impl Segment {
+    /// Place in the file of a journal position.
+    pub(super) fn at(&self, position: Position) -> u64 {
+        position.0 - self.header.first.0
+    }
+}
+
+/// Name of a segment's file within the data folder. Only a hint: the header decides.
+pub(super) fn segment_name(sequence: u64) -> String {
+    format!("{SEGMENT_FOLDER}/{sequence:016x}{SUFFIX}")
+}
+
+/// The sequence in a file name (without its folder), if it is one of a segment.
+pub(super) fn sequence_of(name: &str) -> Option<u64> {
+    let digits = name.strip_suffix(SUFFIX)?;
+    let canonical = digits.len() == 16 && digits.bytes().all(|byte| !byte.is_ascii_uppercase());
+    if canonical { u64::from_str_radix(digits, 16).ok() } else { None }
+}

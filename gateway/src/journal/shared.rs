@@ -1,0 +1,101 @@
+//! What the handles, the writer and the preparer share.
+
+use std::sync::{
+    Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, atomic::AtomicU64,
+};
+
+use super::{
+    Poisoned, RecoveryReport, admission::Ledger, format::Seed, log::Log, options::Settings,
+    preparer::Preparer, queue::Queue, stats::Stats, waiters::Waiters,
+};
+
+/// One open journal.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) seed: Seed,
+    pub(super) settings: Settings,
+    pub(super) recovery: RecoveryReport,
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) queue: Queue,
+    pub(super) preparer: Preparer,
+    pub(super) waiters: Waiters,
+    pub(super) stats: Stats,
+    pub(super) used_bytes: Arc<AtomicU64>,
+    /// The error that stopped the journal.
+    pub(super) poison: OnceLock<Poisoned>,
+    /// Why nothing is accepted any more: that error, or an orderly end.
+    pub(super) ended: OnceLock<Poisoned>,
+    pub(super) age: Age,
+    log: RwLock<Log>,
+}
+
+/// How long the journal has been open in all its life.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Age {
+    /// At the last frame of the openings before.
+    pub(super) before_ms: u64,
+    /// The monotonic clock at this opening.
+    pub(super) opened_ms: u64,
+}
+
+impl Age {
+    pub(super) fn at(&self, monotonic_ms: u64) -> u64 {
+        self.before_ms + monotonic_ms.saturating_sub(self.opened_ms)
+    }
+}
+
+/// What a [`Shared`] is made of.
+#[derive(Debug)]
+pub(super) struct Parts {
+    pub(super) seed: Seed,
+    pub(super) settings: Settings,
+    pub(super) recovery: RecoveryReport,
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) preparer: Preparer,
+    pub(super) used_bytes: Arc<AtomicU64>,
+    pub(super) age: Age,
+    pub(super) log: Log,
+}
+
+impl Shared {
+    pub(super) fn new(parts: Parts) -> Self {
+        Self {
+            seed: parts.seed,
+            settings: parts.settings,
+            recovery: parts.recovery,
+            ledger: parts.ledger,
+            queue: Queue::default(),
+            preparer: parts.preparer,
+            waiters: Waiters::default(),
+            stats: Stats::default(),
+            used_bytes: parts.used_bytes,
+            poison: OnceLock::new(),
+            ended: OnceLock::new(),
+            age: parts.age,
+            log: RwLock::new(parts.log),
+        }
+    }
+
+    pub(super) fn log(&self) -> RwLockReadGuard<'_, Log> {
+        self.log.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn log_mut(&self) -> RwLockWriteGuard<'_, Log> {
+        self.log.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Stops acknowledgements for good; only the first reason counts.
+    pub(super) fn poison(&self, reason: String) -> Poisoned {
+        let poisoned = self.poison.get_or_init(|| {
+            tracing::error!(reason, "the journal stops accepting: nothing more is acknowledged");
+            Poisoned { reason: reason.into() }
+        });
+        self.ended.get_or_init(|| poisoned.clone());
+        poisoned.clone()
+    }
+
+    /// How long the journal has been open in all its life.
+    pub(super) fn open_ms(&self) -> u64 {
+        self.age.at(self.settings.clock.now().monotonic_ms)
+    }
+}

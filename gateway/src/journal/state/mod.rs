@@ -1,0 +1,197 @@
+//! What the journal's entries add up to. One reducer, used by the writer (snapshots), by recovery and by the broker.
+//!
+//! [`State::apply`] is the only way in: the same entries in the same order give the same state,
+//! whether they come from an append, a frame or a snapshot. No I/O, no clock of its own.
+
+mod limits;
+mod producer;
+mod snapshot;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::{Append, Offset, PartitionId, Space, append::decode_log_start};
+use crate::record::BatchHeader;
+
+pub use limits::StateLimits;
+pub use producer::ProducerCheck;
+use producer::Producers;
+pub(super) use snapshot::SnapshotReader;
+
+/// Replayed state. Equality compares everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    facts: BTreeMap<(Space, Bytes), Bytes>,
+    partitions: BTreeMap<PartitionId, PartitionState>,
+    producers: Producers,
+    incarnation: u64,
+    leader_epoch: i32,
+    fact_bytes: usize,
+}
+
+/// Where a partition stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PartitionState {
+    /// First offset that is still there.
+    pub log_start: Offset,
+    /// One past the last offset.
+    pub log_end: Offset,
+    /// Leader epoch of the last batch.
+    pub leader_epoch: i32,
+}
+
+/// One step of the reducer.
+#[derive(Clone, Copy, Debug)]
+pub enum Change<'a> {
+    /// A batch at its offset.
+    Batch {
+        /// Partition.
+        partition: PartitionId,
+        /// Offset of its first record.
+        base_offset: Offset,
+        /// Leader epoch that it is stored under.
+        leader_epoch: i32,
+        /// Its header; base offset and leader epoch in it are not looked at.
+        header: &'a BatchHeader,
+    },
+    /// A fact.
+    Fact {
+        /// Key space.
+        space: Space,
+        /// Key.
+        key: &'a [u8],
+        /// New value, or none to delete.
+        value: Option<&'a [u8]>,
+    },
+    /// Identity of the log from here on.
+    Barrier {
+        /// Bumped when offsets may have been used again.
+        incarnation: u64,
+        /// Bumped at every start that was not clean.
+        leader_epoch: i32,
+    },
+}
+
+impl State {
+    /// Applies one change. `open_ms` is the journal's own age ([`super::Journal::open_ms`]):
+    /// producers expire by it, so that no step of the wall clock forgets one.
+    pub fn apply(&mut self, change: Change<'_>, open_ms: u64) {
+        match change {
+            Change::Batch { partition, base_offset, leader_epoch, header } => {
+                let entry = self.partitions.entry(partition).or_default();
+                let span = i64::from(header.last_offset_delta).saturating_add(1);
+                let end = Offset(base_offset.0.saturating_add(span));
+                entry.log_end = entry.log_end.max(end);
+                entry.leader_epoch = entry.leader_epoch.max(leader_epoch);
+                self.producers.record(partition, base_offset, header, open_ms);
+            }
+            Change::Fact { space: Space::LOG_START, key, value } => {
+                self.move_log_start(key, value);
+            }
+            Change::Fact { space, key, value } => self.set_fact(space, key, value),
+            Change::Barrier { incarnation, leader_epoch } => {
+                self.incarnation = self.incarnation.max(incarnation);
+                self.leader_epoch = self.leader_epoch.max(leader_epoch);
+            }
+        }
+    }
+
+    /// Applies everything in an append, batches first, as the journal stores it.
+    pub fn apply_append(&mut self, append: &Append, open_ms: u64) {
+        for entry in &append.batches {
+            let change = Change::Batch {
+                partition: entry.partition,
+                base_offset: entry.base_offset,
+                leader_epoch: entry.leader_epoch,
+                header: &entry.batch.header(),
+            };
+            self.apply(change, open_ms);
+        }
+        for fact in &append.facts {
+            let change =
+                Change::Fact { space: fact.space, key: &fact.key, value: fact.value.as_deref() };
+            self.apply(change, open_ms);
+        }
+    }
+
+    /// Forgets producers that were silent for a day of open journal; an active one is never forgotten.
+    pub fn expire_producers(&mut self, open_ms: u64) {
+        self.producers.expire(open_ms);
+    }
+
+    /// A fact's value.
+    #[must_use]
+    pub fn fact(&self, space: Space, key: &[u8]) -> Option<&Bytes> {
+        self.facts.get(&(space, Bytes::copy_from_slice(key)))
+    }
+
+    /// All facts of a space, by key.
+    pub fn facts(&self, space: Space) -> impl Iterator<Item = (&Bytes, &Bytes)> {
+        self.facts
+            .range((space, Bytes::new())..)
+            .take_while(move |((found, _), _)| *found == space)
+            .map(|((_, key), value)| (key, value))
+    }
+
+    /// Where a partition stands; one that never had a batch starts and ends at 0.
+    #[must_use]
+    pub fn partition(&self, partition: PartitionId) -> PartitionState {
+        self.partitions.get(&partition).copied().unwrap_or_default()
+    }
+
+    /// All partitions that ever had a batch or a log start.
+    pub fn partitions(&self) -> impl Iterator<Item = (PartitionId, PartitionState)> {
+        self.partitions.iter().map(|(&id, &state)| (id, state))
+    }
+
+    /// Kafka's check of an idempotent producer's batch, before it gets an offset.
+    #[must_use]
+    pub fn check(&self, partition: PartitionId, header: &BatchHeader) -> ProducerCheck {
+        self.producers.check(partition, header)
+    }
+
+    /// Identity of the log: bumped when recovery cut something off, so that offsets may be used again.
+    #[must_use]
+    pub fn incarnation(&self) -> u64 {
+        self.incarnation
+    }
+
+    /// Leader epoch to stamp into new batches, of every partition.
+    #[must_use]
+    pub fn leader_epoch(&self) -> i32 {
+        self.leader_epoch
+    }
+
+    /// Everything but the identity of the log, which every opening may bump.
+    #[cfg(test)]
+    pub(in crate::journal) fn content(&self) -> Self {
+        Self { incarnation: 0, leader_epoch: 0, ..self.clone() }
+    }
+
+    fn set_fact(&mut self, space: Space, key: &[u8], value: Option<&[u8]>) {
+        // Copied, because a slice would keep a whole request or frame in memory.
+        let slot = (space, Bytes::copy_from_slice(key));
+        let old = match value {
+            Some(value) => {
+                self.fact_bytes += snapshot::fact_bytes(key.len(), value.len());
+                self.facts.insert(slot, Bytes::copy_from_slice(value))
+            }
+            None => self.facts.remove(&slot),
+        };
+        if let Some(old) = old {
+            self.fact_bytes -= snapshot::fact_bytes(key.len(), old.len());
+        }
+    }
+
+    fn move_log_start(&mut self, key: &[u8], value: Option<&[u8]>) {
+        let Some((id, start)) = decode_log_start(key, value) else {
+            return;
+        };
+        let entry = self.partitions.entry(id).or_default();
+        entry.log_start = entry.log_start.max(start);
+        entry.log_end = entry.log_end.max(start);
+    }
+}

@@ -1,0 +1,49 @@
+//! Numbers for health, metrics and the page.
+
+/// A moment of the journal.
+#[derive(Clone, Debug, Default)]
+pub struct JournalStatus {
+    /// Bytes of the data folder in use.
+    pub used_bytes: u64,
+    /// `storage.max_bytes`.
+    pub max_bytes: u64,
+    /// Segment files.
+    pub segments: u64,
+    /// Frames made durable since start.
+    pub frames: u64,
+    /// Bytes written since start, padding included.
+    pub written_bytes: u64,
+    /// Median of the recent fdatasync calls, microseconds.
+    pub sync_p50_us: u64,
+    /// 99th percentile of the recent fdatasync calls, microseconds.
+    pub sync_p99_us: u64,
+    /// Why nothing is accepted any more, if so.
+    pub poisoned: Option<String>,
+    /// What the last opening found.
+    pub recovery: RecoveryReport,
+}
+
+/// What opening found and did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecoveryReport {
+    /// Whether the journal had been closed in order (true for a new one).
+    pub clean: bool,
+    /// Bytes of the last frame that were written again because nothing proved them durable.
+    pub carried_bytes: u64,
+    /// Torn tails cut off and moved to quarantine (0 or 1 per opening).
+    pub torn_tails: u64,
+    /// Bytes of them.
+    pub torn_bytes: u64,
+    /// Ranges below valid frames that are damaged; entries in them that survived are served.
+    pub damaged_ranges: u64,
+    /// Bytes of them.
+    pub damaged_bytes: u64,
+    /// Frames whose predecessor is not the one that they were written after.
+    pub broken_chains: u64,
+    /// Segments missing between others.
+    pub missing_segments: u64,
+    /// Files set aside in quarantine, doubled or unreadable.
+    pub quarantined_files: u64,
+    /// Bytes scanned.
+    pub scanned_bytes: u64,
+}

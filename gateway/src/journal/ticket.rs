@@ -1,0 +1,76 @@
+//! The promise that an append becomes durable.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll, Waker},
+};
+
+use super::Poisoned;
+
+/// Resolves when the append is durable. Also a plain future. Dropping it does not take the append back.
+#[derive(Debug)]
+#[must_use = "an append is acknowledged only once its ticket says durable"]
+pub struct Ticket {
+    cell: Arc<Cell>,
+}
+
+/// The writer's end of a ticket.
+#[derive(Debug)]
+pub(super) struct Completion {
+    cell: Arc<Cell>,
+}
+
+#[derive(Debug, Default)]
+struct Cell {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    outcome: Option<Result<(), Poisoned>>,
+    waker: Option<Waker>,
+}
+
+impl Ticket {
+    pub(super) fn new() -> (Self, Completion) {
+        let cell = Arc::new(Cell::default());
+        (Self { cell: Arc::clone(&cell) }, Completion { cell })
+    }
+
+    /// Waits for durability.
+    pub async fn durable(self) -> Result<(), Poisoned> {
+        self.await
+    }
+}
+
+impl Future for Ticket {
+    type Output = Result<(), Poisoned>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut inner = self.cell.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(outcome) = &inner.outcome {
+            return Poll::Ready(outcome.clone());
+        }
+        match &mut inner.waker {
+            Some(waker) => waker.clone_from(context.waker()),
+            none => *none = Some(context.waker().clone()),
+        }
+        Poll::Pending
+    }
+}
+
+impl Completion {
+    /// Says how it went and wakes the waiter.
+    pub(super) fn complete(self, outcome: Result<(), Poisoned>) {
+        let waker = {
+            let mut inner = self.cell.inner.lock().unwrap_or_else(PoisonError::into_inner);
+            inner.outcome = Some(outcome);
+            inner.waker.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}

@@ -1,0 +1,342 @@
+//! The one thread that writes: builds a frame, writes it, syncs it, and only then lets anyone know.
+//!
+//! Frame N+1 is never written before N is durable, so a valid frame proves all before it. The first
+//! error on the file in use ends the writer; nothing is retried.
+
+use std::{
+    collections::VecDeque,
+    io,
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
+};
+
+use super::{
+    Change, Disk, Fact, JournalId, Offset, PartitionId, Poisoned, Position, State,
+    format::{
+        BARRIER_BYTES, Barrier, ENTRY_HEADER_BYTES, FRAME_HEADER_BYTES, FrameHeader, FrameKind,
+        SEGMENT_HEADER_BYTES, SegmentHeader, entry_size,
+    },
+    frame::FrameBuilder,
+    queue::{Queued, Room, Take},
+    recovery::{Carried, Leftovers},
+    segment::{Prepared, Segment, segment_name},
+    shared::Shared,
+};
+
+/// State of the writing thread.
+#[derive(Debug)]
+pub(super) struct Writer {
+    shared: Arc<Shared>,
+    journal: JournalId,
+    state: State,
+    frame: FrameBuilder,
+    segment: Option<Active>,
+    /// Where the log ends, and the CRC that the next frame names.
+    end: Position,
+    last_crc: u32,
+    /// First address that no segment has used.
+    next_first: Position,
+    snapshot: Snapshot,
+    taken: Vec<Queued>,
+    /// Still to be written before anything else.
+    opening: Option<Opening>,
+}
+
+/// The first frame of an opening.
+#[derive(Debug)]
+pub(super) struct Opening {
+    pub(super) carried: Option<Carried>,
+    pub(super) barrier: Barrier,
+    /// Cleaned up once the frame is durable.
+    pub(super) leftovers: Leftovers,
+    pub(super) disk: Arc<dyn Disk>,
+}
+
+/// The segment in use.
+#[derive(Debug)]
+struct Active {
+    segment: Arc<Segment>,
+    /// Written with the first frame, so that a header always has one behind it.
+    header_due: bool,
+    /// Address of the next frame.
+    at: Position,
+}
+
+/// What is still to be written of the state at the start of the segment in use.
+#[derive(Debug, Default)]
+struct Snapshot {
+    slices: VecDeque<Vec<u8>>,
+    written: u32,
+    total: u32,
+}
+
+/// Where the log stands when a writer takes it over.
+#[derive(Debug)]
+pub(super) struct Start {
+    pub(super) journal: JournalId,
+    pub(super) state: State,
+    pub(super) end: Position,
+    pub(super) last_crc: u32,
+    pub(super) next_first: Position,
+    pub(super) opening: Opening,
+}
+
+impl Opening {
+    /// Bytes of the frame: set aside from the start, so that no append is admitted against them.
+    pub(super) fn held_bytes(&self) -> u64 {
+        let carried = self.carried.as_ref().map_or(0, Carried::entries_bytes);
+        FrameHeader::length_for(carried + entry_size(BARRIER_BYTES))
+    }
+
+    /// What the frame does to the state.
+    pub(super) fn apply(&self, state: &mut State) {
+        if let Some(carried) = &self.carried {
+            carried.apply(state);
+        }
+        let Barrier { incarnation, leader_epoch } = self.barrier;
+        state.apply(Change::Barrier { incarnation, leader_epoch }, 0);
+    }
+}
+
+impl Writer {
+    pub(super) fn new(shared: Arc<Shared>, start: Start) -> Self {
+        Self {
+            frame: FrameBuilder::new(shared.seed),
+            shared,
+            journal: start.journal,
+            state: start.state,
+            segment: None,
+            end: start.end,
+            last_crc: start.last_crc,
+            next_first: start.next_first,
+            snapshot: Snapshot::default(),
+            taken: Vec::new(),
+            opening: Some(start.opening),
+        }
+    }
+
+    /// Begins a segment with the opening frame: what nothing proved durable, then the barrier.
+    /// Readers see it once it is durable.
+    pub(super) fn open(&mut self, prepared: Prepared) -> io::Result<()> {
+        let Some(opening) = self.opening.take() else {
+            return Ok(());
+        };
+        self.begin_segment(prepared);
+        self.begin_frame();
+        for (header, payload) in opening.carried.iter().flat_map(Carried::entries) {
+            self.frame.carried(header, payload);
+        }
+        self.frame.barrier(opening.barrier);
+        self.commit(FrameKind::Opening)?;
+        self.shared.ledger.spent(self.left_in_segment(), opening.held_bytes());
+        opening.apply(&mut self.state);
+        self.publish();
+        self.shared.log_mut().adopt(&self.state);
+        let freed = opening.leftovers.clean_up(&*opening.disk);
+        self.shared.used_bytes.fetch_sub(freed, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Bytes that the first segment needs at least.
+    pub(super) fn opening_bytes(&self) -> u64 {
+        let held = self.opening.as_ref().map_or(0, Opening::held_bytes);
+        SEGMENT_HEADER_BYTES + held + self.shared.settings.snapshot_bytes()
+    }
+
+    /// Writes what is queued until asked to close or until the disk fails.
+    pub(super) fn run(mut self) {
+        let reason = match self.serve() {
+            Ok(()) => {
+                let closed = || Poisoned { reason: "the journal was closed".into() };
+                self.shared.ended.get_or_init(closed).clone()
+            }
+            Err(error) => self.shared.poison(error.to_string()),
+        };
+        for queued in self.taken.drain(..).chain(self.shared.queue.end(&reason)) {
+            queued.completion.complete(Err(reason.clone()));
+        }
+    }
+
+    fn serve(&mut self) -> io::Result<()> {
+        if self.opening.is_some() {
+            let Some(prepared) = self.shared.preparer.take() else {
+                return Ok(());
+            };
+            self.open(prepared)?;
+        }
+        loop {
+            match self.shared.queue.take(self.room(), &mut self.taken) {
+                Take::Commit => self.commit_taken()?,
+                Take::NoRoom => {
+                    if !self.roll()? {
+                        return Ok(());
+                    }
+                }
+                Take::Idle => self.frame.shrink(),
+                Take::Close => return self.close(),
+            }
+        }
+    }
+
+    fn commit_taken(&mut self) -> io::Result<()> {
+        self.begin_frame();
+        self.next_slice();
+        for queued in &self.taken {
+            self.frame.append(&queued.append);
+        }
+        self.commit(FrameKind::Commit)?;
+        let open_ms = self.open_ms();
+        let mut reserved = 0;
+        for queued in &self.taken {
+            self.state.apply_append(&queued.append, open_ms);
+            reserved += queued.reserved;
+        }
+        self.shared.ledger.spent(self.left_in_segment(), reserved);
+        self.publish();
+        for queued in self.taken.drain(..) {
+            queued.completion.complete(Ok(()));
+        }
+        Ok(())
+    }
+
+    /// Makes the frame's batches readable and wakes who waits for them.
+    fn publish(&self) {
+        let facts = self.taken.iter().flat_map(|queued| &queued.append.facts);
+        let moved = facts.filter_map(Fact::as_log_start).collect::<Vec<_>>();
+        let mut ends: Vec<(PartitionId, Offset)> = Vec::new();
+        {
+            let mut log = self.shared.log_mut();
+            for (partition, placed) in self.frame.batches() {
+                if !log.insert(*partition, placed) {
+                    tracing::error!(
+                        ?partition,
+                        ?placed,
+                        "a batch was appended at offsets that are taken"
+                    );
+                    debug_assert!(false, "offsets appended twice");
+                }
+                match ends.last_mut() {
+                    Some((last, end)) if last == partition => *end = placed.end,
+                    _ => ends.push((*partition, placed.end)),
+                }
+            }
+            for (partition, start) in moved {
+                log.move_log_start(partition, start);
+            }
+        }
+        self.shared.waiters.wake(ends);
+    }
+
+    /// Switches to a prepared segment; false if asked to stop while waiting for one.
+    fn roll(&mut self) -> io::Result<bool> {
+        // A segment that is left must hold its whole snapshot: replay may have to begin there.
+        while !self.snapshot.slices.is_empty() {
+            self.commit_taken()?;
+        }
+        let Some(prepared) = self.shared.preparer.take() else {
+            return Ok(false);
+        };
+        self.begin_segment(prepared);
+        Ok(true)
+    }
+
+    fn close(&mut self) -> io::Result<()> {
+        while !self.snapshot.slices.is_empty() {
+            self.commit_taken()?;
+        }
+        // Without room for it the next opening takes this end for an unclean one, which costs an epoch.
+        if self.left_in_segment() >= FrameHeader::length_for(ENTRY_HEADER_BYTES) {
+            self.begin_frame();
+            self.frame.close();
+            self.commit(FrameKind::Commit)?;
+        }
+        Ok(())
+    }
+
+    fn begin_segment(&mut self, prepared: Prepared) {
+        let header = SegmentHeader {
+            journal: self.journal,
+            sequence: prepared.sequence,
+            first: self.next_first,
+            length: prepared.length,
+            previous_end: self.end,
+            previous_crc: self.last_crc,
+            max_bytes: self.shared.settings.max_bytes,
+        };
+        self.next_first = header.end();
+        let segment = Arc::new(Segment { file: prepared.file, header });
+        let at = header.frames();
+        self.segment = Some(Active { segment, header_due: true, at });
+        let slices = self.state.encode(self.shared.settings.slice_bytes);
+        let total = u32::try_from(slices.len()).expect("the state is a few MiB");
+        self.snapshot = Snapshot { slices, written: 0, total };
+        self.shared.ledger.rolled(self.left_in_segment());
+    }
+
+    fn begin_frame(&mut self) {
+        let active = self.segment.as_ref().expect("a segment is begun before a frame");
+        let header = active.header_due.then_some(&active.segment.header);
+        self.frame.begin(active.at, header);
+    }
+
+    fn next_slice(&mut self) {
+        if let Some(slice) = self.snapshot.slices.pop_front() {
+            self.frame.slice(self.snapshot.written, self.snapshot.total, &slice);
+            self.snapshot.written += 1;
+        }
+    }
+
+    /// Writes and syncs the frame that was built. After an error nothing more may be written.
+    fn commit(&mut self, kind: FrameKind) -> io::Result<()> {
+        let now = self.shared.settings.clock.now();
+        let open_ms = self.shared.age.at(now.monotonic_ms);
+        let (bytes, crc) = self.frame.finish(kind, self.last_crc, now, open_ms);
+        let active = self.segment.as_mut().expect("a segment is begun before a frame");
+        let (segment, header) = (&active.segment, active.segment.header);
+        let at = if active.header_due { 0 } else { segment.at(active.at) };
+        segment.file.write_at(bytes, at).map_err(|error| describe("write", header, at, &error))?;
+        let began = Instant::now();
+        segment.file.sync().map_err(|error| describe("sync", header, at, &error))?;
+        self.shared.stats.committed(bytes.len(), began.elapsed());
+        if std::mem::replace(&mut active.header_due, false) {
+            self.shared.log_mut().add_segment(Arc::clone(segment));
+        }
+        active.at = header.first.plus(at + bytes.len() as u64);
+        self.end = active.at;
+        self.last_crc = crc;
+        Ok(())
+    }
+
+    /// Bytes of the segment in use that its snapshot does not need.
+    fn left_in_segment(&self) -> u64 {
+        let Some(active) = &self.segment else { return 0 };
+        let pending: u64 = self
+            .snapshot
+            .slices
+            .iter()
+            .map(|slice| FrameHeader::length_for(entry_size(slice.len())))
+            .sum();
+        (active.segment.header.end().0 - active.at.0).saturating_sub(pending)
+    }
+
+    fn room(&self) -> Room {
+        let settings = &self.shared.settings;
+        let left = usize::try_from(self.left_in_segment()).unwrap_or(usize::MAX);
+        Room {
+            target: settings.frame_bytes,
+            segment: left.saturating_sub(FRAME_HEADER_BYTES),
+            linger: settings.linger,
+            busy: !self.snapshot.slices.is_empty(),
+            swollen: self.frame.is_swollen(),
+        }
+    }
+
+    fn open_ms(&self) -> u64 {
+        self.shared.open_ms()
+    }
+}
+
+fn describe(what: &str, header: SegmentHeader, at: u64, error: &io::Error) -> io::Error {
+    let name = segment_name(header.sequence);
+    io::Error::new(error.kind(), format!("{what} of {name} at byte {at}: {error}"))
+}

@@ -1,0 +1,48 @@
+//! The emulated board on a serial line: what its own ledger says is what a Kafka consumer finds.
+
+use std::collections::BTreeSet;
+
+use headwater_tests::{
+    permit,
+    random::Random,
+    workbench::{self, Workbench},
+};
+
+use crate::blows::{Blow, assert_struck, strike_all};
+
+/// Temperatures in multiples of 125 millidegrees, which the sensor reads exactly.
+const TEMPERATURES: i64 = 32;
+
+#[test]
+fn board_readings_arrive_once_and_in_order() {
+    let _permit = permit::waiting();
+    let folder = tempfile::tempdir().unwrap();
+    let mut bench = Workbench::start(folder.path(), "");
+    let temperatures: Vec<i64> = (0..TEMPERATURES).map(|n| -10_000 + n * 1_375).collect();
+    for millidegrees in &temperatures {
+        bench.measure(*millidegrees);
+    }
+    let ledger = bench.settle();
+    let report = workbench::compare(&ledger, bench.gateway.kafka);
+    assert_eq!((report.dropped, ledger.runs.len()), (0, 1));
+    // What was sampled between the last acknowledgement and the stop is still on its way.
+    assert!(report.lost <= 10, "{} readings are not in the log", report.lost);
+
+    let run = &ledger.runs[0];
+    let codes: BTreeSet<i64> = run.readings.values().filter_map(|codes| codes[0]).collect();
+    for millidegrees in temperatures {
+        assert!(codes.contains(&(millidegrees * 2 / 125)), "{millidegrees} was never sampled");
+    }
+}
+
+#[test]
+fn board_readings_survive_kills_cuts_resets_and_an_erased_memory() {
+    let _permit = permit::waiting();
+    let folder = tempfile::tempdir().unwrap();
+    let mut random = Random::new("board");
+    let mut bench = Workbench::start(folder.path(), "");
+    strike_all(&mut bench, Blow::edge(), &mut random, |_, _| {});
+    let ledger = bench.settle();
+    workbench::compare(&ledger, bench.gateway.kafka);
+    assert_struck(&ledger);
+}
