@@ -214,7 +214,7 @@ mod tests {
                     _ => {}
                 }
             }
-            host.durable(now, durable);
+            host.durable(now, StreamId::new(7).expect("not 0"), durable);
             let mut out = [0; HostLink::FRAME_MAX];
             let len = host.transmit(now, 0, &mut out);
             port.line().received.extend(&out[..len]);

@@ -17,5 +17,5 @@ mod shutdown;
 pub mod uplink;
 
 pub use config::Config;
-pub use run::{RunError, run};
+pub use run::{Addresses, RunError, run};
 pub use shutdown::Shutdown;

@@ -1,2 +1,7 @@
 //! The `headwater` binary: wiring only.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    headwater::cli::main()
+}

@@ -1,18 +1,197 @@
-//! Starts every service of the gateway and stops them in order.
+//! Starts every service of the gateway and stops them in order: inputs first, the journal last.
 
-use crate::{Config, Shutdown};
+use std::{collections::BTreeMap, io, net::SocketAddr, sync::Arc, time::Duration};
 
-/// Why the gateway could not start or go on.
+use tokio::{task::JoinSet, time::timeout};
+
+use crate::{
+    Config, Shutdown,
+    broker::{self, Broker, BrokerOptions, TopicError},
+    config::{ConfigError, TopicConfig},
+    device::Devices,
+    http::{Http, HttpState},
+    journal::{self, Disk, Journal, JournalOptions, OpenError},
+    kafka,
+    mqtt::bridge::Bridge,
+    uplink::Uplink,
+};
+
+/// How long services may take to answer what is in flight; with the journal's own close this stays below the 2 s
+/// that are promised for a stop.
+const DRAIN: Duration = Duration::from_millis(1_200);
+
+/// Default of Kafka's `max.message.bytes`, bytes.
+const MAX_MESSAGE_BYTES: usize = 1_048_588;
+
+/// Where the gateway listens, with the ports that the system chose where port 0 was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    /// Kafka clients.
+    pub kafka: SocketAddr,
+    /// Devices over TCP.
+    pub device: SocketAddr,
+    /// Page, metrics and API.
+    pub http: SocketAddr,
+}
+
+/// Why the gateway could not start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RunError {
-    /// Placeholder until wiring exists.
-    #[error("not wired yet")]
-    NotWired,
+    /// Keys that do not fit.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The data folder or the journal in it cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address} ({table}.listen): {source}; is another gateway running?")]
+    Bind {
+        /// Configuration table.
+        table: &'static str,
+        /// Address asked for.
+        address: SocketAddr,
+        /// Reason.
+        source: io::Error,
+    },
+    /// A configured topic cannot be created.
+    #[error("[topics.{name:?}]: {source}")]
+    Topic {
+        /// Topic.
+        name: String,
+        /// Reason.
+        source: TopicError,
+    },
+    /// What the journal holds cannot be taken over.
+    #[error(transparent)]
+    Broker(#[from] broker::OpenError),
 }
 
-/// Runs the gateway until shutdown.
-pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
-    let _ = (config, shutdown);
-    Err(RunError::NotWired)
+/// Runs the gateway on `disk` until shutdown. `on_ready` is called once every listener accepts.
+pub async fn run(
+    config: Config,
+    disk: Arc<dyn Disk>,
+    shutdown: Shutdown,
+    on_ready: impl FnOnce(&Addresses),
+) -> Result<(), RunError> {
+    crate::config::check(&config)?;
+    let options = JournalOptions::from_config(&config.storage, &config.journal)?;
+    let opening = tokio::task::spawn_blocking(move || journal::open(disk, &options));
+    let (journal, state) = opening.await.expect("opening does not panic")?;
+    let broker = Broker::open(journal.clone(), state, broker_options(&config)).await?;
+    create_topics(&broker, &config.topics).await?;
+
+    let served = serve(&config, &broker, &shutdown, on_ready).await;
+    close(journal).await;
+    served
+}
+
+/// Starts the services and returns when all have stopped.
+async fn serve(
+    config: &Config,
+    broker: &Arc<Broker>,
+    shutdown: &Shutdown,
+    on_ready: impl FnOnce(&Addresses),
+) -> Result<(), RunError> {
+    let kafka = kafka::Server::bind(&config.kafka, broker.clone())
+        .await
+        .map_err(bind_error("kafka", config.kafka.listen))?;
+    let devices = Devices::bind(&config.device, broker.clone())
+        .await
+        .map_err(bind_error("device", config.device.listen))?;
+    let bridges: Vec<Bridge> = config
+        .mqtt
+        .bridge
+        .iter()
+        .map(|bridge| Bridge::new(bridge.clone(), broker.clone()))
+        .collect();
+    let uplink = (!config.uplink.bootstrap.is_empty())
+        .then(|| Uplink::new(config.uplink.clone(), broker.clone()));
+    let state = HttpState {
+        broker: broker.clone(),
+        devices: Some(devices.watch()),
+        bridges: bridges.iter().map(Bridge::watch).collect(),
+        uplink: uplink.as_ref().map(Uplink::watch),
+    };
+    let http =
+        Http::bind(&config.http, state).await.map_err(bind_error("http", config.http.listen))?;
+    let addresses = Addresses {
+        kafka: kafka.local_addr(),
+        device: devices.local_addr(),
+        http: http.local_addr(),
+    };
+
+    let mut services = JoinSet::new();
+    services.spawn(kafka.run(shutdown.clone()));
+    services.spawn(devices.run(shutdown.clone()));
+    services.spawn(http.run(shutdown.clone()));
+    for bridge in bridges {
+        services.spawn(bridge.run(shutdown.clone()));
+    }
+    if let Some(uplink) = uplink {
+        services.spawn(uplink.run(shutdown.clone()));
+    }
+    tracing::info!(kafka = %addresses.kafka, device = %addresses.device, http = %addresses.http, "serving");
+    on_ready(&addresses);
+    stop(services, shutdown).await;
+    Ok(())
+}
+
+/// Waits for the signal, then for the services, but not for ever.
+async fn stop(mut services: JoinSet<()>, shutdown: &Shutdown) {
+    shutdown.requested().await;
+    tracing::info!("stopping");
+    let all_ended = async { while services.join_next().await.is_some() {} };
+    if timeout(DRAIN, all_ended).await.is_err() {
+        tracing::warn!(left = services.len(), "some services were still busy and are cut off");
+    }
+    services.shutdown().await;
+}
+
+/// What is queued becomes durable; nobody waits for its acknowledgement any more, so a failure loses no promise.
+async fn close(journal: Journal) {
+    let closing = tokio::task::spawn_blocking(move || journal.close());
+    match closing.await {
+        Ok(Ok(())) => tracing::info!("stopped"),
+        Ok(Err(error)) => tracing::error!(%error, "the journal did not close cleanly"),
+        Err(error) => tracing::error!(%error, "the journal did not close"),
+    }
+}
+
+fn broker_options(config: &Config) -> BrokerOptions {
+    BrokerOptions {
+        default_partitions: config.kafka.default_partitions,
+        auto_create_topics: config.kafka.auto_create_topics,
+        max_message_bytes: MAX_MESSAGE_BYTES,
+    }
+}
+
+async fn create_topics(
+    broker: &Broker,
+    topics: &BTreeMap<String, TopicConfig>,
+) -> Result<(), RunError> {
+    for (name, topic) in topics {
+        if let Some(existing) = broker.topic(name) {
+            let count = existing.partitions.len();
+            if topic.partitions.is_some_and(|wanted| wanted as usize != count) {
+                tracing::warn!(topic = %name, partitions = count, "exists with another partition count");
+            }
+            continue;
+        }
+        let settings = topic.settings.iter().map(|(key, value)| (key.clone(), plain(value)));
+        broker
+            .create_topic(name, topic.partitions, settings.collect())
+            .await
+            .map_err(|source| RunError::Topic { name: name.clone(), source })?;
+    }
+    Ok(())
+}
+
+/// A TOML value as Kafka's settings are written: text without quotes.
+fn plain(value: &toml::Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+fn bind_error(table: &'static str, address: SocketAddr) -> impl FnOnce(io::Error) -> RunError {
+    move |source| RunError::Bind { table, address, source }
 }

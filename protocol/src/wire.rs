@@ -1,4 +1,5 @@
-//! Cursors over byte slices: the only code that takes bodies apart or builds them.
+//! Cursors over byte slices: the only code that takes bodies apart or builds them. What many fields share stays out of line:
+//! inlined, sending took 2.1 kB of flash instead of 0.9.
 
 use crate::{Position, varint};
 
@@ -37,6 +38,7 @@ impl<'a> Reader<'a> {
         Some(u64::from_le_bytes(*head))
     }
 
+    #[inline(never)]
     pub(crate) fn varint(&mut self) -> Option<u64> {
         let (value, len) = varint::decode(self.rest)?;
         self.take(len)?;
@@ -47,6 +49,7 @@ impl<'a> Reader<'a> {
         u32::try_from(self.varint()?).ok()
     }
 
+    #[inline(never)]
     pub(crate) fn position(&mut self) -> Option<Position> {
         Some(Position { boot: self.varint_u32()?, item: self.varint()? })
     }
@@ -79,6 +82,7 @@ impl<'a> Writer<'a> {
         Self { out, len: 0, overflow: false }
     }
 
+    #[inline(never)]
     pub(crate) fn bytes(&mut self, bytes: &[u8]) {
         let end = self.len + bytes.len();
         match self.out.get_mut(self.len..end) {
@@ -102,6 +106,7 @@ impl<'a> Writer<'a> {
         self.bytes(&value.to_le_bytes());
     }
 
+    #[inline(never)]
     pub(crate) fn varint(&mut self, value: u64) {
         match self.out.get_mut(self.len..).and_then(|room| varint::encode(value, room)) {
             Some(len) => self.len += len,
@@ -109,6 +114,7 @@ impl<'a> Writer<'a> {
         }
     }
 
+    #[inline(never)]
     pub(crate) fn position(&mut self, position: Position) {
         self.varint(u64::from(position.boot));
         self.varint(position.item);

@@ -71,8 +71,7 @@ impl Gateway {
                         Ok(()) => {}
                         Err(NotAccepted::NoStream | NotAccepted::Behind) => {
                             let fresh = FIRST_STREAM + self.streams.len() as u64;
-                            let fresh = link.assign(StreamId::new(fresh).expect("not 0"));
-                            self.streams.entry(fresh.bits()).or_insert(Position::START);
+                            link.assign(StreamId::new(fresh).expect("not 0"));
                         }
                         Err(other) => panic!("{other:?}"),
                     }
@@ -85,8 +84,8 @@ impl Gateway {
                 HostEvent::Description(_) | HostEvent::Time(_) => {}
             }
         }
-        if let Some(durable) = self.streams.get(&self.stream) {
-            link.durable(now, *durable);
+        for (stream, durable) in &self.streams {
+            link.durable(now, StreamId::new(*stream).expect("not 0"), *durable);
         }
         let len = link.transmit(now, 0, out);
         self.link = Some(link);

@@ -30,7 +30,7 @@ use crate::Shutdown;
 /// fast serial line, and a bound of what a connection holds.
 const WINDOW: u32 = 16 * 1024;
 /// Bytes read at once.
-const READ_BYTES: usize = 4096;
+const READ_BYTES: usize = 2048;
 /// Time for a peer to take a frame; past it the connection is of no use.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a stop, or an end, waits for appends that are on their way.
@@ -48,6 +48,8 @@ pub(super) struct Patience {
     pub(super) hello: Option<Duration>,
     /// Bad frames in a row; none: any number, a serial line may be noisy.
     pub(super) bad_frames: Option<u64>,
+    /// Bytes without a valid frame among them; likewise.
+    pub(super) bad_bytes: Option<u64>,
     /// HELLO frames within [`HELLO_SPAN`].
     pub(super) hellos: u64,
 }
@@ -59,10 +61,15 @@ const HELLO_SPAN: Duration = Duration::from_secs(10);
 
 impl Patience {
     /// Whoever can reach the address can connect.
-    pub(super) const TCP: Self =
-        Self { hello: Some(Duration::from_secs(10)), bad_frames: Some(64), hellos: 100 };
+    pub(super) const TCP: Self = Self {
+        hello: Some(Duration::from_secs(10)),
+        bad_frames: Some(64),
+        bad_bytes: Some(64 * 1024),
+        hellos: 100,
+    };
     /// The port is ours, and closing it would help nobody.
-    pub(super) const SERIAL: Self = Self { hello: None, bad_frames: None, hellos: u64::MAX };
+    pub(super) const SERIAL: Self =
+        Self { hello: None, bad_frames: None, bad_bytes: None, hellos: u64::MAX };
 }
 
 /// Why a connection ended.
@@ -158,6 +165,7 @@ struct Connection {
     probes: Vec<oneshot::Sender<()>>,
     seen: HostCounters,
     bad_frames: u64,
+    bad_bytes: u64,
     hellos: (Instant, u64),
 }
 
@@ -191,6 +199,7 @@ impl Connection {
             probes: Vec::new(),
             seen: HostCounters::default(),
             bad_frames: 0,
+            bad_bytes: 0,
             hellos: (now, 0),
         }
     }
@@ -216,6 +225,7 @@ impl Connection {
     /// Feeds received bytes to the link.
     fn receive(&mut self, mut bytes: &[u8]) {
         let now_us = self.hub.mono_us();
+        self.bad_bytes += bytes.len() as u64;
         while let Some(event) = self.link.receive(now_us, &mut bytes) {
             match event {
                 HostEvent::Hello(hello) => self.hello = Some(hello),
@@ -298,20 +308,22 @@ impl Connection {
         if self.claiming.is_some() {
             return;
         }
-        let carried = self.intake.as_mut().map(|intake| intake.stream().id);
-        if self.claim.as_ref().is_some_and(|claim| claim.device != hello.device)
-            || (carried.is_some() && carried != hello.stream)
-        {
-            // What waits belongs to a stream that this device has left, or to another device.
-            if let Some(intake) = &mut self.intake {
+        let foreign = self.claim.as_ref().is_some_and(|claim| claim.device != hello.device);
+        if let Some(intake) = &mut self.intake {
+            let switched = foreign || Some(intake.stream().id) != hello.stream;
+            if switched {
+                // What waits belongs to a stream that this device has left, or to another device.
                 intake.drop_held();
             }
+            if !intake.is_settled() {
+                return;
+            }
+            if switched {
+                return self.part();
+            }
         }
-        if self.intake.as_ref().is_some_and(|intake| !intake.is_settled()) {
-            return;
-        }
-        if self.claim.as_ref().is_some_and(|claim| claim.device != hello.device) {
-            self.release();
+        if foreign {
+            return self.part();
         }
         let Some(claim) = &self.claim else {
             let (hub, transport) = (self.hub.clone(), self.transport.clone());
@@ -436,6 +448,7 @@ impl Connection {
         self.bad_frames += new_bad;
         if counters.frames > self.seen.frames {
             self.bad_frames = 0;
+            self.bad_bytes = 0;
             self.quiet_since = Instant::now();
             if let Some(claim) = &self.claim {
                 claim.heard(now_us);
@@ -467,6 +480,7 @@ impl Connection {
     /// Whether the peer went past what its transport allows; a silent device is let go.
     fn overstepped(&mut self) -> Option<Ended> {
         if self.patience.bad_frames.is_some_and(|most| self.bad_frames > most)
+            || self.patience.bad_bytes.is_some_and(|most| self.bad_bytes > most)
             || self.hellos.1 > self.patience.hellos
         {
             return Some(Ended::Garbage);
@@ -480,7 +494,7 @@ impl Connection {
         // A serial port stays open: the next board, or the same one, says HELLO when asked.
         self.quiet_since = Instant::now();
         if self.intake.as_ref().is_none_or(Intake::is_settled) {
-            self.release();
+            self.part();
         }
         None
     }
@@ -494,13 +508,14 @@ impl Connection {
         Some((self.quiet_since + hello).min(self.unaccepted_since + hello * REFUSALS))
     }
 
-    /// Lets go of the device and asks whoever is there.
-    fn release(&mut self) {
+    /// Lets go of the device, with nothing of it on its way, and asks who is there.
+    fn part(&mut self) {
         if let Some(claim) = self.claim.take() {
             claim.keep_clocks(&self.clocks);
         }
         self.intake = None;
         self.unaccepted_since = Instant::now();
+        self.hello = None;
         self.clocks = Clocks::default();
         self.clock_wait = None;
         self.link.restart(self.hub.mono_us(), self.hub.random() as u32);

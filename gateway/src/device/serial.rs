@@ -73,7 +73,7 @@ pub(super) async fn supervise(config: SerialConfig, hub: Hub, shutdown: Shutdown
 }
 
 /// Opens the port for ourselves alone.
-fn open(config: &SerialConfig) -> io::Result<SerialStream> {
+pub(super) fn open(config: &SerialConfig) -> io::Result<SerialStream> {
     let path = config.port.to_str().ok_or_else(|| {
         io::Error::new(io::ErrorKind::InvalidInput, "the port's path is not UTF-8")
     })?;

@@ -280,5 +280,5 @@ fn reason(reason: GapReason) -> String {
 }
 
 #[cfg(test)]
-#[path = "stream_tests.rs"]
+#[path = "tests/stream.rs"]
 mod tests;

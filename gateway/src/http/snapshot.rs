@@ -4,8 +4,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::HttpState;
 use crate::{
-    broker::LogEnds, device::DeviceStatus, journal::JournalStatus, mqtt::bridge::BridgeStatus,
-    uplink::UplinkStatus,
+    broker::LogEnds,
+    device::{DeviceStatus, DevicesWatch},
+    journal::JournalStatus,
+    mqtt::bridge::{BridgeStatus, BridgeWatch},
+    uplink::{UplinkStatus, UplinkWatch},
 };
 
 /// What page, metrics and health are made of.
@@ -74,9 +77,9 @@ impl Snapshot {
             now_ms: i64::try_from(now.as_millis()).unwrap_or(i64::MAX),
             journal: broker.journal().status(),
             topics,
-            devices: state.devices.as_ref().map(|watch| watch.status()).unwrap_or_default(),
-            bridges: state.bridges.iter().map(|watch| watch.status()).collect(),
-            uplink: state.uplink.as_ref().map(|watch| watch.status()),
+            devices: state.devices.as_ref().map(DevicesWatch::status).unwrap_or_default(),
+            bridges: state.bridges.iter().map(BridgeWatch::status).collect(),
+            uplink: state.uplink.as_ref().map(UplinkWatch::status),
         }
     }
 }

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::snapshot::{PartitionSnapshot, Snapshot, TopicSnapshot};
 use crate::{
+    broker::Uuid,
     device::DeviceStatus,
     journal::JournalStatus,
     mqtt::bridge::BridgeStatus,
@@ -96,20 +97,13 @@ struct UplinkPartitionDto<'a> {
     error: Option<&'a str>,
 }
 
-/// A gateway id in the usual form of a UUID.
-pub(super) fn uuid(id: [u8; 16]) -> String {
-    let hex: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
-    let parts = [0..8, 8..12, 12..16, 16..20, 20..32];
-    parts.map(|part| hex.get(part).unwrap_or_default().to_owned()).join("-")
-}
-
 impl<'a> From<&'a Snapshot> for StatusDto<'a> {
     fn from(snapshot: &'a Snapshot) -> Self {
         Self {
             version: env!("CARGO_PKG_VERSION"),
             uptime_s: snapshot.uptime.as_secs(),
             now_ms: snapshot.now_ms,
-            gateway: uuid(snapshot.gateway),
+            gateway: Uuid(snapshot.gateway).to_string(),
             journal: (&snapshot.journal).into(),
             topics: snapshot.topics.iter().map(Into::into).collect(),
             devices: snapshot.devices.iter().map(Into::into).collect(),

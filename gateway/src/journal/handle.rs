@@ -57,9 +57,13 @@ pub fn open(
     };
     let used_bytes = recovery::used_bytes(&*disk).map_err(OpenError::io("measure the journal"))?;
     let (shared, mut writer, state) = assemble(&disk, settings, journal, recovered, used_bytes);
-    if shared.preparer.prepare_first(writer.opening_bytes())?
-        && let Some(prepared) = shared.preparer.try_take()
-    {
+    let needed = writer.opening_bytes();
+    let mut ready = shared.preparer.prepare_first(needed)?;
+    if !ready {
+        writer.give_back_unused();
+        ready = shared.preparer.prepare_first(needed)?;
+    }
+    if ready && let Some(prepared) = shared.preparer.try_take() {
         writer.open(prepared).map_err(OpenError::io("begin a segment"))?;
     } else {
         tracing::warn!("no space for a segment: reading works, writing waits for space");
@@ -75,7 +79,7 @@ fn assemble(
     recovered: Recovered,
     used_bytes: u64,
 ) -> (Arc<Shared>, Writer, State) {
-    let opening = Opening {
+    let mut opening = Opening {
         carried: recovered.carried,
         barrier: recovered.barrier,
         leftovers: recovered.leftovers,
@@ -95,7 +99,7 @@ fn assemble(
         recovered.next_sequence,
     );
     for spare in recovered.spares {
-        preparer.add(spare);
+        opening.leftovers.extend(preparer.adopt(spare));
     }
     let opened_ms = settings.clock.now().monotonic_ms;
     let shared = Arc::new(Shared::new(Parts {

@@ -7,12 +7,12 @@ use std::{
 };
 
 use krafka::{
-    Compression, Kafka, KrafkaError, ProtocolErrorKind, Record as OutRecord,
+    CloseOptions, Compression, Kafka, KrafkaError, ProtocolErrorKind, Record as OutRecord,
     admin::{
         AdminClient, ConfigResource, CreateTopicsOptions, DescribeConfigsOptions,
-        DescribeTopicsOptions, NewTopic,
+        DescribeTopicsOptions, ListOffsetsOptions, NewTopic, OffsetSpec,
     },
-    consumer::{AutoOffsetReset, Consumer, IsolationLevel},
+    consumer::{AutoOffsetReset, IsolationLevel, TopicPartition},
     error::ErrorCode,
     producer::{DeliveryHandle, TransactionalProducer},
 };
@@ -22,9 +22,9 @@ use super::{
         CentralTopic, Centre, CentreError, CommitError, CursorScope, Leg, Session, Severity,
         Transaction, WantedTopic,
     },
-    cursor::{CursorTable, GatewayName, home_partition},
+    cursor::{CursorTable, home_partition},
 };
-use crate::{journal::PartitionId, record::Record};
+use crate::{broker::Uuid, journal::PartitionId, record::Record};
 
 /// Partitions of the cursor topic, if it has to be created.
 const CURSOR_PARTITIONS: u32 = 8;
@@ -37,6 +37,10 @@ const CURSOR_DIRTY_RATIO: &str = "0.1";
 const BATCH_BYTES: usize = 256 * 1024;
 /// One wait for more cursors.
 const CURSOR_POLL: Duration = Duration::from_millis(500);
+/// For an old producer to let go.
+const CLOSE: Duration = Duration::from_millis(300);
+/// Cursors that one poll hands out.
+const CURSORS_PER_POLL: i32 = 10_000;
 /// Answers that no other attempt with the same record would change.
 const POISON: [ErrorCode; 7] = [
     ErrorCode::MessageTooLarge,
@@ -107,7 +111,7 @@ impl Centre for KrafkaCentre {
     type Session = KrafkaSession;
 
     async fn open(&self) -> Result<KrafkaSession, CentreError> {
-        let name = format!("headwater-{}", GatewayName(self.gateway));
+        let name = format!("headwater-{}", Uuid(self.gateway));
         let kafka = Kafka::builder(self.bootstrap.clone())
             .client_id(name.clone())
             .connect_timeout(self.timeouts.connect)
@@ -232,6 +236,14 @@ impl Session for KrafkaSession {
             Err(error) => Err(blame(sent, None, &error).await),
         }
     }
+
+    async fn close(self) {
+        // Dropped without this, the client would go on sending what it holds, in vain: its epoch is fenced by then.
+        let options = CloseOptions::new().timeout(CLOSE);
+        if let Err(error) = self.producer.close_with(options).await {
+            tracing::debug!(%error, "uplink: the old producer closed with an error");
+        }
+    }
 }
 
 impl KrafkaSession {
@@ -354,20 +366,26 @@ impl KrafkaSession {
     /// would miss cursors that lie behind another gateway's open transaction, and double their records.
     async fn read_cursors(&self, partitions: Vec<i32>) -> krafka::Result<CursorTable> {
         let topic = &*self.cursor_topic;
-        let ends = self.reader(IsolationLevel::ReadUncommitted).await?;
-        let mut open = BTreeMap::new();
-        let mut starts = Vec::new();
-        for partition in partitions {
-            let (low, high) = ends.fetch_watermarks(topic, partition).await?;
-            if low < high {
-                starts.push((partition, low));
-                open.insert(partition, high);
-            }
+        let starts = self.offsets(&partitions, OffsetSpec::Earliest).await?;
+        let mut open = self.offsets(&partitions, OffsetSpec::Latest).await?;
+        open.retain(|partition, end| starts.get(partition).is_some_and(|start| start < end));
+        if open.is_empty() {
+            return Ok(CursorTable::default());
         }
-        let reader = self.reader(IsolationLevel::ReadCommitted).await?;
+        let reader = self
+            .kafka
+            .consumer_without_group()
+            .isolation_level(IsolationLevel::ReadCommitted)
+            .auto_offset_reset(AutoOffsetReset::Earliest)
+            .enable_auto_commit(false)
+            .max_poll_records(CURSORS_PER_POLL)
+            .max_buffered_records(2 * CURSORS_PER_POLL)
+            .metrics_push(false)
+            .build()
+            .await?;
         reader.assign(topic, open.keys().copied().collect()).await?;
-        for (partition, low) in starts {
-            reader.seek(topic, partition, low).await?;
+        for partition in open.keys() {
+            reader.seek(topic, *partition, starts[partition]).await?;
         }
         let mut tables: BTreeMap<i32, CursorTable> = BTreeMap::new();
         while !open.is_empty() {
@@ -386,6 +404,7 @@ impl KrafkaSession {
             }
             open.retain(|partition, _| !reached.contains(partition));
         }
+        reader.close().await?;
         let mut all = CursorTable::default();
         for table in tables.into_values() {
             all.merge(table);
@@ -393,17 +412,22 @@ impl KrafkaSession {
         Ok(all)
     }
 
-    async fn reader(&self, isolation: IsolationLevel) -> krafka::Result<Consumer> {
-        self.kafka
-            .consumer_without_group()
-            .isolation_level(isolation)
-            .auto_offset_reset(AutoOffsetReset::Earliest)
-            .enable_auto_commit(false)
-            .max_poll_records(10_000)
-            .max_buffered_records(20_000)
-            .metrics_push(false)
-            .build()
-            .await
+    /// One end of each partition; the latest is the high watermark.
+    async fn offsets(
+        &self,
+        partitions: &[i32],
+        end: OffsetSpec,
+    ) -> krafka::Result<BTreeMap<i32, i64>> {
+        let topic = &*self.cursor_topic;
+        let wanted =
+            partitions.iter().map(|partition| (TopicPartition::new(topic, *partition), end));
+        let options =
+            ListOffsetsOptions::default().timeout(self.timeouts.coordinator).read_committed(false);
+        let mut found = BTreeMap::new();
+        for (partition, offset) in self.admin.list_offsets(wanted, options).await? {
+            found.insert(partition.partition, offset?.offset);
+        }
+        Ok(found)
     }
 }
 

@@ -65,7 +65,7 @@ pub(super) struct Proof {
 /// What came of placing a lane.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Placed {
-    /// It runs, or is left out; see its trouble.
+    /// It runs, is left out (see its trouble), or has to be placed again later.
     Done,
     /// It runs from here on; so many records before are gone.
     Gap(i64),
@@ -100,6 +100,11 @@ impl Core {
             backoff: Backoff::default(),
             last_served: PartitionId(0),
         }
+    }
+
+    /// Whether a partition was taken in.
+    pub(super) fn knows(&self, partition: PartitionId) -> bool {
+        self.lanes.contains_key(&partition)
     }
 
     /// Takes in a partition that is to be forwarded; known ones stay as they are.
@@ -177,6 +182,7 @@ impl Core {
             Start::IfProven { at, .. } => {
                 return Placed::Proof(Proof { partition, record: Offset(at.0 - 1) });
             }
+            Start::Later => {}
             Start::Halt(why) => lane.halt(why),
         }
         Placed::Done

@@ -12,12 +12,12 @@
 //! CRC-32C of the last record sent, which proves at the next start that the local log still holds it; `crc` covers
 //! the key and all of the value. A tombstone forgets the cursor: the partition is then sent anew from its start.
 
-use std::{collections::BTreeMap, fmt};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::journal::Offset;
+use crate::{broker::Uuid, journal::Offset};
 
 /// First part of every key; the number is the version of the format.
 const KEY_PREFIX: &str = "headwater/1/";
@@ -52,24 +52,9 @@ struct CursorValue {
 #[error("its cursor in the central cursor topic is unreadable ({0})")]
 pub(super) struct BadCursor(String);
 
-/// A gateway's id in the usual form of a UUID.
-pub(super) struct GatewayName(pub(super) [u8; 16]);
-
-impl fmt::Display for GatewayName {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, byte) in self.0.iter().enumerate() {
-            if matches!(index, 4 | 6 | 8 | 10) {
-                formatter.write_str("-")?;
-            }
-            write!(formatter, "{byte:02x}")?;
-        }
-        Ok(())
-    }
-}
-
 /// The key of one partition's cursor.
 pub(super) fn key(gateway: [u8; 16], topic: &str, partition: u32) -> Bytes {
-    Bytes::from(format!("{KEY_PREFIX}{}/{topic}/{partition}", GatewayName(gateway)))
+    Bytes::from(format!("{KEY_PREFIX}{}/{topic}/{partition}", Uuid(gateway)))
 }
 
 /// The partition of the cursor topic that a gateway writes to. Gateways are spread, so that one with an open
@@ -153,7 +138,7 @@ impl CursorTable {
     /// Takes in one record, in the order of the log. Other gateways' records are passed over.
     pub(super) fn apply(&mut self, gateway: [u8; 16], key: Option<&Bytes>, value: Option<&Bytes>) {
         let Some(key) = key else { return };
-        if !key.starts_with(format!("{KEY_PREFIX}{}/", GatewayName(gateway)).as_bytes()) {
+        if !key.starts_with(format!("{KEY_PREFIX}{}/", Uuid(gateway)).as_bytes()) {
             return;
         }
         match value {
@@ -236,10 +221,9 @@ mod tests {
             for flip in [1, 0x20, 0x80] {
                 let mut damaged = value.to_vec();
                 damaged[index] ^= flip;
-                match Cursor::decode(&key, &damaged) {
-                    // Hex digits may change case without changing the number.
-                    Ok(read) => assert_eq!(read, cursor(1042), "byte {index} ^ {flip:#x}"),
-                    Err(BadCursor(_)) => {}
+                // Hex digits may change case without changing the number.
+                if let Ok(read) = Cursor::decode(&key, &damaged) {
+                    assert_eq!(read, cursor(1042), "byte {index} ^ {flip:#x}");
                 }
             }
         }

@@ -14,10 +14,6 @@ const MAX_DECOMPRESSED_BYTES: usize = 32 * 1024 * 1024;
 /// What a record costs in a batch beside key, value and headers; for filling transactions, not exact.
 const RECORD_OVERHEAD_BYTES: usize = 16;
 
-/// Attribute bits of a batch.
-const TRANSACTIONAL: i16 = 1 << 4;
-const CONTROL: i16 = 1 << 5;
-
 /// Which records of the batches are wanted.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Slice {
@@ -48,7 +44,7 @@ pub(super) struct Decoded {
 pub(super) fn decode(batches: Vec<Bytes>, slice: Slice) -> Decoded {
     let mut decoded = Decoded::default();
     for bytes in batches {
-        let batch = match Batch::parse(bytes) {
+        let batch = match Batch::parse_stored(bytes) {
             Ok(batch) => batch,
             Err(error) => {
                 decoded.blocked = Some(format!("a stored batch is damaged: {error}"));
@@ -70,11 +66,11 @@ impl Decoded {
         if header.base_offset >= slice.until.0 {
             return false;
         }
-        if header.attributes & CONTROL != 0 {
+        if header.is_control() {
             self.next = Some(end);
             return true;
         }
-        if header.attributes & TRANSACTIONAL != 0 {
+        if header.is_transactional() {
             // Whether it was aborted is not known here; sending it could show what nobody committed.
             self.blocked = Some(format!(
                 "offset {} belongs to a local transaction, which the uplink does not forward",
@@ -82,17 +78,27 @@ impl Decoded {
             ));
             return false;
         }
-        let records = match batch.records(MAX_DECOMPRESSED_BYTES) {
+        let mut undecodable = |error| {
+            self.blocked = Some(format!(
+                "the batch at offset {} does not decode: {error}",
+                header.base_offset
+            ));
+        };
+        let records = match batch.iter(MAX_DECOMPRESSED_BYTES) {
             Ok(records) => records,
             Err(error) => {
-                self.blocked = Some(format!(
-                    "the batch at offset {} does not decode: {error}",
-                    header.base_offset
-                ));
+                undecodable(error);
                 return false;
             }
         };
         for record in records {
+            let record = match record {
+                Ok(record) => record,
+                Err(error) => {
+                    undecodable(error);
+                    return false;
+                }
+            };
             if record.offset < slice.from.0 {
                 continue;
             }
@@ -142,5 +148,143 @@ fn append_field(crc: u32, field: Option<&Bytes>) -> u32 {
             crc32c::crc32c_append(crc, field)
         }
         None => crc32c::crc32c_append(crc, &u64::MAX.to_be_bytes()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{BatchBuilder, Compression};
+
+    const ALL: Slice = Slice {
+        from: Offset(0),
+        until: Offset(1_000),
+        max_bytes: usize::MAX,
+        max_records: usize::MAX,
+    };
+
+    /// A batch of records with values of 100 bytes at consecutive offsets.
+    fn batch(base: i64, count: i64, compression: Compression) -> Bytes {
+        let mut builder = BatchBuilder::compressed(compression);
+        for offset in base..base + count {
+            let header: &[(&[u8], &[u8])] = &[(b"h", b"1")];
+            builder.push(offset * 10, Some(b"key"), Some(&[b'v'; 100]), header);
+        }
+        builder.finish().unwrap().stamped(base, 0).bytes().clone()
+    }
+
+    fn with_attributes(batch: &Bytes, attributes: i16) -> Bytes {
+        let mut bytes = batch.to_vec();
+        bytes[21..23].copy_from_slice(&attributes.to_be_bytes());
+        let crc = crc32c::crc32c(&bytes[21..]);
+        bytes[17..21].copy_from_slice(&crc.to_be_bytes());
+        bytes.into()
+    }
+
+    #[test]
+    fn slices_take_what_they_say() {
+        let size = 16 + 3 + 100 + 4;
+        for (slice, offsets, next) in [
+            (ALL, 10..20, 20),
+            (Slice { from: Offset(13), ..ALL }, 13..20, 20),
+            (Slice { until: Offset(17), ..ALL }, 10..17, 17),
+            (Slice { until: Offset(15), ..ALL }, 10..15, 15),
+            (Slice { max_records: 7, ..ALL }, 10..17, 17),
+            (Slice { max_bytes: 1, ..ALL }, 10..11, 11),
+            (Slice { max_bytes: 3 * size, ..ALL }, 10..13, 13),
+            (Slice { from: Offset(14), max_records: 2, ..ALL }, 14..16, 16),
+        ] {
+            for codec in [Compression::None, Compression::Zstd, Compression::Lz4] {
+                let decoded = decode(vec![batch(10, 5, codec), batch(15, 5, codec)], slice);
+                let found: Vec<_> = decoded.records.iter().map(|record| record.offset).collect();
+                assert_eq!(found, offsets.clone().collect::<Vec<_>>(), "{slice:?}");
+                assert_eq!(
+                    (decoded.next, decoded.blocked),
+                    (Some(Offset(next)), None),
+                    "{slice:?}"
+                );
+                assert_eq!(decoded.bytes, size * found.len());
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_new_moves_nothing() {
+        let decoded =
+            decode(vec![batch(0, 5, Compression::None)], Slice { until: Offset(0), ..ALL });
+        assert_eq!((decoded.next, decoded.records.len()), (None, 0));
+        assert_eq!(decode(Vec::new(), ALL).next, None);
+    }
+
+    #[test]
+    fn control_batches_are_passed_over() {
+        let control = with_attributes(&batch(5, 1, Compression::None), 0x30);
+        let decoded = decode(vec![batch(0, 5, Compression::None), control], ALL);
+        assert_eq!((decoded.records.len(), decoded.next), (5, Some(Offset(6))));
+    }
+
+    #[test]
+    fn what_cannot_be_sent_blocks_after_what_can() {
+        let good = batch(0, 5, Compression::None);
+        let mut torn = batch(5, 5, Compression::None).to_vec();
+        *torn.last_mut().unwrap() ^= 1;
+        let transactional = with_attributes(&batch(5, 5, Compression::None), 0x10);
+        let unknown_codec = with_attributes(&batch(5, 5, Compression::None), 0x01);
+        for (bad, word) in [
+            (Bytes::from(torn), "damaged"),
+            (Bytes::from_static(b"short"), "damaged"),
+            (transactional, "local transaction"),
+            (unknown_codec, "does not decode"),
+        ] {
+            let decoded = decode(vec![good.clone(), bad], ALL);
+            assert_eq!((decoded.records.len(), decoded.next), (5, Some(Offset(5))), "{word}");
+            let why = decoded.blocked.unwrap();
+            assert!(why.contains(word), "{why}");
+        }
+    }
+
+    #[test]
+    fn a_batch_that_would_take_all_memory_blocks() {
+        let mut builder = BatchBuilder::compressed(Compression::Zstd);
+        builder.push(0, None, Some(&vec![0; MAX_DECOMPRESSED_BYTES]), &[]);
+        let decoded = decode(vec![builder.finish().unwrap().bytes().clone()], ALL);
+        assert!(decoded.blocked.is_some());
+    }
+
+    #[test]
+    fn digests_differ_by_every_field() {
+        let record = Record {
+            offset: 1,
+            timestamp: 2,
+            key: Some("k".into()),
+            value: Some("v".into()),
+            headers: vec![("h".into(), Some("x".into()))],
+        };
+        let headers = |headers: &[(&'static str, Option<&'static str>)]| {
+            headers
+                .iter()
+                .map(|(name, value)| (Bytes::from(*name), value.map(Bytes::from)))
+                .collect()
+        };
+        let variants = [
+            Record { timestamp: 3, ..record.clone() },
+            Record { key: None, ..record.clone() },
+            Record { key: Some(Bytes::new()), ..record.clone() },
+            Record { key: Some("kv".into()), value: Some(Bytes::new()), ..record.clone() },
+            Record { value: None, ..record.clone() },
+            Record { headers: headers(&[]), ..record.clone() },
+            Record { headers: headers(&[("h", None)]), ..record.clone() },
+            Record { headers: headers(&[("hx", Some(""))]), ..record.clone() },
+            Record { headers: headers(&[("h", Some("x")), ("h", Some("x"))]), ..record.clone() },
+        ];
+        let mut digests: Vec<_> = variants.iter().chain([&record]).map(digest).collect();
+        assert_eq!(
+            digest(&Record { offset: 9, ..record }),
+            digests[variants.len()],
+            "not the offset"
+        );
+        digests.sort_unstable();
+        digests.dedup();
+        assert_eq!(digests.len(), variants.len() + 1);
     }
 }

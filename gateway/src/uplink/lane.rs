@@ -112,6 +112,8 @@ pub(super) enum Start {
         /// The record's digest.
         tail: u32,
     },
+    /// Not decided before the end of the log is durable again, right after a restart.
+    Later,
     /// Nowhere.
     Halt(String),
 }
@@ -129,11 +131,11 @@ pub(super) fn start_of(
         Some(Ok(cursor)) if cursor.topic_id != topic_id => return Start::At(ends.start),
         Some(Ok(cursor)) => cursor,
     };
-    if cursor.next.0 > ends.durable.0 {
+    if cursor.next.0 > ends.written.0 {
         return Start::Halt(format!(
             "the centre already holds offsets up to {} but the local log ends at {}: it was restored from an older \
              copy, and its new records would be taken for old ones",
-            cursor.next.0, ends.durable.0
+            cursor.next.0, ends.written.0
         ));
     }
     if cursor.leader_epoch > ends.leader_epoch {
@@ -142,6 +144,9 @@ pub(super) fn start_of(
              from an older copy",
             cursor.leader_epoch, ends.leader_epoch
         ));
+    }
+    if cursor.next.0 > ends.durable.0 {
+        return Start::Later;
     }
     if cursor.next.0 < ends.start.0 {
         return Start::AfterGap { at: ends.start, missing: ends.start.0 - cursor.next.0 };
@@ -277,6 +282,12 @@ mod tests {
                 "{cursor:?} {ends:?}"
             );
         }
+    }
+
+    #[test]
+    fn a_tail_that_is_not_durable_again_is_waited_for() {
+        let ends = LogEnds { durable: Offset(4), stable: Offset(4), ..ends(0, 10) };
+        assert_eq!(start_of(Some(&Ok(cursor(5))), TOPIC, ends), Start::Later);
     }
 
     #[test]

@@ -13,6 +13,8 @@ use anyhow::{Result, bail};
 use image::Image;
 use package::Package;
 
+use crate::workspace;
+
 /// What can be done with a board.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Board {
@@ -53,6 +55,16 @@ pub(crate) fn run(board: &Board) -> Result<()> {
 /// Builds the board's image; returns the path of its ELF file.
 pub(crate) fn build(name: &str) -> Result<PathBuf> {
     toolchain::build(&Package::open(name)?)
+}
+
+/// The formatting check of every board: `cargo fmt --all` in the root does not reach them.
+pub(crate) fn format_checks() -> Result<Vec<Command>> {
+    let check = |package: &Package| {
+        let mut command = workspace::cargo(&["fmt", "--check", "--manifest-path"]);
+        command.arg(package.folder.join("Cargo.toml"));
+        command
+    };
+    Ok(package::all()?.iter().map(check).collect())
 }
 
 /// Builds every board and prints what its image takes.

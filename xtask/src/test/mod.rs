@@ -74,6 +74,9 @@ const BOARD: &str = "lm3s6965evb";
 
 fn checks(tally: &mut Tally) -> Result<()> {
     tally.check("cargo fmt", &mut workspace::cargo(&["fmt", "--all", "--check"]))?;
+    for mut check in board::format_checks()? {
+        tally.check("cargo fmt of a board", &mut check)?;
+    }
     let targets = ["clippy", "--quiet", "--workspace", "--all-targets", "--test", "it"];
     let mut clippy = workspace::cargo(&targets);
     tally.check("cargo clippy", clippy.args(["--", "--deny", "warnings"]))?;

@@ -57,21 +57,18 @@ impl Clock {
     /// Sleeps until an interrupt or `wake`, whichever comes first; returns at once when `ready`
     /// says that there is work.
     pub fn sleep_until(&self, wake: u64, ready: impl FnOnce() -> bool) {
-        let now = self.now();
-        if wake <= now {
-            return;
-        }
-        let ticks = u32::try_from(wake - now).unwrap_or(u32::MAX);
-        TIMER_CONTROL.write(0);
-        TIMER_CLEAR.write(TIMER_EXPIRED);
-        TIMER_LOAD.write(ticks);
-        TIMER_CONTROL.write(TIMER_ENABLE);
-        // With interrupts masked an interrupt still ends wfi, and none can slip in between the
-        // question and the sleep.
+        // With interrupts masked an interrupt still ends wfi, and none can slip in between setting the
+        // alarm, asking and sleeping.
         critical_section::with(|_| {
-            if !ready() {
-                asm::wfi();
+            let now = self.now();
+            if wake <= now || ready() {
+                return;
             }
+            TIMER_CONTROL.write(0);
+            TIMER_CLEAR.write(TIMER_EXPIRED);
+            TIMER_LOAD.write(u32::try_from(wake - now).unwrap_or(u32::MAX));
+            TIMER_CONTROL.write(TIMER_ENABLE);
+            asm::wfi();
         });
     }
 }

@@ -9,7 +9,7 @@ use crate::journal::{Disk, DiskFile};
 
 /// What the next syncs do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sync {
+pub(crate) enum Sync {
     Pass,
     Wait,
     Fail,
@@ -17,14 +17,14 @@ pub(super) enum Sync {
 
 /// The gate's keeper; syncs pass once it is gone, so that a failed test ends.
 #[derive(Debug)]
-pub(super) struct Gate {
+pub(crate) struct Gate {
     state: State,
 }
 
 type State = Arc<(Mutex<Sync>, Condvar)>;
 
 #[derive(Debug)]
-pub(super) struct GatedDisk<D> {
+pub(crate) struct GatedDisk<D> {
     disk: D,
     state: State,
 }
@@ -36,16 +36,16 @@ struct GatedFile {
 }
 
 impl Gate {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { state: Arc::new((Mutex::new(Sync::Pass), Condvar::new())) }
     }
 
-    pub(super) fn set(&self, sync: Sync) {
+    pub(crate) fn set(&self, sync: Sync) {
         *self.state.0.lock().expect("no test panics in here") = sync;
         self.state.1.notify_all();
     }
 
-    pub(super) fn before<D: Disk>(&self, disk: D) -> GatedDisk<D> {
+    pub(crate) fn before<D: Disk>(&self, disk: D) -> GatedDisk<D> {
         GatedDisk { disk, state: Arc::clone(&self.state) }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{
     super::{
         Disk, Position,
-        segment::{SEGMENT_FOLDER, Segment},
+        segment::{Prepared, SEGMENT_FOLDER, Segment, segment_name},
     },
     quarantine,
 };
@@ -19,6 +19,8 @@ pub(in crate::journal) struct Leftovers {
     pub(super) misfits: Vec<String>,
     /// Segments, and where the log in them ends: the space behind is given back if it is worth it.
     pub(super) trim: Vec<(Arc<Segment>, Position)>,
+    /// The last segment, and where it holds nothing any more, not even what is void.
+    pub(super) unused: Option<(Arc<Segment>, Position)>,
 }
 
 /// A file to remove.
@@ -32,6 +34,21 @@ pub(super) struct DeadFile {
 const WORTH_TRIMMING_SHARE: u64 = 4;
 
 impl Leftovers {
+    /// Adds a file that turned out to be of no use.
+    pub(in crate::journal) fn extend(&mut self, unused: Option<Prepared>) {
+        self.dead.extend(
+            unused.map(|unused| DeadFile {
+                name: segment_name(unused.sequence),
+                length: unused.length,
+            }),
+        );
+    }
+
+    /// Cuts the last segment off behind its last frame; how many bytes that freed.
+    pub(in crate::journal) fn give_back_unused(&mut self) -> u64 {
+        self.unused.take().map_or(0, |(segment, end)| trim(&segment, end))
+    }
+
     /// Cleans up; how many bytes that freed.
     pub(in crate::journal) fn clean_up(&self, disk: &dyn Disk) -> u64 {
         for name in &self.misfits {

@@ -144,7 +144,7 @@ impl Survey {
 
     fn sort_out(&mut self, unheaded: Vec<Unheaded>) -> Result<(), OpenError> {
         for file in unheaded {
-            match self.journal.and_then(|journal| rebuild_header(journal, &file)) {
+            match self.journal.and_then(|journal| self.rebuild_header(journal, &file)) {
                 Some(header) => {
                     tracing::error!(file = file.name, "segment header is damaged, frames are not");
                     let segment = Segment { file: file.file, header };
@@ -164,6 +164,40 @@ impl Survey {
         }
         Ok(())
     }
+
+    /// A header that fits the frames in the file: each of them tells its own position. The first
+    /// frame alone is no proof that the header was ever there: both are written at once, and until
+    /// both are durable the segment does not exist. A later frame is one, or a later segment.
+    fn rebuild_header(&self, journal: JournalId, file: &Unheaded) -> Option<SegmentHeader> {
+        let mut header = None;
+        let mut frames = 0;
+        frame_candidates(file, |at, block| {
+            let first = FrameHeader::position_of(block)
+                .filter(|&position| FrameHeader::decode(block, journal.seed(), position).is_some())
+                .and_then(|position| position.0.checked_sub(at));
+            if let Some(first) = first {
+                frames += 1;
+                header.get_or_insert(SegmentHeader {
+                    journal,
+                    sequence: file.sequence,
+                    first: Position(first),
+                    length: file.length,
+                    previous_end: Position(first),
+                    previous_crc: 0,
+                    max_bytes: 0,
+                });
+            }
+            frames > 1
+        });
+        header.filter(|header| frames > 1 || self.is_referred_to(header))
+    }
+
+    fn is_referred_to(&self, segment: &SegmentHeader) -> bool {
+        self.segments.values().any(|later| {
+            let end = later.segment.header.previous_end;
+            segment.first < end && end <= segment.end()
+        })
+    }
 }
 
 /// Calls a function with every block of a file that looks like the start of a frame, until it says stop.
@@ -179,27 +213,6 @@ fn frame_candidates(
         }
         at += ALIGN;
     }
-}
-
-/// A header that fits the frames in the file: each of them tells its own position.
-fn rebuild_header(journal: JournalId, file: &Unheaded) -> Option<SegmentHeader> {
-    let mut header = None;
-    frame_candidates(file, |at, block| {
-        header = FrameHeader::position_of(block)
-            .filter(|&position| FrameHeader::decode(block, journal.seed(), position).is_some())
-            .and_then(|position| position.0.checked_sub(at))
-            .map(|first| SegmentHeader {
-                journal,
-                sequence: file.sequence,
-                first: Position(first),
-                length: file.length,
-                previous_end: Position(first),
-                previous_crc: 0,
-                max_bytes: 0,
-            });
-        header.is_some()
-    });
-    header
 }
 
 /// Whether a file holds frames behind its first one, of whatever journal. The first frame of a

@@ -165,6 +165,12 @@ impl State {
         self.leader_epoch
     }
 
+    /// Everything but the identity of the log, which every opening may bump.
+    #[cfg(test)]
+    pub(in crate::journal) fn content(&self) -> Self {
+        Self { incarnation: 0, leader_epoch: 0, ..self.clone() }
+    }
+
     fn set_fact(&mut self, space: Space, key: &[u8], value: Option<&[u8]>) {
         // Copied, because a slice would keep a whole request or frame in memory.
         let slot = (space, Bytes::copy_from_slice(key));

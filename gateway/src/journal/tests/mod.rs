@@ -1,4 +1,10 @@
 //! Tests of the journal as a whole.
 
 mod basics;
+mod crash;
+mod damage;
+mod disk;
+mod faults;
+mod model;
+mod properties;
 mod support;

@@ -9,8 +9,8 @@ use std::{
 };
 
 use super::super::{
-    Append, BatchEntry, Clock, ClockQuality, Fact, Journal, JournalId, JournalOptions, Moment,
-    Offset, PartitionId, Poisoned, Space, State,
+    AdmitError, Append, BatchEntry, Clock, ClockQuality, Fact, Journal, JournalId, JournalOptions,
+    Moment, Offset, PartitionId, Permit, Poisoned, Space, State,
 };
 use crate::record::{Batch, BatchBuilder};
 
@@ -29,6 +29,7 @@ pub(super) fn small_options() -> JournalOptions {
     JournalOptions {
         max_bytes: Some(64 << 20),
         segment_bytes: Some(64 << 10),
+        space_retry: Duration::from_millis(1),
         clock: Arc::new(FixedClock),
         new_id: Some(JournalId(*b"headwater-tests!")),
         ..JournalOptions::default()
@@ -60,9 +61,21 @@ pub(super) fn append(
     facts: &[Fact],
 ) -> Result<(), Poisoned> {
     let append = next_append(state, batches, facts);
-    let permit = journal.admit(append.encoded_len()).expect("admitted");
+    let permit = admit(journal, append.encoded_len());
     state.apply_append(&append, 0);
     block_on(journal.append(permit, append))
+}
+
+/// Waits for space: segments are prepared on another thread.
+pub(super) fn admit(journal: &Journal, bytes: usize) -> Permit {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        match journal.admit(bytes) {
+            Ok(permit) => return permit,
+            Err(AdmitError::Full) if Instant::now() < deadline => std::thread::yield_now(),
+            Err(error) => panic!("{error}"),
+        }
+    }
 }
 
 /// An append at the ends of its partitions.

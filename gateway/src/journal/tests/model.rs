@@ -1,0 +1,161 @@
+//! The plain model that the journal is compared with: a list of appends.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::{
+    super::{Append, BatchEntry, Fact, Journal, Offset, PartitionId, State},
+    disk::Random,
+    support::{batch, fact, next_append},
+};
+use crate::record::{Batch, BatchBuilder};
+
+/// What was appended, and the state after each append.
+#[derive(Debug, Default)]
+pub(super) struct Model {
+    appends: Vec<Append>,
+    states: Vec<State>,
+}
+
+impl Model {
+    pub(super) fn new() -> Self {
+        Self { appends: Vec::new(), states: vec![State::default()] }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.appends.len()
+    }
+
+    /// Notes an append; offsets are those of the state so far.
+    pub(super) fn push(&mut self, append: Append) {
+        let mut state = self.last().clone();
+        state.apply_append(&append, 0);
+        self.appends.push(append);
+        self.states.push(state);
+    }
+
+    pub(super) fn last(&self) -> &State {
+        self.states.last().unwrap()
+    }
+
+    /// The given batches are the ones from this offset on, whole.
+    pub(super) fn check_batches(&self, partition: PartitionId, from: Offset, found: &[Bytes]) {
+        let mut known = self.batches(partition).skip_while(|entry| last_offset(entry) < from.0);
+        for bytes in found {
+            let entry = known.next().expect("no more than was appended");
+            assert_eq!(bytes[..8], entry.base_offset.0.to_be_bytes());
+            assert_eq!(bytes[16..], entry.batch.bytes()[16..]);
+        }
+    }
+
+    /// Base offset of the first batch with a timestamp this late.
+    pub(super) fn at_time(&self, partition: PartitionId, timestamp: i64) -> Option<Offset> {
+        let start = self.last().partition(partition).log_start.0;
+        self.batches(partition)
+            .filter(|entry| last_offset(entry) >= start)
+            .find(|entry| entry.batch.header().max_timestamp >= timestamp)
+            .map(|entry| entry.base_offset)
+    }
+
+    fn batches(&self, partition: PartitionId) -> impl Iterator<Item = &BatchEntry> {
+        let all = self.appends.iter().flat_map(|append| &append.batches);
+        all.filter(move |entry| entry.partition == partition)
+    }
+
+    /// How many appends the recovered journal holds: it must be exactly the first so many of them,
+    /// no fewer than were acknowledged. Panics with what differs.
+    pub(super) fn check(&self, journal: &Journal, state: &State, acked: usize) -> usize {
+        let state = state.content();
+        let found = (acked..=self.appends.len()).rev().find(|&n| self.states[n].content() == state);
+        let Some(count) = found else {
+            panic!(
+                "the state is not that after {acked}..={} appends: {state:?}, acknowledged {:?}",
+                self.appends.len(),
+                self.states[acked]
+            );
+        };
+        self.check_records(journal, count);
+        count
+    }
+
+    /// The records of the first so many appends, and no others, can be read.
+    pub(super) fn check_records(&self, journal: &Journal, count: usize) {
+        let mut expected: BTreeMap<PartitionId, Vec<(Offset, &Batch)>> = BTreeMap::new();
+        for entry in self.appends[..count].iter().flat_map(|append| &append.batches) {
+            let end = entry.base_offset.0 + i64::from(entry.batch.header().record_count);
+            if end <= journal.log_start(entry.partition).0 {
+                continue;
+            }
+            expected.entry(entry.partition).or_default().push((entry.base_offset, &entry.batch));
+        }
+        for (partition, batches) in expected {
+            let mut stored = read_all(journal, partition).into_iter();
+            for (offset, batch) in batches {
+                let bytes = stored.next().expect("a batch is missing");
+                assert_eq!(bytes[..8], offset.0.to_be_bytes());
+                assert_eq!(bytes[16..], batch.bytes()[16..], "{partition:?} {offset:?}");
+            }
+            assert!(stored.next().is_none(), "more than was appended");
+        }
+    }
+}
+
+fn last_offset(entry: &BatchEntry) -> i64 {
+    entry.base_offset.0 + i64::from(entry.batch.header().last_offset_delta)
+}
+
+/// All batches of a partition, a few at a time.
+pub(super) fn read_all(journal: &Journal, partition: PartitionId) -> Vec<Bytes> {
+    let mut from = journal.log_start(partition);
+    let mut all = Vec::new();
+    while from < journal.durable_end(partition) {
+        let batches = journal.read(partition, from, 3000).unwrap();
+        assert!(!batches.is_empty(), "{partition:?} {from:?}");
+        for bytes in batches {
+            let batch = Batch::parse_stored(bytes.clone()).unwrap();
+            let header = batch.header();
+            assert!((header.base_offset..=header.last_offset()).contains(&from.0), "{from:?}");
+            from = Offset(batch.header().last_offset() + 1);
+            all.push(bytes);
+        }
+    }
+    all
+}
+
+/// An append drawn at random: a few batches, some of idempotent producers, and a few facts.
+pub(super) fn random_append(state: &State, random: &mut Random, largest: usize) -> Append {
+    let mut batches = Vec::new();
+    for _ in 0..random.below(4) {
+        let partition = random.below(4) as u32;
+        let mut builder = BatchBuilder::default();
+        for n in 0..=random.below(3) {
+            let value = vec![random.next() as u8; random.below(largest as u64) as usize];
+            builder.push(random.below(1 << 40) as i64, None, Some(&value), &[(b"n", &[n as u8])]);
+        }
+        let batch = builder.finish().unwrap();
+        let batch = if random.coin() {
+            // A fresh id each time: sequences are the broker's business.
+            let producer = random.below(6) as i64;
+            batch.with_producer(producer, 0, random.below(1000) as i32).unwrap()
+        } else {
+            batch
+        };
+        batches.push((partition, batch));
+    }
+    let mut facts = Vec::new();
+    for _ in 0..random.below(4) {
+        let key = [b'k', random.below(8) as u8];
+        let value = random.next().to_be_bytes().repeat(1 + random.below(8) as usize);
+        facts.push(fact(&key, (random.below(4) > 0).then_some(&value)));
+    }
+    if random.below(16) == 0 {
+        let (partition, known) = (PartitionId(random.below(4) as u32), state);
+        let end = known.partition(partition).log_end.0;
+        facts.push(Fact::log_start(partition, Offset(random.below(end as u64 + 1) as i64)));
+    }
+    if batches.is_empty() && facts.is_empty() {
+        batches.push((0, batch(&[b"not nothing"])));
+    }
+    next_append(state, &batches, &facts)
+}
