@@ -43,7 +43,7 @@ pub(crate) async fn open_on(disk: impl Disk + 'static) -> Arc<Broker> {
 
 /// As [`open`], with a gate before the disk's syncs. The gate comes last, so that it goes first: a
 /// journal does not close while its syncs wait.
-async fn open_gated(folder: &Path) -> (Arc<Broker>, Gate) {
+pub(crate) async fn open_gated(folder: &Path) -> (Arc<Broker>, Gate) {
     let gate = Gate::new();
     let disk = RealDisk::open(folder).expect("no other journal is open there");
     (open_on(gate.before(disk)).await, gate)
