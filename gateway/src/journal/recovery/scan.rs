@@ -188,6 +188,9 @@ impl<'a> Scanner<'a> {
     fn find_frame(&mut self, from: Position, limit: Position) -> Option<Position> {
         let mut at = from;
         while at < limit {
+            if !self.window.holds(at) {
+                at = self.window.next_data(at)?;
+            }
             if self.frame_header(at).is_some() {
                 return Some(at);
             }
@@ -264,6 +267,19 @@ impl<'a> Window<'a> {
         }
         let from = usize::try_from(at - self.start).ok()?;
         self.buffer.get(from..from + length)
+    }
+
+    /// Whether a block is in memory.
+    fn holds(&self, position: Position) -> bool {
+        let at = position.0.saturating_sub(self.segment.header.first.0);
+        (self.start..self.start + self.buffer.len() as u64).contains(&at)
+    }
+
+    /// The block that this position, or the next one that was ever written, is in.
+    fn next_data(&self, position: Position) -> Option<Position> {
+        let at = position.0.checked_sub(self.segment.header.first.0)?;
+        let next = self.segment.file.next_data(at).unwrap_or(Some(at))?;
+        Some(self.segment.header.first.plus(next / ALIGN * ALIGN))
     }
 
     /// A block that the disk refuses is taken as zeros: no CRC accepts them.

@@ -249,8 +249,7 @@ fn what_cannot_be_opened_is_named_and_left_alone() {
     check(headless, |error| matches!(error, OpenError::NoIdentity { .. }));
 
     let mut foreign = files.clone();
-    let spare = foreign.names().into_iter().next_back().unwrap();
-    foreign.damage(&spare, |content| content.copy_from_slice(other.content(name)));
+    foreign.add("journal/00000000000000aa.seg", other.content(name));
     check(foreign, |error| matches!(error, OpenError::Foreign { .. }));
 
     let mut later = files;
