@@ -3,8 +3,17 @@
 use std::{process::Command, time::Duration};
 
 use headwater_tests::{
-    central::CentralKafka, environment, gateway::Gateway, kcat, permit, process::Process, wait,
+    central::CentralKafka,
+    environment,
+    gateway::Gateway,
+    kcat, permit,
+    process::Process,
+    random::Random,
+    wait,
+    workbench::{self, TOPIC, Workbench},
 };
+
+use crate::blows::{Blow, SLOW_COMMITS, assert_struck, strike_all};
 
 const DEADLINE: Duration = Duration::from_secs(120);
 
@@ -41,6 +50,43 @@ fn central_kafka_gets_a_fleets_readings_exactly_once_over_kills_of_both() {
     });
     let there = kcat::consume(central.address, "readings");
     assert_eq!(strip(&there), strip(&local));
+}
+
+#[test]
+fn central_kafka_gets_a_boards_readings_exactly_once_over_everything() {
+    let _permit = permit::waiting();
+    let folder = tempfile::tempdir().unwrap();
+    let mut random = Random::new("central_kafka board");
+    let mut central = CentralKafka::start(folder.path());
+    let uplink = format!("{SLOW_COMMITS}[uplink]\nbootstrap = [\"{}\"]\n", central.address);
+    let mut bench = Workbench::start(folder.path(), &uplink);
+    forget_the_centre(&mut bench, &mut central);
+
+    let mut blows = Blow::edge();
+    blows.extend([Blow::CentreKilled; 2]);
+    strike_all(&mut bench, blows, &mut random, |bench, random| {
+        central.kill();
+        bench.wait_readings(random.below(30) as usize);
+        central.restart();
+    });
+    let ledger = bench.settle();
+    assert_struck(&ledger, &workbench::compare(&ledger, bench.gateway.kafka));
+    let local = bench.gateway.durable(TOPIC);
+    wait::for_condition("everything at the centre", DEADLINE, || {
+        replicated(&bench.gateway) >= local
+    });
+    workbench::compare(&ledger, central.address);
+}
+
+/// What a gateway notes of the centre it writes 30 s after its start at the earliest. One that is killed before knows
+/// nothing of what it has sent; the centre, killed too, cannot tell it until it is back.
+fn forget_the_centre(bench: &mut Workbench, central: &mut CentralKafka) {
+    replicated_past(&bench.gateway, 20);
+    central.kill();
+    bench.gateway.kill();
+    bench.gateway.restart();
+    assert_eq!(replicated(&bench.gateway), 0, "a note of the centre survived");
+    central.restart();
 }
 
 /// Offsets differ at the centre, where transaction markers take some too.

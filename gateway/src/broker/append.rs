@@ -173,7 +173,7 @@ impl Admission {
         if plan.append.batches.is_empty() && plan.append.facts.is_empty() {
             return Ok(commit);
         }
-        self.state.room_for(&plan.append, &journal.state_limits()).map_err(AdmitError::State)?;
+        self.state.room_for(&plan.append, journal.state_limits()).map_err(AdmitError::State)?;
         let permit = journal.admit(plan.append.encoded_len())?;
         self.state.apply_append(&plan.append, open_ms);
         commit.ticket = Some(journal.append(permit, plan.append));

@@ -44,8 +44,7 @@ impl Collector for Scrape {
 
 impl Scrape {
     fn process(&self, page: &mut Page<'_, '_>) -> fmt::Result {
-        let version = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
-        page.gauges("build", "Always 1; the label is the version", None, [(version, 1.0)])?;
+        page.info("build", "Version of the gateway", &[("version", env!("CARGO_PKG_VERSION"))])?;
         page.gauge(
             "uptime",
             "Time since the start",
@@ -241,6 +240,10 @@ impl Page<'_, '_> {
         Ok(())
     }
 
+    fn info(&mut self, name: &str, help: &str, labels: &[(&str, &str)]) -> fmt::Result {
+        self.encoder.encode_descriptor(name, help, None, MetricType::Info)?.encode_info(&labels)
+    }
+
     fn counter(&mut self, name: &str, help: &str, unit: Option<&Unit>, value: u64) -> fmt::Result {
         let encoder = self.encoder.encode_descriptor(name, help, unit, MetricType::Counter)?;
         ConstCounter::new(value).encode(encoder)
@@ -331,6 +334,7 @@ mod tests {
     fn an_empty_gateway_scrapes() {
         let text = render(Snapshot::default()).unwrap();
         assert!(text.contains("headwater_uptime_seconds 0.0\n"), "{text}");
+        assert!(text.contains("headwater_build_info{version=\""), "{text}");
         assert!(!text.contains("uplink"));
     }
 }

@@ -1,27 +1,24 @@
-//! The Kafka protocol server.
+//! The Kafka protocol server: any Kafka client, unmodified.
+//!
+//! - `server` accepts connections, `connection` runs one, `frames` reads its requests under bounds, `output` writes.
+//! - `dispatch` holds the table of APIs; `api/` has one handler file for each of them.
+//! - `codec` is the only place that turns bytes into messages and back; nothing outside this room sees wire types.
+//!
+//! This room keeps no durable state and decides nothing about records: offsets, producers and groups are `broker`'s.
+//! Every length and count that a client sends is bounded before memory is reserved for it.
 
-use std::{io, net::SocketAddr, sync::Arc};
+mod api;
+mod budget;
+mod codec;
+mod connection;
+mod context;
+mod dispatch;
+mod error_code;
+mod frames;
+mod output;
+mod refusal;
+mod server;
+#[cfg(test)]
+mod tests;
 
-use crate::{Shutdown, broker::Broker, config::KafkaConfig};
-
-/// A bound listener.
-#[derive(Debug)]
-pub struct Server {}
-
-impl Server {
-    /// Binds the listener; connections are accepted once it runs.
-    pub async fn bind(config: &KafkaConfig, broker: Arc<Broker>) -> io::Result<Self> {
-        todo!("kafka owner: {config:?} {broker:?}")
-    }
-
-    /// The bound address (with the port that the system chose, if it was asked to).
-    #[must_use]
-    pub fn local_addr(&self) -> SocketAddr {
-        todo!("kafka owner")
-    }
-
-    /// Serves until shutdown, then answers what is in flight and returns.
-    pub async fn run(self, shutdown: Shutdown) {
-        todo!("kafka owner: {shutdown:?}")
-    }
-}
+pub use server::Server;

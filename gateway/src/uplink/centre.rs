@@ -20,7 +20,7 @@ pub(super) trait Centre: Send + Sync + 'static {
 }
 
 /// One producer's life: it ends with its first error, and the next one is opened anew.
-pub(super) trait Session: Send {
+pub(super) trait Session: Send + 'static {
     /// Looks the topics up, creates the missing ones, and answers for each in the order of `wanted`.
     fn ensure_topics(
         &mut self,
@@ -39,6 +39,10 @@ pub(super) trait Session: Send {
         &mut self,
         transaction: &Transaction,
     ) -> impl Future<Output = Result<(), CommitError>> + Send;
+
+    /// Lets go of the connection without waiting for the centre. Whether a transaction that is still open was committed
+    /// must not matter to anybody any more.
+    fn close(self) -> impl Future<Output = ()> + Send;
 }
 
 /// A topic that should be at the centre.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use krafka::{
-    Compression, Kafka, KrafkaError, ProtocolErrorKind, Record as OutRecord,
+    CloseOptions, Compression, Kafka, KrafkaError, ProtocolErrorKind, Record as OutRecord,
     admin::{
         AdminClient, ConfigResource, CreateTopicsOptions, DescribeConfigsOptions,
         DescribeTopicsOptions, ListOffsetsOptions, NewTopic, OffsetSpec,
@@ -37,6 +37,8 @@ const CURSOR_DIRTY_RATIO: &str = "0.1";
 const BATCH_BYTES: usize = 256 * 1024;
 /// One wait for more cursors.
 const CURSOR_POLL: Duration = Duration::from_millis(500);
+/// For an old producer to let go.
+const CLOSE: Duration = Duration::from_millis(300);
 /// Cursors that one poll hands out.
 const CURSORS_PER_POLL: i32 = 10_000;
 /// Answers that no other attempt with the same record would change.
@@ -234,6 +236,14 @@ impl Session for KrafkaSession {
             Err(error) => Err(blame(sent, None, &error).await),
         }
     }
+
+    async fn close(self) {
+        // Dropped without this, the client would go on sending what it holds, in vain: its epoch is fenced by then.
+        let options = CloseOptions::new().timeout(CLOSE);
+        if let Err(error) = self.producer.close_with(options).await {
+            tracing::debug!(%error, "uplink: the old producer closed with an error");
+        }
+    }
 }
 
 impl KrafkaSession {
@@ -359,6 +369,9 @@ impl KrafkaSession {
         let starts = self.offsets(&partitions, OffsetSpec::Earliest).await?;
         let mut open = self.offsets(&partitions, OffsetSpec::Latest).await?;
         open.retain(|partition, end| starts.get(partition).is_some_and(|start| start < end));
+        if open.is_empty() {
+            return Ok(CursorTable::default());
+        }
         let reader = self
             .kafka
             .consumer_without_group()
@@ -391,6 +404,7 @@ impl KrafkaSession {
             }
             open.retain(|partition, _| !reached.contains(partition));
         }
+        reader.close().await?;
         let mut all = CursorTable::default();
         for table in tables.into_values() {
             all.merge(table);

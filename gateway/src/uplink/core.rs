@@ -102,6 +102,11 @@ impl Core {
         }
     }
 
+    /// Whether a partition was taken in.
+    pub(super) fn knows(&self, partition: PartitionId) -> bool {
+        self.lanes.contains_key(&partition)
+    }
+
     /// Takes in a partition that is to be forwarded; known ones stay as they are.
     pub(super) fn adopt(&mut self, identity: LaneIdentity) {
         self.lanes.entry(identity.partition).or_insert_with(|| Lane::new(identity));

@@ -27,7 +27,7 @@ use crate::{
 /// How often new topics are looked for while nothing else happens.
 const TOPIC_SCAN: Duration = Duration::from_secs(1);
 /// How long a stop waits for the transaction that is on its way. If it does not make it, the next start finds out.
-const DRAIN: Duration = Duration::from_millis(1_500);
+const DRAIN: Duration = Duration::from_secs(1);
 /// What is read locally for one decoded record at most.
 const PROOF_BYTES: usize = 1;
 
@@ -108,7 +108,15 @@ impl<C: Centre> Shell<C> {
     /// One session, from connecting to its first error.
     async fn session(&mut self) -> Ended {
         match self.open().await {
-            Ok(session) => self.forward(session).await,
+            Ok(mut session) => {
+                let ended = self.forward(&mut session).await;
+                match ended {
+                    Ended::Shutdown => session.close().await,
+                    // The next session is not kept waiting by the last one.
+                    Ended::After(_) => drop(tokio::spawn(session.close())),
+                }
+                ended
+            }
             Err(Failure::Stop(stop)) => stop.into(),
             Err(Failure::Centre(error)) => self.ended_by(&error),
         }
@@ -131,10 +139,10 @@ impl<C: Centre> Shell<C> {
     }
 
     /// Sends until something fails or a stop is asked for.
-    async fn forward(&mut self, mut session: C::Session) -> Ended {
+    async fn forward(&mut self, session: &mut C::Session) -> Ended {
         let mut draft = Draft::default();
         loop {
-            match stoppable(&self.shutdown.clone(), self.place_lanes(&mut session)).await {
+            match stoppable(&self.shutdown.clone(), self.place_lanes(session)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => return self.ended_by(&error),
                 Err(stop) => return stop.into(),
@@ -153,7 +161,7 @@ impl<C: Centre> Shell<C> {
             let full = self.core.is_full(&draft);
             let transaction = std::mem::take(&mut draft.transaction);
             draft = Draft::default();
-            match self.commit(&mut session, &transaction, full.then_some(&mut draft)).await {
+            match self.commit(session, &transaction, full.then_some(&mut draft)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => return self.failed(&transaction, &error),
                 Err(stop) => return stop.into(),
@@ -311,10 +319,14 @@ impl<C: Centre> Shell<C> {
     /// Takes in topics that came since the last look.
     fn adopt_topics(&mut self) {
         let gateway = self.broker.gateway_id();
+        let mut news = false;
         for topic in self.broker.topics() {
-            if !self.selection.takes(&topic.name) {
+            // A topic's partitions come and stay together.
+            let known = topic.partitions.iter().all(|partition| self.core.knows(*partition));
+            if known || !self.selection.takes(&topic.name) {
                 continue;
             }
+            news = true;
             let name: Arc<str> = topic.name.as_str().into();
             let central: Arc<str> = self.selection.central_name(&topic.name).into();
             let partitions = u32::try_from(topic.partitions.len()).unwrap_or(u32::MAX);
@@ -330,7 +342,9 @@ impl<C: Centre> Shell<C> {
                 });
             }
         }
-        self.shared.set_lanes(self.core.report(), &self.hints);
+        if news {
+            self.shared.set_lanes(self.core.report(), &self.hints);
+        }
     }
 
     /// Makes the lanes' positions known to the broker and the page.

@@ -183,6 +183,11 @@ impl Flight {
     pub(super) fn departed<Q: ItemQueue>(&mut self, now: u64, item: &Item<'_>, queue: &Q) {
         // A probe against a closed window is not counted as sent: it will most likely not be taken.
         if item.position > self.sent && self.admits(item) {
+            if item.position > self.last && self.sent == self.received {
+                // Nothing was awaited: a timer that runs is a probe's.
+                self.deadline = None;
+                self.backoff = 0;
+            }
             self.sent = item.position;
             self.sent_bytes = self.sent_bytes.saturating_add(item.body.len() as u32);
         }
@@ -273,7 +278,9 @@ impl Flight {
         }
         let (first_ms, most_ms) = if self.received < self.sent && self.window > 0 {
             (self.retransmit_ms, RETRANSMIT_MAX_MS)
-        } else if self.received > self.durable || self.next_item(queue).is_some() {
+        } else if self.received > self.durable
+            || self.next_item(queue).is_some_and(|item| !self.admits(&item))
+        {
             (PROBE_MIN_MS, PROBE_MAX_MS)
         } else {
             return;

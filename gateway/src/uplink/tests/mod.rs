@@ -2,3 +2,6 @@
 
 mod client;
 mod core;
+mod scripted;
+mod site;
+mod whole;

@@ -1,0 +1,39 @@
+//! DescribeCluster: the one node.
+
+use std::sync::Arc;
+
+use kafka_wire::{
+    DescribeClusterRequest, DescribeClusterResponse,
+    describe_cluster_response::DescribeClusterBroker,
+};
+
+use crate::kafka::{
+    context::{CLUSTER_OPERATIONS, Context, NODE_ID},
+    dispatch::{Call, Pending},
+    error_code::ErrorCode,
+    refusal::Refusal,
+};
+
+/// What kind of nodes is asked for; a gateway has no controllers of their own.
+const BROKERS: i8 = 1;
+
+pub(crate) fn handle(context: &Arc<Context>, call: &mut Call) -> Result<Pending, Refusal> {
+    let request: DescribeClusterRequest = call.decode()?;
+    let mut response = DescribeClusterResponse::default();
+    response.endpoint_type = BROKERS;
+    if request.endpoint_type != BROKERS {
+        response.error_code = ErrorCode::MISMATCHED_ENDPOINT_TYPE.0;
+        return call.answer(&response);
+    }
+    let mut broker = DescribeClusterBroker::default();
+    broker.broker_id = NODE_ID;
+    broker.host = call.endpoint.host.clone();
+    broker.port = call.endpoint.port;
+    response.cluster_id = context.cluster_id.clone();
+    response.controller_id = NODE_ID;
+    response.brokers = vec![broker];
+    if request.include_cluster_authorized_operations {
+        response.cluster_authorized_operations = CLUSTER_OPERATIONS;
+    }
+    call.answer(&response)
+}

@@ -1,0 +1,156 @@
+//! ListOffsets: the first, the next, the latest by timestamp, and the first offset at or after a time.
+
+use std::sync::Arc;
+
+use kafka_wire::{
+    ListOffsetsRequest, ListOffsetsResponse,
+    list_offsets_request::ListOffsetsPartition,
+    list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse},
+};
+
+use crate::{
+    broker::{Broker, LogEnds},
+    journal::{Offset, PartitionId, ReadError},
+    kafka::{
+        codec::StrBytes,
+        context::Context,
+        dispatch::{Call, Pending},
+        error_code::ErrorCode,
+        refusal::Refusal,
+    },
+};
+
+/// Timestamps with a meaning of their own.
+const LATEST: i64 = -1;
+const EARLIEST: i64 = -2;
+const MAX_TIMESTAMP: i64 = -3;
+/// Of logs with a remote tier, which there is none of here: the first local offset is the first, and nothing is tiered.
+const EARLIEST_LOCAL: i64 = -4;
+const LATEST_TIERED: i64 = -5;
+
+/// First version that tells epochs.
+const EPOCH_FROM: i16 = 4;
+
+/// First versions that know the last three of these times.
+const MAX_TIMESTAMP_FROM: i16 = 7;
+const EARLIEST_LOCAL_FROM: i16 = 8;
+const LATEST_TIERED_FROM: i16 = 9;
+
+const READ_COMMITTED: i8 = 1;
+
+/// Answers whose offset, timestamp or epoch is not known carry this.
+const UNKNOWN: i64 = -1;
+const UNKNOWN_EPOCH: i32 = -1;
+
+pub(crate) fn handle(context: &Arc<Context>, call: &mut Call) -> Result<Pending, Refusal> {
+    let request: ListOffsetsRequest = call.decode()?;
+    let version = call.version();
+    let is_committed = request.isolation_level == READ_COMMITTED;
+    let mut questions = Vec::new();
+    for topic in request.topics {
+        let known = context.broker.topic(&topic.name);
+        let lookups = topic.partitions.into_iter().map(|wanted| {
+            let index = wanted.partition_index;
+            let id = known.as_deref().and_then(|topic| Context::partition(topic, index));
+            let lookup = match id {
+                Some(id) => lookup(id, context.broker.ends(id), &wanted, version, is_committed),
+                None => Lookup::Known(Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)),
+            };
+            (index, lookup)
+        });
+        let lookups = lookups.collect();
+        questions.push((topic.name, lookups));
+    }
+    let context = Arc::clone(context);
+    Ok(call.answer_later(async move { answer(&context.broker, questions, version).await }))
+}
+
+/// Partitions of each topic, with what is known before the log is read.
+type Questions = Vec<(StrBytes, Vec<(i32, Lookup)>)>;
+
+/// How one partition's question is answered.
+enum Lookup {
+    Known(Result<Found, ErrorCode>),
+    AtOrAfter(PartitionId, i64),
+    MaxTimestamp(PartitionId),
+}
+
+struct Found {
+    offset: i64,
+    timestamp: i64,
+    leader_epoch: i32,
+}
+
+fn lookup(
+    id: PartitionId,
+    ends: LogEnds,
+    wanted: &ListOffsetsPartition,
+    version: i16,
+    is_committed: bool,
+) -> Lookup {
+    if let Err(code) = ErrorCode::of_epoch(wanted.current_leader_epoch, ends.leader_epoch) {
+        return Lookup::Known(Err(code));
+    }
+    let end = if is_committed { ends.stable } else { ends.durable };
+    let known = |offset, leader_epoch| {
+        Lookup::Known(Ok(Found { offset, timestamp: UNKNOWN, leader_epoch }))
+    };
+    match wanted.timestamp {
+        LATEST => known(end.0, ends.leader_epoch),
+        EARLIEST => known(ends.start.0, UNKNOWN_EPOCH),
+        EARLIEST_LOCAL if version >= EARLIEST_LOCAL_FROM => known(ends.start.0, UNKNOWN_EPOCH),
+        LATEST_TIERED if version >= LATEST_TIERED_FROM => known(UNKNOWN, UNKNOWN_EPOCH),
+        MAX_TIMESTAMP if version >= MAX_TIMESTAMP_FROM => Lookup::MaxTimestamp(id),
+        time if time >= 0 => Lookup::AtOrAfter(id, time),
+        _ => Lookup::Known(Err(ErrorCode::UNSUPPORTED_VERSION)),
+    }
+}
+
+async fn answer(broker: &Broker, questions: Questions, version: i16) -> ListOffsetsResponse {
+    let mut response = ListOffsetsResponse::default();
+    for (name, lookups) in questions {
+        let mut topic = ListOffsetsTopicResponse::default();
+        topic.name = name;
+        for (index, lookup) in lookups {
+            let found = match lookup {
+                Lookup::Known(found) => found,
+                Lookup::AtOrAfter(id, time) => found(broker.offset_for_timestamp(id, time).await),
+                Lookup::MaxTimestamp(id) => found(broker.offset_of_max_timestamp(id).await),
+            };
+            let mut answered = partition(index, found);
+            if version < EPOCH_FROM {
+                answered.leader_epoch = UNKNOWN_EPOCH;
+            }
+            topic.partitions.push(answered);
+        }
+        response.topics.push(topic);
+    }
+    response
+}
+
+/// What a search of the log gave; nothing is an answer too.
+fn found(searched: Result<Option<(Offset, i64)>, ReadError>) -> Result<Found, ErrorCode> {
+    let (offset, timestamp) = match searched {
+        Ok(Some((offset, timestamp))) => (offset.0, timestamp),
+        Ok(None) => (UNKNOWN, UNKNOWN),
+        Err(error) => return Err((&error).into()),
+    };
+    Ok(Found { offset, timestamp, leader_epoch: UNKNOWN_EPOCH })
+}
+
+fn partition(index: i32, found: Result<Found, ErrorCode>) -> ListOffsetsPartitionResponse {
+    let mut partition = ListOffsetsPartitionResponse::default();
+    partition.partition_index = index;
+    partition.offset = UNKNOWN;
+    partition.timestamp = UNKNOWN;
+    partition.leader_epoch = UNKNOWN_EPOCH;
+    match found {
+        Ok(found) => {
+            partition.offset = found.offset;
+            partition.timestamp = found.timestamp;
+            partition.leader_epoch = found.leader_epoch;
+        }
+        Err(code) => partition.error_code = code.0,
+    }
+    partition
+}

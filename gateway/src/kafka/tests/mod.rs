@@ -1,0 +1,9 @@
+//! The server over real sockets, with a real broker on a temporary folder: APIs, limits, hostile bytes, a whole client.
+
+mod apis;
+mod client;
+mod consume;
+mod groups;
+mod harness;
+mod hostile;
+mod produce;

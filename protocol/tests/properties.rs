@@ -1,0 +1,367 @@
+//! Round trips, totality of every decoder, and what damage on the line may and may not do.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use headwater_protocol::{
+    DeviceConfig, DeviceId, DeviceLink, HOST_RECEIVE_MAX, Hello, HostConfig, HostLink, Item,
+    ItemKind, ItemQueue, Position, StreamId, cobs,
+    frame::{self, Frame, Lead, Progress},
+    item::{Block, BlockBuilder, CHANNELS_MAX, Content, ITEM_BODY_MAX, MISSING, NotTaken},
+    message::{
+        Ack, DeviceMessage, HEAD_MAX, HelloAck, HostMessage, TimeAnswer, TimeRequest, Verdict, kind,
+    },
+    varint,
+};
+use proptest::{collection::vec, prelude::*};
+
+fn encode(lead: Lead, kind: u8, body: &[u8]) -> Vec<u8> {
+    let mut out = vec![0; frame::encoded_max(body.len())];
+    let len = frame::encode(lead, kind, body, &[], &mut out).unwrap();
+    out.truncate(len);
+    out
+}
+
+/// All frames found in `bytes`.
+fn decode(bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
+    let mut decoder = frame::Decoder::<HOST_RECEIVE_MAX>::new();
+    let mut found = Vec::new();
+    for byte in bytes {
+        if decoder.push(*byte) == Progress::Complete {
+            let Frame { kind, body } = decoder.frame();
+            found.push((kind, body.to_vec()));
+        }
+    }
+    found
+}
+
+/// A queue of one item.
+struct One(Vec<u8>);
+
+impl ItemQueue for One {
+    fn next(&self) -> Position {
+        Position::new(1, 1)
+    }
+
+    fn after(&self, position: Position) -> Option<Item<'_>> {
+        (position < Position::new(1, 0)).then_some(Item {
+            position: Position::new(1, 0),
+            predecessor: None,
+            kind: ItemKind::BLOCK,
+            body: &self.0,
+        })
+    }
+
+    fn release(&mut self, _: Position) {}
+}
+
+/// Codes as sensors give them, and as they do not.
+fn code() -> impl Strategy<Value = i32> {
+    prop_oneof![4 => -50..50_i32, 1 => any::<i32>(), 1 => Just(MISSING)]
+}
+
+proptest! {
+    #[test]
+    fn varint_round_trip(value: u64, tail: Vec<u8>) {
+        let mut out = [0; varint::MAX_LEN];
+        let len = varint::encode(value, &mut out).unwrap();
+        let bytes = [&out[..len], &tail].concat();
+        prop_assert_eq!(varint::decode(&bytes), Some((value, len)));
+    }
+
+    #[test]
+    fn cobs_round_trip(bytes in vec(prop_oneof![Just(0), Just(1), any::<u8>()], 0..700)) {
+        let mut out = vec![0; cobs::encoded_max(bytes.len())];
+        let mut encoder = cobs::Encoder::new(&mut out);
+        bytes.iter().for_each(|byte| encoder.push(*byte));
+        let len = encoder.finish().unwrap();
+        prop_assert!(!out[..len].contains(&0));
+        let mut decoder = cobs::Decoder::new();
+        let back: Vec<u8> = out[..len].iter().filter_map(|byte| decoder.push(*byte)).collect();
+        prop_assert!(decoder.at_end());
+        prop_assert_eq!(back, bytes);
+    }
+
+    #[test]
+    fn frame_round_trip(kind: u8, body in vec(any::<u8>(), 0..=frame::BODY_MAX)) {
+        let bytes = encode(Lead::Delimiter, kind, &body);
+        prop_assert_eq!(decode(&bytes), vec![(kind, body)]);
+    }
+
+    /// Whatever came before, a frame led by a delimiter is understood.
+    #[test]
+    fn frames_are_found_after_garbage(garbage: Vec<u8>, body in vec(any::<u8>(), 0..100)) {
+        let bytes = [garbage, encode(Lead::Delimiter, 0x45, &body), encode(Lead::None, 0x45, &body)].concat();
+        let found = decode(&bytes);
+        prop_assert!(found.len() >= 2);
+        prop_assert_eq!(&found[found.len() - 2..], &[(0x45, body.clone()), (0x45, body)]);
+    }
+
+    #[test]
+    fn bodies_of_any_bytes_give_a_value_or_an_error(kind: u8, body in vec(any::<u8>(), 0..=640)) {
+        let mut out = [0; HEAD_MAX];
+        if let Some(message) = HostMessage::decode(kind % 8, &body) {
+            let (kind, len) = message.encode(&mut out).unwrap();
+            prop_assert_eq!(HostMessage::decode(kind, &out[..len]), Some(message));
+        }
+        if let Some(message) = DeviceMessage::decode(0x40 | (kind % 8), &body) {
+            let (kind, len, tail) = message.encode(&mut out).unwrap();
+            let again = [&out[..len], tail].concat();
+            prop_assert_eq!(DeviceMessage::decode(kind, &again), Some(message));
+        }
+        let _ = Content::decode(ItemKind(kind), &body);
+    }
+
+    /// Bytes that look like a block more often than random ones do.
+    #[test]
+    fn blocks_of_nearly_any_bytes_give_a_value_or_an_error(
+        first in vec(0..4_u8, 3), channels in 1..40_u8, rows in vec(prop_oneof![0..20_u8, any::<u8>()], 0..640),
+    ) {
+        let body = [&first[..], &[channels, (rows.len() as u8 / channels.max(1)) & 0x7F], &rows].concat();
+        if let Ok(block) = Block::decode(&body) {
+            let mut walk = block.rows();
+            let mut count = 0;
+            while let Some((head, codes)) = walk.next_row() {
+                prop_assert_eq!(head.seq, block.first_seq + count);
+                prop_assert_eq!(codes.len(), usize::from(channels));
+                count += 1;
+            }
+            prop_assert_eq!(count, u64::from(block.count));
+            prop_assert!(usize::from(channels) <= CHANNELS_MAX);
+        }
+    }
+
+    #[test]
+    fn block_round_trip(
+        first_seq in 0..u64::MAX / 2, first_tick in 0..u64::MAX / 2,
+        steps in vec((0..100_000_u64, code(), code(), code()), 1..60),
+    ) {
+        let mut builder = BlockBuilder::<200, 3>::new(0);
+        let mut pushed = Vec::new();
+        let mut tick = first_tick;
+        for (step, a, b, c) in steps {
+            let codes = [a, b, c];
+            let seq = first_seq + pushed.len() as u64;
+            match builder.push(seq, tick, &codes) {
+                Ok(()) => pushed.push((seq, tick, codes)),
+                Err(NotTaken::Full) => break,
+                Err(other) => panic!("{other:?}"),
+            }
+            tick += step;
+        }
+        let mut body = [0; BlockBuilder::<200, 3>::LEN_MAX];
+        let len = builder.seal(&mut body).unwrap();
+        let block = Block::decode(&body[..len]).unwrap();
+        let mut rows = block.rows();
+        for (seq, tick, codes) in pushed {
+            let (head, got) = rows.next_row().unwrap();
+            prop_assert_eq!((head.seq, head.tick, got), (seq, tick, &codes[..]));
+        }
+        prop_assert!(rows.next_row().is_none());
+    }
+
+    /// Neither end panics, whatever it receives, also when the bytes are well-formed frames.
+    #[test]
+    fn links_survive_any_bytes(chunks in vec((any::<bool>(), any::<u8>(), vec(any::<u8>(), 0..80)), 0..40)) {
+        let config = DeviceConfig::new(DeviceId::new("d").unwrap(), 1_000);
+        let mut device: DeviceLink = DeviceLink::new(config, StreamId::new(1));
+        let mut host = HostLink::new(HostConfig::default(), 1, 0);
+        let mut queue = One(vec![0; 30]);
+        let mut out = [0; frame::ENCODED_MAX];
+        let mut now = 0;
+        for (framed, kind, body) in chunks {
+            now += 1 + u64::from(kind) * 100;
+            let bytes = if framed { encode(Lead::None, kind & 0x47, &body) } else { body };
+            let mut rest = &bytes[..];
+            while device.receive(now, &mut rest, &mut queue).is_some() {}
+            let mut rest = &bytes[..];
+            while let Some(event) = host.receive(now, &mut rest) {
+                if let headwater_protocol::HostEvent::Hello(_) = event {
+                    let _ = host.accept(Position::START, headwater_protocol::Accept { window: 1_000, describe: true });
+                }
+            }
+            device.transmit(now, &queue, &mut out);
+            let _ = device.next_wake(now, &queue);
+            host.transmit(now, 0, &mut out);
+            let _ = host.next_wake();
+        }
+    }
+
+    /// Nor do they when every frame is a legal message with illegal intentions.
+    #[test]
+    fn links_survive_any_messages(
+        messages in vec((any::<u32>(), edge(), edge(), edge(), edge(), 0..9_u8), 0..60),
+    ) {
+        let config = DeviceConfig::new(DeviceId::new("d").unwrap(), 1_000);
+        let stream = StreamId::new(1);
+        let mut device: DeviceLink = DeviceLink::new(config, stream);
+        let mut host = HostLink::new(HostConfig::default(), 1, 0);
+        let mut queue = One(vec![0; 30]);
+        let mut out = [0; frame::ENCODED_MAX];
+        let mut now = 0;
+        for (some, a, b, c, d, which) in messages {
+            now += u64::from(some >> 8);
+            let small = some as u8;
+            let (one, other) = (Position::new(1 | b as u32, c), Position::new(b as u32, d));
+            let session = 1 | u32::from(small & 2);
+            let mut body = [0; HEAD_MAX];
+            let message = match which {
+                0 => HostMessage::HelloReq { session },
+                1 => HostMessage::HelloAck(HelloAck {
+                    session, boot: 1, attempt: 1 + u32::from(small & 1), version: 1,
+                    verdict: Verdict::from_code(small >> 5), stream, start: Position::new(b as u32 & 1, c), window: a as u32,
+                }),
+                2 => HostMessage::Ack(Ack {
+                    session, stream: StreamId::new(1).unwrap(), durable: Position::new(b as u32 & 1, c), received: other,
+                    bitmap: d as u32, window: a as u32, echo: small,
+                }),
+                _ => HostMessage::Time(TimeRequest { session, id: some | 1, wall_ms: a }),
+            };
+            let (kind, len) = message.encode(&mut body).unwrap();
+            let bytes = encode(Lead::None, kind, &body[..len]);
+            let mut rest = &bytes[..];
+            while device.receive(now, &mut rest, &mut queue).is_some() {}
+            device.transmit(now, &queue, &mut out);
+            let _ = device.next_wake(now, &queue);
+
+            let message = match which {
+                0..4 => DeviceMessage::Hello(Hello {
+                    version_min: 1, version_max: 1, device: config.id, stream, attempt: some,
+                    oldest: one.min(other).max(Position::new(1, 0)), next: one.max(other), receive_max: 64,
+                    longest_silence_ms: a as u32, listen_window_ms: b as u32,
+                }),
+                4 => DeviceMessage::Time(TimeAnswer { id: u32::from(small), boot: 1, tick: a }),
+                _ => DeviceMessage::Item {
+                    transmission: small.max(1),
+                    item: Item { position: one, predecessor: Some(other), kind: ItemKind::GAP, body: &[0; 600][..usize::from(small)] },
+                },
+            };
+            let (kind, len, tail) = message.encode(&mut body).unwrap();
+            let bytes = encode(Lead::None, kind, &[&body[..len], tail].concat());
+            let mut rest = &bytes[..];
+            while let Some(event) = host.receive(now, &mut rest) {
+                if let headwater_protocol::HostEvent::Hello(_) = event {
+                    let durable = Position::new(d as u32, a);
+                    let _ = host.accept(durable, headwater_protocol::Accept { window: b as u32, describe: false });
+                }
+            }
+            host.durable(now, StreamId::new(1).unwrap(), one);
+            host.set_window(now, d as u32);
+            host.transmit(now, 0, &mut out);
+            let _ = host.next_wake();
+        }
+    }
+}
+
+/// Numbers with a liking for the ends of their range.
+fn edge() -> impl Strategy<Value = u64> {
+    prop_oneof![
+        0..5_u64,
+        any::<u64>(),
+        Just(u64::MAX),
+        Just(u64::from(u32::MAX)),
+        Just(u64::MAX - 1)
+    ]
+}
+
+fn sample_frame(len: u8) -> Vec<u8> {
+    let body: Vec<u8> = (0..len).map(|at| at.wrapping_mul(at).wrapping_sub(40)).collect();
+    encode(Lead::Delimiter, kind::ITEM, &body)
+}
+
+fn flip(bytes: &mut [u8], bit: usize) {
+    bytes[bit / 8] ^= 1 << (bit % 8);
+}
+
+/// What is found in a damaged frame followed by a sound one must be the sound one, or nothing.
+fn assert_nothing_false(damaged: &[u8], original: &[u8], sound: &[u8]) {
+    let expected = decode(sound);
+    let original = decode(original);
+    for found in decode(&[damaged, sound].concat()) {
+        assert!(expected.contains(&found) && !original.contains(&found), "accepted {found:?}");
+    }
+}
+
+#[test]
+fn no_single_bit_error_is_accepted() {
+    let sound = encode(Lead::Delimiter, kind::TIME, b"sound");
+    for len in [0, 1, 32, 64, 200, 255] {
+        let original = sample_frame(len);
+        // The first byte is a delimiter that only follows noise; without it the frame stands as it is.
+        for bit in 8..original.len() * 8 {
+            let mut damaged = original.clone();
+            flip(&mut damaged, bit);
+            assert_nothing_false(&damaged, &original, &sound);
+        }
+    }
+}
+
+#[test]
+fn no_double_bit_error_is_accepted() {
+    let sound = encode(Lead::Delimiter, kind::TIME, b"sound");
+    let original = sample_frame(24);
+    for first in 8..original.len() * 8 {
+        for second in 8..first {
+            let mut damaged = original.clone();
+            flip(&mut damaged, first);
+            flip(&mut damaged, second);
+            assert_nothing_false(&damaged, &original, &sound);
+        }
+    }
+}
+
+#[test]
+fn a_lost_or_doubled_byte_is_never_accepted() {
+    let sound = encode(Lead::Delimiter, kind::TIME, b"sound");
+    let original = sample_frame(100);
+    for at in 1..original.len() - 1 {
+        let mut shorter = original.clone();
+        shorter.remove(at);
+        assert_nothing_false(&shorter, &original, &sound);
+        let mut longer = original.clone();
+        longer.insert(at, original[at]);
+        assert_nothing_false(&longer, &original, &sound);
+    }
+}
+
+#[test]
+fn the_longest_item_fits_a_frame() {
+    let body = [0xAA; ITEM_BODY_MAX];
+    let item = Item {
+        position: Position::new(u32::MAX, u64::MAX),
+        predecessor: Some(Position::new(u32::MAX - 1, u64::MAX)),
+        kind: ItemKind::BLOCK,
+        body: &body,
+    };
+    let mut head = [0; HEAD_MAX];
+    let (kind, len, tail) =
+        DeviceMessage::Item { transmission: 255, item }.encode(&mut head).unwrap();
+    let mut out = [0; frame::ENCODED_MAX];
+    let len = frame::encode(Lead::Delimiter, kind, &head[..len], tail, &mut out).unwrap();
+    assert_eq!(decode(&out[..len]).len(), 1);
+}
+
+#[test]
+fn a_frame_beyond_the_receive_maximum_is_discarded_and_the_next_is_found() {
+    let mut decoder = frame::Decoder::<64>::new();
+    let mut last = Progress::Pending;
+    for byte in encode(Lead::None, 1, &[7; 59]) {
+        last = decoder.push(byte);
+    }
+    assert_eq!(last, Progress::Discarded(frame::FrameError::TooLong));
+    for byte in encode(Lead::None, 1, &[7; 58]) {
+        last = decoder.push(byte);
+    }
+    assert_eq!(last, Progress::Complete);
+}
+
+#[test]
+fn broken_reception_discards_up_to_the_next_delimiter() {
+    let mut decoder = frame::Decoder::<64>::new();
+    let bytes = encode(Lead::None, 1, b"body");
+    let (first, rest) = bytes.split_at(3);
+    first.iter().for_each(|byte| assert_eq!(decoder.push(*byte), Progress::Pending));
+    decoder.break_frame();
+    let outcomes: Vec<_> = rest.iter().map(|byte| decoder.push(*byte)).collect();
+    assert!(matches!(outcomes.last(), Some(Progress::Discarded(_))));
+    assert!(bytes.iter().any(|byte| decoder.push(*byte) == Progress::Complete));
+}
