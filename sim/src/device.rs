@@ -142,6 +142,8 @@ impl Device {
         let cause = if identity.is_some() { Cause::Reset } else { Cause::Power };
         let mut config = Config::new(id, TICK_HZ, settings.channels, period, cause);
         config.linger = (settings.linger.as_secs_f64() * f64::from(TICK_HZ)) as u32;
+        // Rooms do not sample, nor seal their blocks, all at the same instant.
+        let spread = period.max(config.linger.min(TICK_HZ));
         let connection = match &settings.attachment {
             Attachment::Tcp(_) => {
                 // A fleet that was switched on at once does not connect at once.
@@ -154,7 +156,7 @@ impl Device {
         };
         Ok(Self {
             node: Box::new(Node::new(config, identity)),
-            schedule: Schedule::every(period.into(), (random.unit() * f64::from(period)) as u64),
+            schedule: Schedule::every(period.into(), (random.unit() * f64::from(spread)) as u64),
             clock,
             climate: Climate::new(settings.seed, number),
             random,
