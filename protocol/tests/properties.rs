@@ -103,7 +103,7 @@ proptest! {
             let (kind, len) = message.encode(&mut out).unwrap();
             prop_assert_eq!(HostMessage::decode(kind, &out[..len]), Some(message));
         }
-        if let Some(message) = DeviceMessage::decode(0x40 | kind % 8, &body) {
+        if let Some(message) = DeviceMessage::decode(0x40 | (kind % 8), &body) {
             let (kind, len, tail) = message.encode(&mut out).unwrap();
             let again = [&out[..len], tail].concat();
             prop_assert_eq!(DeviceMessage::decode(kind, &again), Some(message));
@@ -116,7 +116,7 @@ proptest! {
     fn blocks_of_nearly_any_bytes_give_a_value_or_an_error(
         first in vec(0..4_u8, 3), channels in 1..40_u8, rows in vec(prop_oneof![0..20_u8, any::<u8>()], 0..640),
     ) {
-        let body = [&first[..], &[channels, rows.len() as u8 / channels.max(1) & 0x7F], &rows].concat();
+        let body = [&first[..], &[channels, (rows.len() as u8 / channels.max(1)) & 0x7F], &rows].concat();
         if let Ok(block) = Block::decode(&body) {
             let mut walk = block.rows();
             let mut count = 0;

@@ -42,7 +42,8 @@ struct Machine {
     echo: u8,
     time_due: Option<u64>,
     question: Option<Question>,
-    /// Id of the last question; never repeated within a link, so that no late answer fits a new question.
+    /// Id of the last question. Counts on from the session number and never back, so that no late answer, also to
+    /// an earlier link, fits a new question.
     last_id: u32,
     quick_questions_left: u8,
     last_heard: Option<u64>,
@@ -227,7 +228,7 @@ impl Machine {
             echo: 0,
             time_due: None,
             question: None,
-            last_id: 0,
+            last_id: session,
             quick_questions_left: 0,
             last_heard: None,
             last_sent: None,
