@@ -136,7 +136,8 @@ async fn end_of_life(life: Option<Duration>) -> io::Result<()> {
     Ok(())
 }
 
-/// The channel descriptors that all devices share; they live as long as the process, as in a board's flash.
+/// The channel descriptors that all devices share; they live as long as the process, as in a
+/// board's flash.
 #[must_use]
 pub fn channels(rate_hz: f64) -> &'static [Channel<'static>] {
     let period_us = (1e6 / rate_hz).round().clamp(1.0, f64::from(u32::MAX)) as u32;
@@ -151,7 +152,8 @@ pub fn channels(rate_hz: f64) -> &'static [Channel<'static>] {
     Box::leak(Box::new(channels))
 }
 
-/// Each device has a ledger, a memory and a line; the usual soft limit of 1,024 files ends at some 300 devices.
+/// Each device has a ledger, a memory and a line; the usual soft limit of 1,024 files ends at some
+/// 300 devices.
 fn raise_file_limit(devices: u64) {
     let needed = devices * FILES_PER_DEVICE + FILES_BESIDE;
     let limit = getrlimit(Resource::Nofile);

@@ -1,8 +1,10 @@
-//! `cargo demo`: builds release, starts a gateway in a temporary folder and a simulated fleet, shows what happens.
+//! `cargo demo`: builds release, starts a gateway in a temporary folder and a simulated fleet,
+//! shows what happens.
 //!
-//! Two processes of this program: the outer one builds and then only waits; the inner one, in a process group of
-//! its own, owns gateway, fleets and folder. It notices by the end of its standard input that the outer one is
-//! gone, whatever ended it (Ctrl-C, a closed terminal, a kill), and stops everything in order.
+//! Two processes of this program: the outer one builds and then only waits; the inner one, in a
+//! process group of its own, owns gateway, fleets and folder. It notices by the end of its standard
+//! input that the outer one is gone, whatever ended it (Ctrl-C, a closed terminal, a kill), and
+//! stops everything in order.
 
 use std::{
     env, fs,
@@ -29,7 +31,8 @@ use serde_json::Value;
                   Everything lives in a temporary folder and is gone afterwards. Ctrl-C ends the demo."
 )]
 struct Options {
-    /// End by itself after so many seconds of sampling and compare every device's ledger with the log.
+    /// End by itself after so many seconds of sampling and compare every device's ledger with the
+    /// log.
     #[arg(long, value_name = "N")]
     seconds: Option<u64>,
     /// Simulated devices over TCP.
