@@ -197,6 +197,8 @@ impl Device {
     fn turn(&mut self) -> io::Result<()> {
         let now = self.clock.now();
         self.settle_storage(now);
+        // The ledger hears of the start before the first reading.
+        self.drain_events();
         while self.sampling
             && let Some(due) = self.schedule.due(now)
         {
@@ -302,7 +304,12 @@ impl Device {
     fn handle(&mut self, woken: Woken, received: &[u8]) -> io::Result<()> {
         match woken {
             Woken::Timer | Woken::Stop => {}
-            Woken::Received(Ok(0) | Err(_)) | Woken::Written(Err(_)) => self.lose_line(),
+            Woken::Received(Ok(0)) => self.lose_line(io::ErrorKind::UnexpectedEof.into())?,
+            Woken::Received(Err(error))
+            | Woken::Written(Err(error))
+            | Woken::Connected(Err(error)) => {
+                self.lose_line(error)?;
+            }
             Woken::Received(Ok(len)) => {
                 let bytes = received.get(..len).unwrap_or_default();
                 self.node.receive(self.clock.now(), bytes);
@@ -318,7 +325,6 @@ impl Device {
                 self.connection = Connection::Up(Line::Tcp(stream));
                 self.node.reconnected(self.clock.now());
             }
-            Woken::Connected(Err(_)) => self.lose_line(),
         }
         if let Connection::Down { until } = self.connection
             && until <= Instant::now()
@@ -329,13 +335,18 @@ impl Device {
         Ok(())
     }
 
-    fn lose_line(&mut self) {
+    fn lose_line(&mut self, error: io::Error) -> io::Result<()> {
+        if matches!(self.settings.attachment, Attachment::Serial(_)) {
+            // A pseudo-terminal has no end but that of the program.
+            return Err(error);
+        }
         self.tally.reconnects += u64::from(matches!(self.connection, Connection::Up(_)));
         self.outgoing.clear();
         // Jittered, so that a fleet does not come back as one.
         let pause = self.backoff.mul_f64(self.random.between(0.5, 1.0));
         self.backoff = (self.backoff * 2).min(BACKOFF_MAX);
         self.connection = Connection::Down { until: Instant::now() + pause };
+        Ok(())
     }
 }
 

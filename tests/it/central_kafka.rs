@@ -13,7 +13,7 @@ use headwater_tests::{
     workbench::{self, TOPIC, Workbench},
 };
 
-use crate::blows::{Blow, assert_struck, strike_all};
+use crate::blows::{Blow, SLOW_COMMITS, assert_struck, strike_all};
 
 const DEADLINE: Duration = Duration::from_secs(120);
 
@@ -58,7 +58,7 @@ fn central_kafka_gets_a_boards_readings_exactly_once_over_everything() {
     let folder = tempfile::tempdir().unwrap();
     let mut random = Random::new("central_kafka board");
     let mut central = CentralKafka::start(folder.path());
-    let uplink = format!("[uplink]\nbootstrap = [\"{}\"]\n", central.address);
+    let uplink = format!("{SLOW_COMMITS}[uplink]\nbootstrap = [\"{}\"]\n", central.address);
     let mut bench = Workbench::start(folder.path(), &uplink);
     forget_the_centre(&mut bench, &mut central);
 
@@ -70,8 +70,7 @@ fn central_kafka_gets_a_boards_readings_exactly_once_over_everything() {
         central.restart();
     });
     let ledger = bench.settle();
-    assert_struck(&ledger);
-    workbench::compare(&ledger, bench.gateway.kafka);
+    assert_struck(&ledger, &workbench::compare(&ledger, bench.gateway.kafka));
     let local = bench.gateway.durable(TOPIC);
     wait::for_condition("everything at the centre", DEADLINE, || {
         replicated(&bench.gateway) >= local

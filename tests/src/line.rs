@@ -32,6 +32,8 @@ pub enum Joint {
     Joined,
     /// Both ends are there, and what one sends never arrives.
     Silent,
+    /// The board is heard and hears nothing: what it sends becomes durable, and no acknowledgement arrives.
+    Deaf,
     /// The adapter is pulled: the gateway's port hangs up and its name disappears.
     Unplugged,
 }
@@ -176,7 +178,7 @@ impl Carrier {
         match board.read(&mut bytes) {
             Ok(0) => self.board = None,
             Ok(read) => {
-                if let (Joint::Joined, Some(pty)) = (joint, &mut self.gateway) {
+                if let (Joint::Joined | Joint::Deaf, Some(pty)) = (joint, &mut self.gateway) {
                     pty.write(&bytes[..read]);
                 }
             }
@@ -305,6 +307,9 @@ mod tests {
         line.set(Joint::Silent);
         while (&gateway).read(&mut [0; 16]).is_ok() || (&board).read(&mut [0; 16]).is_ok() {}
         assert!(!arrives(&gateway, &board) && !arrives(&board, &gateway));
+
+        line.set(Joint::Deaf);
+        assert!(!arrives(&gateway, &board) && arrives(&board, &gateway));
 
         line.set(Joint::Unplugged);
         assert!(!line.port().exists());

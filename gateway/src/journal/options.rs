@@ -24,6 +24,8 @@ pub struct JournalOptions {
     pub max_append_bytes: usize,
     /// `state.max_bytes`. None: a quarter of a segment, at most 4 MiB.
     pub state_max_bytes: Option<usize>,
+    /// How often to look for space again after the disk had none.
+    pub space_retry: Duration,
     /// Where time comes from.
     pub clock: Arc<dyn Clock>,
     /// Identity of a journal that is created. None: drawn at random.
@@ -44,6 +46,8 @@ const MIN_SEGMENTS: u64 = 2;
 const CARD_FRAME_BYTES: usize = 256 * 1024;
 const SSD_FRAME_BYTES: usize = 1024 * 1024;
 const CARD_LINGER: Duration = Duration::from_millis(10);
+/// Full disks empty without telling anyone.
+const SPACE_RETRY: Duration = Duration::from_secs(1);
 /// A slice delays the commit that it rides on by its own writing.
 const SLICE_BYTES: usize = 256 * 1024;
 
@@ -56,6 +60,7 @@ impl Default for JournalOptions {
             linger: None,
             max_append_bytes: MAX_APPEND_BYTES,
             state_max_bytes: None,
+            space_retry: SPACE_RETRY,
             clock: Arc::new(SystemClock::new()),
             new_id: None,
         }
@@ -125,6 +130,7 @@ impl JournalOptions {
                 producers: StateLimits::PRODUCERS,
             },
             slice_bytes: SLICE_BYTES,
+            space_retry: self.space_retry,
             clock: Arc::clone(&self.clock),
         })
     }
@@ -140,6 +146,7 @@ pub(super) struct Settings {
     pub(super) max_append_bytes: usize,
     pub(super) state: StateLimits,
     pub(super) slice_bytes: usize,
+    pub(super) space_retry: Duration,
     pub(super) clock: Arc<dyn Clock>,
 }
 
@@ -147,13 +154,14 @@ impl Settings {
     /// Bytes that appends can count on in a prepared segment of this length: without its header,
     /// and without the largest snapshot it may have to begin with.
     pub(super) fn usable(&self, segment_bytes: u64) -> u64 {
-        segment_bytes.saturating_sub(SEGMENT_HEADER_BYTES + self.snapshot_bytes())
+        let snapshot = self.snapshot_bytes(self.state.max_bytes);
+        segment_bytes.saturating_sub(SEGMENT_HEADER_BYTES + snapshot)
     }
 
-    /// Most that the frames of a snapshot take.
-    pub(super) fn snapshot_bytes(&self) -> u64 {
-        let slices = self.state.max_bytes.div_ceil(self.slice_bytes) + 1;
+    /// Most that the frames of a snapshot of such a state take.
+    pub(super) fn snapshot_bytes(&self, state_bytes: usize) -> u64 {
+        let slices = state_bytes.div_ceil(self.slice_bytes) + 1;
         let per_slice = ALIGN + FRAME_HEADER_BYTES as u64;
-        align_up(self.state.max_bytes as u64) + slices as u64 * per_slice
+        align_up(state_bytes as u64) + slices as u64 * per_slice
     }
 }

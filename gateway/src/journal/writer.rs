@@ -137,10 +137,18 @@ impl Writer {
         Ok(())
     }
 
-    /// Bytes that the first segment needs at least.
+    /// Bytes that the first segment needs at least: for the opening and for the snapshot.
     pub(super) fn opening_bytes(&self) -> u64 {
         let held = self.opening.as_ref().map_or(0, Opening::held_bytes);
-        SEGMENT_HEADER_BYTES + held + self.shared.settings.snapshot_bytes()
+        SEGMENT_HEADER_BYTES + held + self.shared.settings.snapshot_bytes(self.state.bytes())
+    }
+
+    /// Space that the last segment of the earlier run did not use, given back before there is a new one.
+    pub(super) fn give_back_unused(&mut self) {
+        if let Some(opening) = &mut self.opening {
+            let freed = opening.leftovers.give_back_unused();
+            self.shared.used_bytes.fetch_sub(freed, Ordering::Relaxed);
+        }
     }
 
     /// Writes what is queued until asked to close or until the disk fails.
@@ -267,6 +275,7 @@ impl Writer {
         let segment = Arc::new(Segment { file: prepared.file, header });
         let at = header.frames();
         self.segment = Some(Active { segment, header_due: true, at });
+        self.state.expire_producers(self.open_ms());
         let slices = self.state.encode(self.shared.settings.slice_bytes);
         let total = u32::try_from(slices.len()).expect("the state is a few MiB");
         self.snapshot = Snapshot { slices, written: 0, total };

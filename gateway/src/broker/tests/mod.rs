@@ -1,7 +1,7 @@
 //! The broker on a real journal in a temporary folder.
 
 mod appending;
-mod gate;
+pub(crate) mod gate;
 mod groups;
 mod lookups;
 mod topics;
@@ -19,11 +19,11 @@ use crate::{
 const T0: i64 = 1_700_000_000_000;
 
 /// Opens or creates a gateway's data; the caller drops every handle before it opens again.
-async fn open(folder: &Path) -> Arc<Broker> {
+pub(crate) async fn open(folder: &Path) -> Arc<Broker> {
     open_on(RealDisk::open(folder).expect("no other journal is open there")).await
 }
 
-async fn open_on(disk: impl Disk + 'static) -> Arc<Broker> {
+pub(crate) async fn open_on(disk: impl Disk + 'static) -> Arc<Broker> {
     let options = JournalOptions {
         max_bytes: Some(32 << 20),
         segment_bytes: Some(1 << 20),

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    gate::{Gate, GatedDisk, Sync},
+    gate::{Gate, Sync},
     open, open_on, reopen, settings,
 };
 use crate::{
@@ -109,7 +109,7 @@ async fn a_topic_shows_once_durable_even_if_its_creator_went_away() {
     let folder = tempfile::tempdir().expect("folder");
     let gate = Gate::new();
     let disk = RealDisk::open(folder.path()).expect("free");
-    let broker = open_on(GatedDisk { disk, gate: gate.clone() }).await;
+    let broker = open_on(gate.before(disk)).await;
     gate.set(Sync::Wait);
     {
         let creation = broker.create_topic("t", None, BTreeMap::new());

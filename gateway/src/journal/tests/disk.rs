@@ -109,6 +109,7 @@ struct Inner {
     operations: usize,
     fault: Option<Fault>,
     capacity: Option<u64>,
+    refused: usize,
 }
 
 #[derive(Debug)]
@@ -131,6 +132,11 @@ impl MemoryDisk {
     /// Bytes of all files together; none: without end.
     pub(super) fn set_capacity(&self, capacity: Option<u64>) {
         self.lock().capacity = capacity;
+    }
+
+    /// Allocations that did not fit.
+    pub(super) fn refused(&self) -> usize {
+        self.lock().refused
     }
 
     pub(super) fn note(&self, event: Event) {
@@ -180,6 +186,7 @@ impl Inner {
                 .map(|(_, inode)| inode.cache.len())
                 .sum();
             if (others + length) as u64 > capacity {
+                self.refused += 1;
                 return Err(io::ErrorKind::StorageFull.into());
             }
         }

@@ -2,6 +2,9 @@
 
 mod basics;
 mod crash;
+mod damage;
 mod disk;
+mod faults;
 mod model;
+mod properties;
 mod support;

@@ -176,6 +176,7 @@ fn created(
     result.topic_id = topic.map_or(Uuid::ZERO, |topic| Uuid::from_bytes(topic.id));
     result.num_partitions = i32::try_from(partitions).unwrap_or(i32::MAX);
     result.replication_factor = REPLICATION_FACTOR;
+    result.error_message = None;
     result.configs = Some(
         settings
             .iter()

@@ -75,6 +75,7 @@ fn describe(
     };
     match entries {
         Ok(entries) => {
+            result.error_message = None;
             result.configs = entries
                 .into_iter()
                 .filter(|entry| is_wanted(resource.configuration_keys.as_deref(), entry.name))
@@ -91,9 +92,9 @@ fn describe(
     result
 }
 
-/// `None` wants every setting.
+/// No list wants every setting, and so does an empty one.
 fn is_wanted(keys: Option<&[StrBytes]>, name: &str) -> bool {
-    keys.is_none_or(|keys| keys.iter().any(|key| key.as_str() == name))
+    keys.is_none_or(|keys| keys.is_empty() || keys.iter().any(|key| key.as_str() == name))
 }
 
 fn topic_entries(context: &Context, name: &str) -> Result<Vec<Entry>, (ErrorCode, &'static str)> {
@@ -162,6 +163,7 @@ impl Entry {
         result.read_only = self.is_read_only;
         result.config_source = self.source;
         result.config_type = self.kind;
+        result.documentation = None;
         result
     }
 

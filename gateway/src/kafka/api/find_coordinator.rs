@@ -59,6 +59,7 @@ fn coordinator(
     coordinator.key = key;
     match outcome {
         Ok(()) => {
+            coordinator.error_message = None;
             coordinator.node_id = NODE_ID;
             coordinator.host = endpoint.host.clone();
             coordinator.port = endpoint.port;

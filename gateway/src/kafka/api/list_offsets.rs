@@ -28,7 +28,10 @@ const MAX_TIMESTAMP: i64 = -3;
 const EARLIEST_LOCAL: i64 = -4;
 const LATEST_TIERED: i64 = -5;
 
-/// First versions that know the last three.
+/// First version that tells epochs.
+const EPOCH_FROM: i16 = 4;
+
+/// First versions that know the last three of these times.
 const MAX_TIMESTAMP_FROM: i16 = 7;
 const EARLIEST_LOCAL_FROM: i16 = 8;
 const LATEST_TIERED_FROM: i16 = 9;
@@ -59,7 +62,7 @@ pub(crate) fn handle(context: &Arc<Context>, call: &mut Call) -> Result<Pending,
         questions.push((topic.name, lookups));
     }
     let context = Arc::clone(context);
-    Ok(call.answer_later(async move { answer(&context.broker, questions).await }))
+    Ok(call.answer_later(async move { answer(&context.broker, questions, version).await }))
 }
 
 /// Partitions of each topic, with what is known before the log is read.
@@ -103,7 +106,7 @@ fn lookup(
     }
 }
 
-async fn answer(broker: &Broker, questions: Questions) -> ListOffsetsResponse {
+async fn answer(broker: &Broker, questions: Questions, version: i16) -> ListOffsetsResponse {
     let mut response = ListOffsetsResponse::default();
     for (name, lookups) in questions {
         let mut topic = ListOffsetsTopicResponse::default();
@@ -114,7 +117,11 @@ async fn answer(broker: &Broker, questions: Questions) -> ListOffsetsResponse {
                 Lookup::AtOrAfter(id, time) => found(broker.offset_for_timestamp(id, time).await),
                 Lookup::MaxTimestamp(id) => found(broker.offset_of_max_timestamp(id).await),
             };
-            topic.partitions.push(partition(index, found));
+            let mut answered = partition(index, found);
+            if version < EPOCH_FROM {
+                answered.leader_epoch = UNKNOWN_EPOCH;
+            }
+            topic.partitions.push(answered);
         }
         response.topics.push(topic);
     }

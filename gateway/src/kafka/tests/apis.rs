@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Buf;
 use kafka_wire::{
     ApiVersionsRequest, ApiVersionsResponse, CreateTopicsRequest, DescribeClusterRequest,
-    DescribeConfigsRequest, FindCoordinatorRequest, InitProducerIdRequest,
+    DescribeConfigsRequest, FindCoordinatorRequest,
     create_topics_request::{CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig},
     describe_configs_request::DescribeConfigsResource,
 };
@@ -350,7 +350,7 @@ async fn producer_ids_are_for_producers_without_transactions() {
     let mut wire = Wire::connect(&gateway).await;
     let mut ids = Vec::new();
     for version in 0..=5 {
-        let mut request = InitProducerIdRequest::default();
+        let mut request = no_transactions();
         let response = wire.call(version, &request).await;
         assert_eq!((response.error_code, response.producer_epoch), (0, 0));
         ids.push(response.producer_id);

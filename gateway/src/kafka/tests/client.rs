@@ -11,7 +11,8 @@ use krafka::{
 use super::harness::*;
 
 async fn connect(gateway: &Gateway) -> Kafka {
-    Kafka::builder(gateway.bootstrap()).connect().await.expect("the gateway answers")
+    let builder = Kafka::builder(gateway.bootstrap()).allow_auto_create_topics(true);
+    builder.connect().await.expect("the gateway answers")
 }
 
 /// Values of the next records, until there are so many.
@@ -117,8 +118,12 @@ async fn two_members_share_the_partitions() {
     let kafka = connect(&gateway).await;
     let topic = NewTopic::new("readings", 4, 1).expect("a topic");
     kafka.admin().create_topics([topic], Default::default()).await.expect("created");
-    let consumer = || kafka.consumer("group").auto_offset_reset(AutoOffsetReset::Earliest).build();
-    let (first, second) = (consumer().await.expect("one"), consumer().await.expect("two"));
+    // Members on one connection would wait for each other, as with Apache Kafka: answers come in order.
+    let member = async || {
+        let kafka = connect(&gateway).await;
+        kafka.consumer("group").build().await.expect("a consumer")
+    };
+    let (first, second) = (member().await, member().await);
     first.subscribe(["readings"]).await.expect("a subscription");
     second.subscribe(["readings"]).await.expect("a subscription");
     let share = async {

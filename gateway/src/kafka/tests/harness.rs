@@ -239,8 +239,14 @@ pub(super) async fn create(gateway: &Gateway, topic: &str, partitions: u32) {
         .expect("a new topic");
 }
 
+pub(super) fn no_transactions() -> InitProducerIdRequest {
+    let mut request = InitProducerIdRequest::default();
+    request.transactional_id = None;
+    request
+}
+
 pub(super) async fn producer_id(wire: &mut Wire) -> i64 {
-    let response = wire.call(4, &InitProducerIdRequest::default()).await;
+    let response = wire.call(4, &no_transactions()).await;
     assert_eq!((response.error_code, response.producer_epoch), (0, 0));
     response.producer_id
 }
