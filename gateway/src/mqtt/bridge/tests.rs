@@ -26,7 +26,7 @@ use crate::{
     record::{Batch, BatchBuilder, Record},
 };
 
-const DEADLINE: Duration = Duration::from_secs(20);
+const DEADLINE: Duration = Duration::from_secs(60);
 const GOOD: SubscribeReasonCode = SubscribeReasonCode::Success(QoS::AtLeastOnce);
 
 /// A bridge that runs, and the listener that it connects to.
