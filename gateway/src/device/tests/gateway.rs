@@ -27,7 +27,7 @@ use crate::{
 pub(super) const TOPIC: &str = "readings";
 /// Smaller than a window, so that both ends have to wait for each other.
 const PIPE_BYTES: usize = 1024;
-const DEADLINE: Duration = Duration::from_secs(20);
+const DEADLINE: Duration = Duration::from_secs(60);
 
 /// See the module's documentation.
 pub(super) struct Gateway {

@@ -18,15 +18,15 @@ use crate::{
     broker::{
         AppendError, AppendRequest,
         tests::{
-            gate::{Gate, GatedDisk, Sync},
-            open, open_on,
+            gate::{Gate, Sync},
+            open, open_gated,
         },
     },
-    journal::{AdmitError, Offset, RealDisk},
+    journal::{AdmitError, Offset},
     record::{Batch, BatchBuilder, Record},
 };
 
-const DEADLINE: Duration = Duration::from_secs(20);
+const DEADLINE: Duration = Duration::from_secs(60);
 const GOOD: SubscribeReasonCode = SubscribeReasonCode::Success(QoS::AtLeastOnce);
 
 /// A bridge that runs, and the listener that it connects to.
@@ -49,9 +49,7 @@ impl Fixture {
     /// On a disk whose syncs can be held up or made to fail.
     async fn gated() -> (Self, Gate) {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let gate = Gate::new();
-        let disk = RealDisk::open(folder.path()).expect("not open");
-        let broker = open_on(GatedDisk { disk, gate: gate.clone() }).await;
+        let (broker, gate) = open_gated(folder.path()).await;
         (Self::on(folder, broker, &[]).await, gate)
     }
 
