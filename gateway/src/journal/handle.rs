@@ -47,7 +47,42 @@ pub fn open(
     disk: impl Disk + 'static,
     options: &JournalOptions,
 ) -> Result<(Journal, State), OpenError> {
-    let disk: Arc<dyn Disk> = Arc::new(disk);
+    let (shared, writer, state) = recover(Arc::new(disk), options)?;
+    let threads = Threads::start(&shared, writer).map_err(OpenError::io("start a thread"))?;
+    Ok((
+        Journal {
+            shared,
+            threads: Arc::new(threads),
+        },
+        state,
+    ))
+}
+
+/// As [`open`], without the threads: everything can be read and nothing appended.
+#[cfg(test)]
+pub(super) fn open_idle(
+    disk: impl Disk + 'static,
+    options: &JournalOptions,
+) -> Result<(Journal, State), OpenError> {
+    let (shared, _, state) = recover(Arc::new(disk), options)?;
+    let threads = Threads {
+        shared: Arc::clone(&shared),
+        running: Mutex::default(),
+    };
+    Ok((
+        Journal {
+            shared,
+            threads: Arc::new(threads),
+        },
+        state,
+    ))
+}
+
+/// Recovery, up to the frame that begins the new segment, if there is space for one.
+fn recover(
+    disk: Arc<dyn Disk>,
+    options: &JournalOptions,
+) -> Result<(Arc<Shared>, Writer, State), OpenError> {
     let recovered = recovery::recover(&*disk)?;
     let free = disk.free_bytes().map_err(OpenError::io("free space"))?;
     let settings = options.resolve(recovered.max_bytes, free, disk.medium())?;
@@ -64,12 +99,13 @@ pub fn open(
         ready = shared.preparer.prepare_first(needed)?;
     }
     if ready && let Some(prepared) = shared.preparer.try_take() {
-        writer.open(prepared).map_err(OpenError::io("begin a segment"))?;
+        writer
+            .open(prepared)
+            .map_err(OpenError::io("begin a segment"))?;
     } else {
         tracing::warn!("no space for a segment: reading works, writing waits for space");
     }
-    let threads = Threads::start(&shared, writer).map_err(OpenError::io("start a thread"))?;
-    Ok((Journal { shared, threads: Arc::new(threads) }, state))
+    Ok((shared, writer, state))
 }
 
 fn assemble(
@@ -89,6 +125,7 @@ fn assemble(
     opening.apply(&mut state);
     let mut log = recovered.log;
     log.adopt(&recovered.state);
+    let needed = opening.needed_bytes(&settings, &recovered.state);
     let ledger = Ledger::new(settings.max_append_bytes, opening.held_bytes());
     let used_bytes = Arc::new(AtomicU64::new(used_bytes));
     let preparer = Preparer::new(
@@ -99,7 +136,7 @@ fn assemble(
         recovered.next_sequence,
     );
     for spare in recovered.spares {
-        opening.leftovers.extend(preparer.adopt(spare));
+        opening.leftovers.extend(preparer.adopt(spare, needed));
     }
     let opened_ms = settings.clock.now().monotonic_ms;
     let shared = Arc::new(Shared::new(Parts {
@@ -109,7 +146,10 @@ fn assemble(
         ledger,
         preparer,
         used_bytes,
-        age: Age { before_ms: recovered.open_ms, opened_ms },
+        age: Age {
+            before_ms: recovered.open_ms,
+            opened_ms,
+        },
         log,
     }));
     let start = Start {
@@ -139,7 +179,12 @@ impl Journal {
         let bytes = append.encoded_len();
         let reserved = permit.redeem(bytes);
         let (ticket, completion) = Ticket::new();
-        self.shared.queue.push(Queued { append, bytes, reserved, completion });
+        self.shared.queue.push(Queued {
+            append,
+            bytes,
+            reserved,
+            completion,
+        });
         ticket
     }
 
@@ -177,7 +222,10 @@ impl Journal {
     ) -> Result<Option<Bytes>, ReadError> {
         let (log_start, candidates) = {
             let log = self.shared.log();
-            (log.log_start(partition), log.plan_at_time(partition, timestamp_ms))
+            (
+                log.log_start(partition),
+                log.plan_at_time(partition, timestamp_ms),
+            )
         };
         reader::first_at_time(self.shared.seed, &candidates, timestamp_ms, log_start)
     }
@@ -186,7 +234,9 @@ impl Journal {
     pub async fn wait_durable(&self, wants: &[(PartitionId, Offset)]) {
         let reached = || {
             let log = self.shared.log();
-            wants.iter().any(|&(partition, past)| log.durable_end(partition) > past)
+            wants
+                .iter()
+                .any(|&(partition, past)| log.durable_end(partition) > past)
         };
         if reached() {
             return;
@@ -229,7 +279,10 @@ impl Journal {
             written_bytes: shared.stats.written_bytes.load(Ordering::Relaxed),
             sync_p50_us,
             sync_p99_us,
-            poisoned: shared.poison.get().map(|poisoned| poisoned.reason.to_string()),
+            poisoned: shared
+                .poison
+                .get()
+                .map(|poisoned| poisoned.reason.to_string()),
             recovery: shared.recovery.clone(),
         }
     }
@@ -238,15 +291,24 @@ impl Journal {
     /// refused, reads go on. Blocks; may be called more than once.
     pub fn close(&self) -> Result<(), Poisoned> {
         self.threads.stop();
-        self.shared.poison.get().map_or(Ok(()), |poisoned| Err(poisoned.clone()))
+        self.shared
+            .poison
+            .get()
+            .map_or(Ok(()), |poisoned| Err(poisoned.clone()))
     }
 }
 
 impl Threads {
     fn start(shared: &Arc<Shared>, writer: Writer) -> std::io::Result<Self> {
         let preparer = Arc::clone(shared);
-        let mut threads = Self { shared: Arc::clone(shared), running: Mutex::default() };
-        let running = threads.running.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let mut threads = Self {
+            shared: Arc::clone(shared),
+            running: Mutex::default(),
+        };
+        let running = threads
+            .running
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner);
         let named = |name: &str| thread::Builder::new().name(name.into());
         running.push(named("journal-writer").spawn(move || writer.run())?);
         running.push(named("journal-space").spawn(move || preparer.preparer.run())?);
@@ -261,7 +323,8 @@ impl Threads {
             std::mem::take(&mut *self.running.lock().unwrap_or_else(PoisonError::into_inner));
         for thread in running {
             if thread.join().is_err() {
-                self.shared.poison("a thread of the journal panicked".into());
+                self.shared
+                    .poison("a thread of the journal panicked".into());
             }
         }
     }

@@ -50,7 +50,11 @@ impl Preparer {
         used_bytes: Arc<AtomicU64>,
         next_sequence: u64,
     ) -> Self {
-        let inner = Inner { ready: VecDeque::new(), next_sequence, stopping: false };
+        let inner = Inner {
+            ready: VecDeque::new(),
+            next_sequence,
+            stopping: false,
+        };
         Self {
             disk,
             settings,
@@ -86,7 +90,8 @@ impl Preparer {
     /// space for a whole one a shorter one will do, and the shortest may go past the budget: what was
     /// acknowledged must be readable. False if the disk has no space even for that.
     pub(super) fn prepare_first(&self, needed: u64) -> Result<bool, OpenError> {
-        if self.lock().ready.front().is_some_and(|ready| ready.length >= needed) {
+        if let Some(ready) = self.lock().ready.front() {
+            debug_assert!(ready.length >= needed, "only such were adopted");
             return Ok(true);
         }
         let needed = align_up(needed);
@@ -131,7 +136,9 @@ impl Preparer {
         };
         let name = segment_name(sequence);
         let file = self.disk.create(&name)?;
-        let allocated = file.allocate(length).and_then(|()| self.disk.sync_folder(SEGMENT_FOLDER));
+        let allocated = file
+            .allocate(length)
+            .and_then(|()| self.disk.sync_folder(SEGMENT_FOLDER));
         if let Err(error) = allocated {
             drop(file);
             // Whatever is left of it is recognised as unused when the journal is opened.
@@ -141,18 +148,25 @@ impl Preparer {
             return Err(error);
         }
         self.used_bytes.fetch_add(length, Ordering::Relaxed);
-        self.add(Prepared { file, sequence, length });
+        self.add(Prepared {
+            file,
+            sequence,
+            length,
+        });
         Ok(())
     }
 
-    /// Takes over a file that an earlier run prepared; gives it back if it is of no use.
-    pub(super) fn adopt(&self, spare: Prepared) -> Option<Prepared> {
-        if spare.length != self.settings.segment_bytes {
+    /// Takes over a file that an earlier run prepared; gives it back if it is of no use, for the
+    /// opening that needs so many bytes or at all.
+    pub(super) fn adopt(&self, spare: Prepared, needed: u64) -> Option<Prepared> {
+        if spare.length != self.settings.segment_bytes || spare.length < needed {
             return Some(spare);
         }
         // The run that made it may have ended before either was durable.
-        let secured =
-            spare.file.allocate(spare.length).and_then(|()| self.disk.sync_folder(SEGMENT_FOLDER));
+        let secured = spare
+            .file
+            .allocate(spare.length)
+            .and_then(|()| self.disk.sync_folder(SEGMENT_FOLDER));
         if let Err(error) = secured {
             tracing::warn!(%error, sequence = spare.sequence, "cannot use a prepared segment again");
             return Some(spare);
@@ -188,7 +202,10 @@ impl Preparer {
             if inner.stopping {
                 return None;
             }
-            inner = self.changed.wait(inner).unwrap_or_else(PoisonError::into_inner);
+            inner = self
+                .changed
+                .wait(inner)
+                .unwrap_or_else(PoisonError::into_inner);
         }
     }
 
@@ -203,7 +220,10 @@ impl Preparer {
         let wanted = (READY_BYTES / self.settings.segment_bytes).clamp(1, READY_SEGMENTS);
         let mut inner = self.lock();
         while inner.ready.len() as u64 >= wanted && !inner.stopping {
-            inner = self.changed.wait(inner).unwrap_or_else(PoisonError::into_inner);
+            inner = self
+                .changed
+                .wait(inner)
+                .unwrap_or_else(PoisonError::into_inner);
         }
         !inner.stopping
     }

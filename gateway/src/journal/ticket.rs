@@ -36,7 +36,12 @@ struct Inner {
 impl Ticket {
     pub(super) fn new() -> (Self, Completion) {
         let cell = Arc::new(Cell::default());
-        (Self { cell: Arc::clone(&cell) }, Completion { cell: Some(cell) })
+        (
+            Self {
+                cell: Arc::clone(&cell),
+            },
+            Completion { cell: Some(cell) },
+        )
     }
 
     /// Waits for durability.
@@ -49,7 +54,11 @@ impl Future for Ticket {
     type Output = Result<(), Poisoned>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut inner = self.cell.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = self
+            .cell
+            .inner
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some(outcome) = &inner.outcome {
             return Poll::Ready(outcome.clone());
         }
@@ -73,7 +82,9 @@ impl Completion {
 impl Drop for Completion {
     fn drop(&mut self) {
         if let Some(cell) = self.cell.take() {
-            cell.complete(Err(Poisoned { reason: "the append was never written".into() }));
+            cell.complete(Err(Poisoned {
+                reason: "the append was never written".into(),
+            }));
         }
     }
 }

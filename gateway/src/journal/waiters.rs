@@ -53,7 +53,10 @@ impl Waiters {
         let id = inner.next_id;
         inner.next_id += 1;
         for &(partition, past) in wants {
-            let entry = Entry { past, waiter: Arc::clone(&waiter) };
+            let entry = Entry {
+                past,
+                waiter: Arc::clone(&waiter),
+            };
             let known = inner.by_partition.entry(partition).or_default();
             // Asked twice for one partition: the lower offset is reached first.
             let lower = known.get(&id).is_none_or(|old| past < old.past);
@@ -63,7 +66,12 @@ impl Waiters {
         }
         drop(inner);
         let partitions = wants.iter().map(|&(partition, _)| partition).collect();
-        Registration { waiters: self, id, partitions, waiter }
+        Registration {
+            waiters: self,
+            id,
+            partitions,
+            waiter,
+        }
     }
 
     /// Wakes those whose offset is behind a partition's new durable end.
@@ -75,9 +83,13 @@ impl Waiters {
                 return;
             }
             for (partition, end) in ends {
-                let Some(entries) = inner.by_partition.get_mut(&partition) else { continue };
+                let Some(entries) = inner.by_partition.get_mut(&partition) else {
+                    continue;
+                };
                 woken.extend(
-                    entries.extract_if(|_, entry| entry.past < end).map(|(_, entry)| entry.waiter),
+                    entries
+                        .extract_if(|_, entry| entry.past < end)
+                        .map(|(_, entry)| entry.waiter),
                 );
             }
         }
@@ -94,7 +106,11 @@ impl Waiters {
 impl Waiter {
     fn wake(&self) {
         self.woken.store(true, Ordering::Release);
-        let waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let waker = self
+            .waker
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         if let Some(waker) = waker {
             waker.wake();
         }
@@ -106,7 +122,11 @@ impl Registration<'_> {
     pub(super) async fn woken(&self) {
         std::future::poll_fn(|context| {
             {
-                let mut slot = self.waiter.waker.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut slot = self
+                    .waiter
+                    .waker
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
                 match &mut *slot {
                     Some(waker) => waker.clone_from(context.waker()),
                     none => *none = Some(context.waker().clone()),
@@ -185,7 +205,11 @@ mod tests {
         let registration = waiters.register(&[(A, Offset(0))]);
         waiters.wake([(A, Offset(1))]);
         let waker = Waker::from(Arc::new(Count::default()));
-        assert!(pin!(registration.woken()).poll(&mut Context::from_waker(&waker)).is_ready());
+        assert!(
+            pin!(registration.woken())
+                .poll(&mut Context::from_waker(&waker))
+                .is_ready()
+        );
     }
 
     #[test]

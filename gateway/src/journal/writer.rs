@@ -18,6 +18,7 @@ use super::{
         SEGMENT_HEADER_BYTES, SegmentHeader, entry_size,
     },
     frame::FrameBuilder,
+    options::Settings,
     queue::{Queued, Room, Take},
     recovery::{Carried, Leftovers},
     segment::{Prepared, Segment, segment_name},
@@ -89,13 +90,27 @@ impl Opening {
         FrameHeader::length_for(carried + entry_size(BARRIER_BYTES))
     }
 
+    /// Bytes that the segment of the frame needs at least: with its header and the snapshot.
+    pub(super) fn needed_bytes(&self, settings: &Settings, state: &State) -> u64 {
+        SEGMENT_HEADER_BYTES + self.held_bytes() + settings.snapshot_bytes(state.bytes())
+    }
+
     /// What the frame does to the state.
     pub(super) fn apply(&self, state: &mut State) {
         if let Some(carried) = &self.carried {
             carried.apply(state);
         }
-        let Barrier { incarnation, leader_epoch } = self.barrier;
-        state.apply(Change::Barrier { incarnation, leader_epoch }, 0);
+        let Barrier {
+            incarnation,
+            leader_epoch,
+        } = self.barrier;
+        state.apply(
+            Change::Barrier {
+                incarnation,
+                leader_epoch,
+            },
+            0,
+        );
     }
 }
 
@@ -129,7 +144,9 @@ impl Writer {
         }
         self.frame.barrier(opening.barrier);
         self.commit(FrameKind::Opening)?;
-        self.shared.ledger.spent(self.left_in_segment(), opening.held_bytes());
+        self.shared
+            .ledger
+            .spent(self.left_in_segment(), opening.held_bytes());
         opening.apply(&mut self.state);
         self.publish();
         self.shared.log_mut().adopt(&self.state);
@@ -138,10 +155,12 @@ impl Writer {
         Ok(())
     }
 
-    /// Bytes that the first segment needs at least: for the opening and for the snapshot.
+    /// Bytes that the first segment needs at least.
     pub(super) fn opening_bytes(&self) -> u64 {
-        let held = self.opening.as_ref().map_or(0, Opening::held_bytes);
-        SEGMENT_HEADER_BYTES + held + self.shared.settings.snapshot_bytes(self.state.bytes())
+        let opening = self.opening.as_ref();
+        opening.map_or(0, |opening| {
+            opening.needed_bytes(&self.shared.settings, &self.state)
+        })
     }
 
     /// Space that the last segment of the earlier run did not use, given back before there is a new one.
@@ -156,10 +175,14 @@ impl Writer {
     pub(super) fn run(mut self) {
         let reason = match self.serve() {
             Ok(()) => {
-                let closed = || Poisoned { reason: "the journal was closed".into() };
+                let closed = || Poisoned {
+                    reason: "the journal was closed".into(),
+                };
                 self.shared.ended.get_or_init(closed).clone()
             }
-            Err(error) => self.shared.poison(format!("{error}; fix the disk and restart")),
+            Err(error) => self
+                .shared
+                .poison(format!("{error}; fix the disk and restart")),
         };
         self.refuse_all(&reason);
     }
@@ -277,25 +300,40 @@ impl Writer {
             max_bytes: self.shared.settings.max_bytes,
         };
         self.next_first = header.end();
-        let segment = Arc::new(Segment { file: prepared.file, header });
+        let segment = Arc::new(Segment {
+            file: prepared.file,
+            header,
+        });
         let at = header.frames();
-        self.segment = Some(Active { segment, header_due: true, at });
+        self.segment = Some(Active {
+            segment,
+            header_due: true,
+            at,
+        });
         self.state.expire_producers(self.open_ms());
         let slices = self.state.encode(self.shared.settings.slice_bytes);
         let total = u32::try_from(slices.len()).expect("the state is a few MiB");
-        self.snapshot = Snapshot { slices, written: 0, total };
+        self.snapshot = Snapshot {
+            slices,
+            written: 0,
+            total,
+        };
         self.shared.ledger.rolled(self.left_in_segment());
     }
 
     fn begin_frame(&mut self) {
-        let active = self.segment.as_ref().expect("a segment is begun before a frame");
+        let active = self
+            .segment
+            .as_ref()
+            .expect("a segment is begun before a frame");
         let header = active.header_due.then_some(&active.segment.header);
         self.frame.begin(active.at, header);
     }
 
     fn next_slice(&mut self) {
         if let Some(slice) = self.snapshot.slices.pop_front() {
-            self.frame.slice(self.snapshot.written, self.snapshot.total, &slice);
+            self.frame
+                .slice(self.snapshot.written, self.snapshot.total, &slice);
             self.snapshot.written += 1;
         }
     }
@@ -305,12 +343,25 @@ impl Writer {
         let now = self.shared.settings.clock.now();
         let open_ms = self.shared.age.at(now.monotonic_ms);
         let (bytes, crc) = self.frame.finish(kind, self.last_crc, now, open_ms);
-        let active = self.segment.as_mut().expect("a segment is begun before a frame");
+        let active = self
+            .segment
+            .as_mut()
+            .expect("a segment is begun before a frame");
         let (segment, header) = (&active.segment, active.segment.header);
-        let at = if active.header_due { 0 } else { segment.at(active.at) };
-        segment.file.write_at(bytes, at).map_err(|error| describe("write", header, at, &error))?;
+        let at = if active.header_due {
+            0
+        } else {
+            segment.at(active.at)
+        };
+        segment
+            .file
+            .write_at(bytes, at)
+            .map_err(|error| describe("write", header, at, &error))?;
         let began = Instant::now();
-        segment.file.sync().map_err(|error| describe("sync", header, at, &error))?;
+        segment
+            .file
+            .sync()
+            .map_err(|error| describe("sync", header, at, &error))?;
         self.shared.stats.committed(bytes.len(), began.elapsed());
         if std::mem::replace(&mut active.header_due, false) {
             self.shared.log_mut().add_segment(Arc::clone(segment));
@@ -323,7 +374,9 @@ impl Writer {
 
     /// Bytes of the segment in use that its snapshot does not need.
     fn left_in_segment(&self) -> u64 {
-        let Some(active) = &self.segment else { return 0 };
+        let Some(active) = &self.segment else {
+            return 0;
+        };
         let pending: u64 = self
             .snapshot
             .slices
@@ -354,7 +407,9 @@ impl Drop for Writer {
     /// A broken invariant ends the writer like an error of the disk: nobody waits for ever.
     fn drop(&mut self) {
         if thread::panicking() {
-            let reason = self.shared.poison("the writer panicked; restart, and report it".into());
+            let reason = self
+                .shared
+                .poison("the writer panicked; restart, and report it".into());
             self.refuse_all(&reason);
         }
     }
@@ -362,5 +417,8 @@ impl Drop for Writer {
 
 fn describe(what: &str, header: SegmentHeader, at: u64, error: &io::Error) -> io::Error {
     let name = segment_name(header.sequence);
-    io::Error::new(error.kind(), format!("{what} of {name} at byte {at}: {error}"))
+    io::Error::new(
+        error.kind(),
+        format!("{what} of {name} at byte {at}: {error}"),
+    )
 }

@@ -5,7 +5,7 @@ use super::{
     model::{Model, random_append},
     support::{admit, batch, block_on, fact, next_append, small_options},
 };
-use crate::journal::{Journal, State, open};
+use crate::journal::{Journal, State, handle::open_idle, open};
 
 /// What is done to the journal, with the model kept alongside.
 struct Run {
@@ -15,7 +15,10 @@ struct Run {
 
 impl Run {
     fn record(workload: Workload) -> Self {
-        let mut run = Self { disk: MemoryDisk::default(), model: Model::new() };
+        let mut run = Self {
+            disk: MemoryDisk::default(),
+            model: Model::new(),
+        };
         workload(&mut run);
         run
     }
@@ -43,7 +46,11 @@ impl Run {
 
 fn one_append(run: &mut Run) {
     let journal = run.open();
-    let append = next_append(run.model.last(), &[(0, batch(&[b"x"]))], &[fact(b"k", Some(b"v"))]);
+    let append = next_append(
+        run.model.last(),
+        &[(0, batch(&[b"x"]))],
+        &[fact(b"k", Some(b"v"))],
+    );
     run.append(&journal, append);
 }
 
@@ -124,7 +131,7 @@ fn images(files: &Files, seed: u64) -> Vec<(String, Files)> {
 fn recover(image: Files, model: &Model, acked: usize, what: &str) -> (MemoryDisk, usize) {
     let disk = MemoryDisk::new(image);
     let (journal, state): (Journal, State) =
-        open(disk.clone(), &small_options()).unwrap_or_else(|error| panic!("{what}: {error}"));
+        open_idle(disk.clone(), &small_options()).unwrap_or_else(|error| panic!("{what}: {error}"));
     let found = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         model.check(&journal, &state, acked)
     }));
@@ -132,7 +139,10 @@ fn recover(image: Files, model: &Model, acked: usize, what: &str) -> (MemoryDisk
     let report = journal.status().recovery;
     assert_eq!(report.damaged_ranges, 0, "{what}: a crash is not damage");
     assert_eq!(report.broken_chains, 0, "{what}: a crash breaks no chain");
-    assert_eq!(report.missing_segments, 0, "{what}: a crash loses no segment");
+    assert_eq!(
+        report.missing_segments, 0,
+        "{what}: a crash loses no segment"
+    );
     drop(journal);
     (disk, found)
 }
@@ -169,7 +179,10 @@ fn every_crash_recovers_a_prefix_with_all_that_was_acknowledged() {
 #[test]
 fn every_crash_during_recovery_recovers_too() {
     let mut opened = 0;
-    for (name, workload) in [("rolls", rolls as Workload), ("in flight", appended_in_flight)] {
+    for (name, workload) in [
+        ("rolls", rolls as Workload),
+        ("in flight", appended_in_flight),
+    ] {
         let run = Run::record(workload);
         let mut files = Files::default();
         let mut acked = 0;

@@ -15,6 +15,7 @@ use crate::journal::{
         ALIGN, ENTRY_HEADER_BYTES, EntryHeader, EntryKind, FRAME_HEADER_BYTES, FrameHeader, Seed,
         SegmentHeader,
     },
+    handle::open_idle,
     open,
 };
 
@@ -53,7 +54,14 @@ impl Sample {
             walk(&files, &file, seed, &mut batches);
         }
         assert!(batches.len() > 25);
-        assert!(batches.values().map(|at| &at.file).collect::<BTreeSet<_>>().len() > 1);
+        assert!(
+            batches
+                .values()
+                .map(|at| &at.file)
+                .collect::<BTreeSet<_>>()
+                .len()
+                > 1
+        );
         Self { files, batches }
     }
 
@@ -62,10 +70,8 @@ impl Sample {
         let mut files = self.files.clone();
         damage(&mut files);
         let disk = MemoryDisk::new(files);
-        let (journal, mut state) = match open(disk, &small_options()) {
-            Ok(opened) => opened,
-            Err(error) => panic!("{what}: {error}"),
-        };
+        let (journal, _) =
+            open_idle(disk, &small_options()).unwrap_or_else(|error| panic!("{what}: {error}"));
         for (&(partition, offset), stored) in &self.batches {
             match journal.read(partition, offset, 1) {
                 Ok(batches) => match batches.first() {
@@ -81,20 +87,23 @@ impl Sample {
                 Err(error) => panic!("{what}: {error}"),
             }
         }
-        append(&journal, &mut state, &[(9, batch(&[b"goes on"]))], &[]).unwrap();
-        assert_eq!(read_all(&journal, PartitionId(9)).len(), 1, "{what}");
     }
 
     /// Every file of the journal with its length.
     fn lengths(&self) -> Vec<(String, usize)> {
         let names = self.files.names().into_iter();
-        names.map(|name| (name.clone(), self.files.content(&name).len())).collect()
+        names
+            .map(|name| (name.clone(), self.files.content(&name).len()))
+            .collect()
     }
 
     /// One past the last byte of a file that any frame takes.
     fn used(&self, file: &str) -> usize {
         let content = self.files.content(file);
-        content.iter().rposition(|&byte| byte != 0).map_or(0, |at| at + 1)
+        content
+            .iter()
+            .rposition(|&byte| byte != 0)
+            .map_or(0, |at| at + 1)
     }
 }
 
@@ -106,11 +115,15 @@ fn walk(
     batches: &mut BTreeMap<(PartitionId, Offset), StoredAt>,
 ) {
     let content = files.content(name);
-    let Ok(segment) = SegmentHeader::decode(content) else { return };
+    let Ok(segment) = SegmentHeader::decode(content) else {
+        return;
+    };
     let mut at = ALIGN as usize;
     let position = |at: usize| segment.first.plus(at as u64);
     while let Some(header) = content.get(at..).and_then(<[u8]>::first_chunk) {
-        let Some((frame, _)) = FrameHeader::decode(header, seed, position(at)) else { break };
+        let Some((frame, _)) = FrameHeader::decode(header, seed, position(at)) else {
+            break;
+        };
         let mut entry_at = at + FRAME_HEADER_BYTES;
         for _ in 0..frame.entry_count {
             let header = content[entry_at..].first_chunk().unwrap();
@@ -118,7 +131,12 @@ fn walk(
             let to = entry_at + ENTRY_HEADER_BYTES + entry.length as usize;
             if entry.kind == EntryKind::Batch {
                 let bytes = Bytes::copy_from_slice(&content[entry_at + ENTRY_HEADER_BYTES..to]);
-                let stored = StoredAt { file: name.to_owned(), from: entry_at, to, bytes };
+                let stored = StoredAt {
+                    file: name.to_owned(),
+                    from: entry_at,
+                    to,
+                    bytes,
+                };
                 batches.insert((entry.partition, entry.base_offset), stored);
             }
             entry_at += entry.size();
@@ -208,7 +226,11 @@ fn a_file_cut_short_loses_only_what_was_behind() {
 #[test]
 fn files_deleted_doubled_and_renamed() {
     let sample = Sample::new();
-    let names: Vec<String> = sample.batches.values().map(|stored| stored.file.clone()).collect();
+    let names: Vec<String> = sample
+        .batches
+        .values()
+        .map(|stored| stored.file.clone())
+        .collect();
     for file in BTreeSet::from_iter(names) {
         sample.check(
             &format!("{file} deleted"),
@@ -264,6 +286,28 @@ fn a_block_that_cannot_be_read_hits_only_the_entries_in_it() {
 }
 
 #[test]
+fn a_damaged_journal_goes_on() {
+    let sample = Sample::new();
+    for (file, _) in sample.lengths() {
+        for at in (0..sample.used(&file)).step_by(9001) {
+            let mut files = sample.files.clone();
+            files.damage(&file, |content| content[at] ^= 4);
+            let disk = MemoryDisk::new(files);
+            for round in 1..4 {
+                let (journal, mut state) = open(disk.clone(), &small_options()).unwrap();
+                append(&journal, &mut state, &[(9, batch(&[b"goes on"]))], &[]).unwrap();
+                assert_eq!(
+                    read_all(&journal, PartitionId(9)).len(),
+                    round,
+                    "{file} {at}"
+                );
+                assert_eq!(journal.status().recovery.torn_tails, 0, "{file} {at}");
+            }
+        }
+    }
+}
+
+#[test]
 fn an_unreadable_end_is_told_and_not_taken_for_a_clean_one() {
     let disk = MemoryDisk::default();
     let (journal, mut state) = open(disk.clone(), &small_options()).unwrap();
@@ -273,7 +317,12 @@ fn an_unreadable_end_is_told_and_not_taken_for_a_clean_one() {
     let killed = MemoryDisk::new(disk.files());
     drop(journal);
     let name = "journal/0000000000000001.seg";
-    let last = killed.files().content(name).iter().rposition(|&byte| byte != 0).unwrap();
+    let last = killed
+        .files()
+        .content(name)
+        .iter()
+        .rposition(|&byte| byte != 0)
+        .unwrap();
     killed.make_unreadable(name, last);
     let (journal, reopened) = open(killed, &small_options()).unwrap();
     assert_eq!(journal.status().recovery.torn_tails, 1);
@@ -291,10 +340,19 @@ fn damage_is_counted_and_the_hole_is_named() {
     let report = journal.status().recovery;
     assert_eq!((report.damaged_ranges, report.torn_tails), (1, 0));
     let error = journal.read(partition, offset, 1).unwrap_err();
-    let ReadError::Damaged { position } = error else { panic!("{error}") };
+    let ReadError::Damaged { position } = error else {
+        panic!("{error}")
+    };
     assert!(position > Position(0));
     // The batches after it are there.
-    let next = sample.batches.keys().find(|key| **key > (partition, offset)).unwrap();
-    assert_eq!(next.0, partition, "the sample has more batches of this partition");
+    let next = sample
+        .batches
+        .keys()
+        .find(|key| **key > (partition, offset))
+        .unwrap();
+    assert_eq!(
+        next.0, partition,
+        "the sample has more batches of this partition"
+    );
     assert_eq!(journal.read(partition, next.1, 1).unwrap().len(), 1);
 }

@@ -11,7 +11,8 @@ use super::{
     support::{admit, append, batch, block_on, next_append, small_options},
 };
 use crate::journal::{
-    AdmitError, Append, Journal, JournalOptions, Offset, PartitionId, State, open,
+    AdmitError, Append, Journal, JournalOptions, Offset, PartitionId, State, handle::open_idle,
+    open,
 };
 
 /// Appends until done or until the journal says that it stopped; then nothing may be accepted any
@@ -42,14 +43,20 @@ fn append_until_stopped(journal: &Journal, model: &mut Model, count: usize) -> (
 fn reopens(files: Files, model: &Model, acked: usize, what: &str) {
     let disk = MemoryDisk::new(files);
     let (journal, state) =
-        open(disk.clone(), &small_options()).unwrap_or_else(|error| panic!("{what}: {error}"));
+        open_idle(disk.clone(), &small_options()).unwrap_or_else(|error| panic!("{what}: {error}"));
     let found = model.check(&journal, &state, acked);
     assert_eq!(journal.status().recovery.damaged_ranges, 0, "{what}");
     drop(journal);
-    let (journal, state) =
-        open(MemoryDisk::new(disk.files().after(Cut::Nothing)), &small_options())
-            .unwrap_or_else(|error| panic!("{what}, then power cut: {error}"));
-    assert_eq!(model.check(&journal, &state, found), found, "{what}, then power cut");
+    let (journal, state) = open(
+        MemoryDisk::new(disk.files().after(Cut::Nothing)),
+        &small_options(),
+    )
+    .unwrap_or_else(|error| panic!("{what}, then power cut: {error}"));
+    assert_eq!(
+        model.check(&journal, &state, found),
+        found,
+        "{what}, then power cut"
+    );
 }
 
 #[test]
@@ -67,7 +74,11 @@ fn an_error_of_any_operation_stops_acknowledgements_and_loses_none() {
     let mut stops = 0;
     for at in 0..operations {
         for sticky in [false, true] {
-            let fault = Fault { at, kind: ErrorKind::Other, sticky };
+            let fault = Fault {
+                at,
+                kind: ErrorKind::Other,
+                sticky,
+            };
             let what = format!("{fault:?}");
             let disk = MemoryDisk::default().with_fault(fault);
             let mut model = Model::new();
@@ -92,8 +103,18 @@ fn an_error_of_any_operation_stops_acknowledgements_and_loses_none() {
             }
             let files = disk.files();
             reopens(files.clone(), &model, acked, &format!("{what}, killed"));
-            reopens(files.after(Cut::Nothing), &model, acked, &format!("{what}, power cut"));
-            reopens(files.after(Cut::Some(at as u64)), &model, acked, &format!("{what}, torn"));
+            reopens(
+                files.after(Cut::Nothing),
+                &model,
+                acked,
+                &format!("{what}, power cut"),
+            );
+            reopens(
+                files.after(Cut::Some(at as u64)),
+                &model,
+                acked,
+                &format!("{what}, torn"),
+            );
         }
     }
     assert!(stops > 40, "only {stops} faults met the file in use");
@@ -104,7 +125,9 @@ fn append_while_there_is_space(journal: &Journal, model: &mut Model, count: usiz
     let mut acked = 0;
     for _ in 0..count {
         let append = random_append(model.last(), &mut random, 2000);
-        let Ok(permit) = journal.admit(append.encoded_len()) else { break };
+        let Ok(permit) = journal.admit(append.encoded_len()) else {
+            break;
+        };
         model.push(append.clone());
         if block_on(journal.append(permit, append)).is_err() {
             break;
@@ -123,9 +146,15 @@ fn after_an_error_nothing_is_written_and_the_frame_is_not_served() {
 
     let mut failed = 0;
     for at in 0..40 {
-        let fault = Fault { at, kind: ErrorKind::Other, sticky: false };
+        let fault = Fault {
+            at,
+            kind: ErrorKind::Other,
+            sticky: false,
+        };
         let disk = MemoryDisk::new(disk.files()).with_fault(fault);
-        let Ok((journal, state)) = open(disk.clone(), &small_options()) else { continue };
+        let Ok((journal, state)) = open(disk.clone(), &small_options()) else {
+            continue;
+        };
         let perhaps = next_append(&state, &[(0, batch(&[b"perhaps"]))], &[]);
         let acknowledged = loop {
             match journal.admit(perhaps.encoded_len()) {
@@ -144,9 +173,16 @@ fn after_an_error_nothing_is_written_and_the_frame_is_not_served() {
         assert!(matches!(journal.admit(1), Err(AdmitError::Poisoned(_))));
         assert!(journal.close().is_err());
         let log = disk.log();
-        let last_write = log.iter().rposition(|event| matches!(event, Event::Write { .. }));
-        let failure = log.iter().position(|event| matches!(event, Event::FailedSync(_)));
-        assert!(failure.is_none_or(|failure| last_write < Some(failure)), "{fault:?}: {log:?}");
+        let last_write = log
+            .iter()
+            .rposition(|event| matches!(event, Event::Write { .. }));
+        let failure = log
+            .iter()
+            .position(|event| matches!(event, Event::FailedSync(_)));
+        assert!(
+            failure.is_none_or(|failure| last_write < Some(failure)),
+            "{fault:?}: {log:?}"
+        );
     }
     assert!(failed >= 2, "write and sync of the frame, at least");
 }
