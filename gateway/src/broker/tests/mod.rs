@@ -1,6 +1,7 @@
 //! The broker on a real journal in a temporary folder.
 
 mod appending;
+pub(crate) mod full;
 pub(crate) mod gate;
 mod groups;
 mod lookups;
