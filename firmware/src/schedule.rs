@@ -1,7 +1,7 @@
 //! When the next sample is due: a fixed rate without drift.
 //!
-//! Deadlines are multiples of the period from the first one, whatever the loop's delays were. A deadline
-//! that was slept through is counted and left out, never sampled late in a burst.
+//! Deadlines are multiples of the period from the first one, whatever the loop's delays were. A
+//! deadline that was slept through is counted and left out, never sampled late in a burst.
 
 /// A fixed-rate schedule in ticks of the board's extended 64-bit counter.
 #[derive(Clone, Debug)]
@@ -29,8 +29,8 @@ impl Schedule {
     /// The sample that is due at `now`, if any; of several the latest.
     pub fn due(&mut self, now: u64) -> Option<Due> {
         let late = now.checked_sub(self.next)?;
-        let skipped = late / self.period;
-        let tick = self.next + skipped * self.period;
+        let (skipped, rest) = divide(late, self.period);
+        let tick = now - rest;
         self.next = tick.saturating_add(self.period);
         Some(Due { tick, skipped })
     }
@@ -45,6 +45,27 @@ impl Schedule {
     #[must_use]
     pub const fn period(&self) -> u64 {
         self.period
+    }
+}
+
+/// Quotient and remainder by shifts: the compiler's 64-bit division costs a Cortex-M0 half a
+/// kilobyte, and the quotient is nearly always 0.
+fn divide(mut rest: u64, divisor: u64) -> (u64, u64) {
+    let mut step = divisor;
+    while step <= rest >> 1 {
+        step <<= 1;
+    }
+    let mut quotient = 0;
+    loop {
+        quotient <<= 1;
+        if rest >= step {
+            rest -= step;
+            quotient |= 1;
+        }
+        if step == divisor {
+            return (quotient, rest);
+        }
+        step >>= 1;
     }
 }
 
@@ -77,5 +98,30 @@ mod tests {
         let mut schedule = Schedule::every(0, u64::MAX - 1);
         assert_eq!(schedule.due(u64::MAX), Some(Due { tick: u64::MAX, skipped: 1 }));
         assert_eq!(schedule.next(), u64::MAX);
+    }
+
+    #[test]
+    fn division_by_shifts_is_division() {
+        let values = [
+            1,
+            2,
+            3,
+            7,
+            100,
+            12_500_000,
+            u64::from(u32::MAX),
+            u64::MAX / 3,
+            u64::MAX - 1,
+            u64::MAX,
+        ];
+        for rest in values.into_iter().chain([0]) {
+            for divisor in values {
+                assert_eq!(
+                    divide(rest, divisor),
+                    (rest / divisor, rest % divisor),
+                    "{rest} {divisor}"
+                );
+            }
+        }
     }
 }

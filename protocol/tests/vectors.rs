@@ -267,7 +267,7 @@ fn items() {
         let (body, meaning) = (hex(&case["body"]), &case["meaning"]);
         let kind = ItemKind(small(&case["kind"]));
         let mut out = [0; 640];
-        let len = match Content::decode(kind, &body).expect(name(case)) {
+        let len = match Content::decode(kind, &body).unwrap() {
             Content::Boot(boot) => {
                 assert_eq!(boot, expected_boot(meaning), "{}", name(case));
                 boot.encode(&mut out)
@@ -287,7 +287,7 @@ fn items() {
                 assert_eq!(block.period, period);
                 let mut walk = block.rows();
                 for (seq, tick, codes) in &rows {
-                    let (head, got) = walk.next_row().expect(name(case));
+                    let (head, got) = walk.next_row().unwrap();
                     assert_eq!(
                         (head.seq, head.tick, got),
                         (*seq, *tick, &codes[..]),

@@ -2,6 +2,7 @@
 
 use std::{
     fs, io,
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
 };
@@ -13,14 +14,12 @@ use rustix::{
     termios::{OptionalActions, tcgetattr, tcsetattr},
 };
 use tokio::{
-    net::{
-        TcpStream,
-        unix::pipe::{Receiver, Sender},
-    },
+    net::TcpStream,
     time::{Duration, sleep},
 };
 
-/// A device's line to the gateway. Reading and writing may wait at the same time and may be cancelled.
+/// A device's line to the gateway. Reading and writing may wait at the same time and may be
+/// cancelled.
 #[derive(Debug)]
 pub enum Line {
     /// A connection, which ends.
@@ -62,9 +61,9 @@ impl Line {
 /// The device's end of a pseudo-terminal, with a link of stable name to the gateway's end.
 #[derive(Debug)]
 pub struct Serial {
-    // tokio's pipes are plain file descriptors that are read and written when they are ready.
-    input: Receiver,
-    output: Sender,
+    // Asked again and again instead of by readiness: once the other end was closed, epoll reports a
+    // hang-up, which tokio takes as final, though the end may be opened again.
+    master: OwnedFd,
     /// Whether the other end is open. Without it bytes go nowhere, as on a UART without a cable.
     plugged: AtomicBool,
     link: PathBuf,
@@ -78,7 +77,8 @@ impl Serial {
         grantpt(&master)?;
         unlockpt(&master)?;
         let name = ptsname(&master, Vec::new())?;
-        // Raw from the start: what is sent before the gateway sets its own modes must not come back as echo.
+        // Raw from the start: what is sent before the gateway sets its own modes must not come back
+        // as echo.
         let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
         let other = rustix::fs::open(name.as_c_str(), flags, Mode::empty())?;
         let mut modes = tcgetattr(&other)?;
@@ -91,25 +91,19 @@ impl Serial {
             _ => {}
         }
         std::os::unix::fs::symlink(Path::new(&*name.to_string_lossy()), link)?;
-        let input = Receiver::from_owned_fd_unchecked(master.try_clone()?)?;
-        let output = Sender::from_owned_fd_unchecked(master)?;
-        Ok(Self { input, output, plugged: AtomicBool::new(false), link: link.to_owned() })
+        Ok(Self { master, plugged: AtomicBool::new(false), link: link.to_owned() })
     }
 
     async fn read(&self, out: &mut [u8]) -> io::Result<usize> {
         loop {
-            self.input.readable().await?;
-            match self.input.try_read(out) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) if is_unplugged(&error) => {
-                    self.plugged.store(false, Ordering::Relaxed);
-                    // It stays "readable" as long as nobody has the other end open.
-                    sleep(UNPLUGGED_POLL).await;
-                }
-                read => {
-                    self.plugged.store(true, Ordering::Relaxed);
-                    return read;
-                }
+            let read = rustix::io::read(&self.master, &mut *out);
+            // Nobody has the other end open.
+            let unplugged = read == Err(Errno::IO);
+            self.plugged.store(!unplugged, Ordering::Relaxed);
+            match read {
+                Err(Errno::IO) => sleep(UNPLUGGED_POLL).await,
+                Err(Errno::AGAIN | Errno::INTR) => sleep(POLL).await,
+                read => return Ok(read?),
             }
         }
     }
@@ -119,19 +113,14 @@ impl Serial {
             if !self.plugged.load(Ordering::Relaxed) {
                 return Ok(bytes.len());
             }
-            self.output.writable().await?;
-            match self.output.try_write(bytes) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) if is_unplugged(&error) => self.plugged.store(false, Ordering::Relaxed),
-                written => return written,
+            match rustix::io::write(&self.master, bytes) {
+                Err(Errno::AGAIN | Errno::INTR) => sleep(POLL).await,
+                // Unplugged since the last look.
+                Err(Errno::IO) => return Ok(bytes.len()),
+                written => return Ok(written?),
             }
         }
     }
-}
-
-/// What the master of a pseudo-terminal says while nobody has the other end open.
-fn is_unplugged(error: &io::Error) -> bool {
-    Errno::from_io_error(error) == Some(Errno::IO)
 }
 
 impl Drop for Serial {
@@ -140,5 +129,7 @@ impl Drop for Serial {
     }
 }
 
+/// Between looks for bytes: about what 115,200 baud bring in a block of a UART's FIFO.
+const POLL: Duration = Duration::from_millis(3);
 /// Between looks at an unplugged line.
 const UNPLUGGED_POLL: Duration = Duration::from_millis(20);

@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use headwater_tests::{
     permit,
     random::Random,
-    workbench::{self, Workbench},
+    workbench::{self, Found, Workbench},
 };
 
-use crate::blows::{Blow, assert_struck, strike_all};
+use crate::blows::{Blow, SLOW_COMMITS, assert_struck, strike_all};
 
 /// Temperatures in multiples of 125 millidegrees, which the sensor reads exactly.
 const TEMPERATURES: i64 = 32;
@@ -23,8 +23,8 @@ fn board_readings_arrive_once_and_in_order() {
         bench.measure(*millidegrees);
     }
     let ledger = bench.settle();
-    let report = workbench::compare(&ledger, bench.gateway.kafka);
-    assert_eq!((report.dropped, ledger.runs.len()), (0, 1));
+    let Found { report, gap_records } = workbench::compare(&ledger, bench.gateway.kafka);
+    assert_eq!((ledger.runs.len(), report.dropped, gap_records), (1, 0, 0));
     // What was sampled between the last acknowledgement and the stop is still on its way.
     assert!(report.lost <= 10, "{} readings are not in the log", report.lost);
 
@@ -40,9 +40,9 @@ fn board_readings_survive_kills_cuts_resets_and_an_erased_memory() {
     let _permit = permit::waiting();
     let folder = tempfile::tempdir().unwrap();
     let mut random = Random::new("board");
-    let mut bench = Workbench::start(folder.path(), "");
+    let mut bench = Workbench::start(folder.path(), SLOW_COMMITS);
     strike_all(&mut bench, Blow::edge(), &mut random, |_, _| {});
     let ledger = bench.settle();
-    workbench::compare(&ledger, bench.gateway.kafka);
-    assert_struck(&ledger);
+    let found = workbench::compare(&ledger, bench.gateway.kafka);
+    assert_struck(&ledger, &found);
 }

@@ -116,20 +116,31 @@ impl Workbench {
     }
 }
 
-/// Compares a ledger with the readings that a consumer finds at `broker`.
+/// What a consumer found beside the ledger.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The ledger against the log; without defects.
+    pub report: Report,
+    /// Records that say that readings are missing, or may be.
+    pub gap_records: usize,
+}
+
+/// Compares a ledger with the records that a consumer finds at `broker`.
 ///
 /// # Panics
-/// If a record is not a reading of the board, or the log is not what the ledger says.
-pub fn compare(ledger: &DeviceLedger, broker: SocketAddr) -> Report {
+/// If a record is not one of the board, or the log is not what the ledger says.
+pub fn compare(ledger: &DeviceLedger, broker: SocketAddr) -> Found {
     let mut comparison = Comparison::new([ledger.clone()], vec![temperature()]);
-    let records = kcat::consume(broker, TOPIC);
+    let records: Vec<Logged> = kcat::consume(broker, TOPIC).iter().map(logged).collect();
     for record in &records {
-        comparison.observe(&logged(record));
+        comparison.observe(record);
     }
     let report = comparison.finish();
-    println!("{broker}: {} records; {report}", records.len());
+    let is_gap = |record: &&Logged| matches!(record.entry, Entry::Gap { .. });
+    let gap_records = records.iter().filter(is_gap).count();
+    println!("{broker}: {} records, {gap_records} of them gaps; {report}", records.len());
     assert_eq!(report.defects(), 0, "{report}: {:#?}", report.examples);
-    report
+    Found { report, gap_records }
 }
 
 /// Readings of all starts.

@@ -18,7 +18,7 @@ mod producer_id;
 mod settings;
 pub mod space;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod topic;
 
 pub use append::{AppendError, AppendRequest, Commit};

@@ -18,6 +18,8 @@ mod records;
 mod schema;
 mod serial;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 use std::{io, net::SocketAddr, sync::Arc};
 

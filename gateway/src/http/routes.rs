@@ -45,7 +45,13 @@ async fn show_page() -> Response {
 }
 
 async fn health(State(gateway): State<Gateway>) -> Response {
-    match gateway.state.broker.journal().status().poisoned {
+    judge(gateway.state.broker.journal().status().poisoned)
+}
+
+/// Healthy is what accepts records. A centre or a device that is away is not this gateway's
+/// illness.
+fn judge(poisoned: Option<String>) -> Response {
+    match poisoned {
         None => plain(StatusCode::OK, "ok\n"),
         Some(reason) => {
             plain(StatusCode::SERVICE_UNAVAILABLE, format!("the journal stopped: {reason}\n"))
@@ -84,4 +90,102 @@ fn answer<const N: usize>(
         response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use crate::{
+        Shutdown,
+        broker::{Broker, BrokerOptions},
+        config::{HttpConfig, UplinkConfig},
+        http::{Http, HttpState},
+        journal::{JournalOptions, RealDisk},
+        uplink::Uplink,
+    };
+
+    async fn broker(folder: &std::path::Path) -> std::sync::Arc<Broker> {
+        let options = JournalOptions { max_bytes: Some(64 << 20), ..JournalOptions::default() };
+        let (journal, state) =
+            crate::journal::open(RealDisk::open(folder).unwrap(), &options).unwrap();
+        let options = BrokerOptions {
+            default_partitions: 1,
+            auto_create_topics: true,
+            max_message_bytes: 1 << 20,
+        };
+        Broker::open(journal, state, options).await.unwrap()
+    }
+
+    async fn get(address: std::net::SocketAddr, path: &str) -> (String, String) {
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.to_lowercase(), body.to_owned())
+    }
+
+    #[tokio::test]
+    async fn every_path_answers_for_a_real_broker() {
+        let folder = tempfile::tempdir().unwrap();
+        let broker = broker(folder.path()).await;
+        broker.create_topic("readings", Some(2), BTreeMap::new()).await.unwrap();
+        let config = UplinkConfig { bootstrap: vec!["127.0.0.1:1".into()], ..Default::default() };
+        let uplink = Uplink::new(config, broker.clone());
+        let state =
+            HttpState { broker, devices: None, bridges: Vec::new(), uplink: Some(uplink.watch()) };
+        let listen = "127.0.0.1:0".parse().unwrap();
+        let http = Http::bind(&HttpConfig { listen, ..Default::default() }, state).await.unwrap();
+        let (address, shutdown) = (http.local_addr(), Shutdown::new());
+        let task = tokio::spawn(http.run(shutdown.clone()));
+
+        for (path, code, content_type, word) in [
+            ("/", "200", "text/html", "<title>Headwater</title>"),
+            ("/healthz", "200", "text/plain", "ok"),
+            ("/metrics", "200", "application/openmetrics-text; version=1.0.0", "# EOF"),
+            ("/metrics", "200", "charset=utf-8", "topic=\"readings\",partition=\"1\""),
+            ("/api/v1/status", "200", "application/json", "\"name\":\"readings\""),
+            ("/api/v1/status?x=1", "200", "application/json", "\"lag_records\":0"),
+            ("/api/v1/other", "404", "text/plain", "not found"),
+            ("/../../etc/passwd", "404", "text/plain", "not found"),
+        ] {
+            let (head, body) = get(address, path).await;
+            assert!(head.starts_with(&format!("http/1.1 {code}")), "{path}: {head}");
+            assert!(
+                head.contains("content-type: ") && head.contains(content_type),
+                "{path}: {head}"
+            );
+            assert!(head.contains("x-content-type-options: nosniff"), "{path}: {head}");
+            assert!(body.contains(word), "{path}: {body}");
+        }
+        let (head, _) = get(address, "/").await;
+        assert!(head.contains("content-security-policy: default-src 'none'"), "{head}");
+        shutdown.request();
+        task.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_poisoned_journal_is_unhealthy_with_its_reason() {
+        let answer = super::judge(Some("EIO in segment 7".into()));
+        assert_eq!(answer.status(), 503);
+        let body = axum::body::to_bytes(answer.into_body(), 1_000).await.unwrap();
+        assert_eq!(&body[..], b"the journal stopped: EIO in segment 7\n");
+    }
+
+    #[tokio::test]
+    async fn beyond_loopback_only_when_it_is_meant() {
+        let folder = tempfile::tempdir().unwrap();
+        let broker = broker(folder.path()).await;
+        let state = HttpState { broker, devices: None, bridges: Vec::new(), uplink: None };
+        let mut config =
+            HttpConfig { listen: "0.0.0.0:0".parse().unwrap(), allow_plaintext: false };
+        let error = Http::bind(&config, state.clone()).await.unwrap_err();
+        assert!(error.to_string().contains("allow_plaintext"), "{error}");
+        config.allow_plaintext = true;
+        Http::bind(&config, state).await.unwrap();
+    }
 }

@@ -57,9 +57,13 @@ pub fn open(
     };
     let used_bytes = recovery::used_bytes(&*disk).map_err(OpenError::io("measure the journal"))?;
     let (shared, mut writer, state) = assemble(&disk, settings, journal, recovered, used_bytes);
-    if shared.preparer.prepare_first(writer.opening_bytes())?
-        && let Some(prepared) = shared.preparer.try_take()
-    {
+    let needed = writer.opening_bytes();
+    let mut ready = shared.preparer.prepare_first(needed)?;
+    if !ready {
+        writer.give_back_unused();
+        ready = shared.preparer.prepare_first(needed)?;
+    }
+    if ready && let Some(prepared) = shared.preparer.try_take() {
         writer.open(prepared).map_err(OpenError::io("begin a segment"))?;
     } else {
         tracing::warn!("no space for a segment: reading works, writing waits for space");

@@ -92,7 +92,7 @@ impl Log {
         };
         let mut sources = Vec::new();
         let mut bytes = 0;
-        for location in log.index.from_offset(from) {
+        for location in log.index.starting_at(from) {
             bytes += location.length as usize;
             if !sources.is_empty() && bytes > max_bytes {
                 break;
@@ -114,7 +114,10 @@ impl Log {
         let Some(log) = self.partitions.get(&partition) else {
             return Vec::new();
         };
-        log.index.at_time(timestamp_ms).filter_map(|location| self.source(location)).collect()
+        log.index
+            .at_time(log.log_start, timestamp_ms)
+            .filter_map(|location| self.source(location))
+            .collect()
     }
 
     fn source(&self, location: Location) -> Option<Source> {

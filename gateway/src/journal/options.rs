@@ -24,6 +24,8 @@ pub struct JournalOptions {
     pub max_append_bytes: usize,
     /// `state.max_bytes`. None: a quarter of a segment, at most 4 MiB.
     pub state_max_bytes: Option<usize>,
+    /// How often to look for space again after the disk had none.
+    pub space_retry: Duration,
     /// Where time comes from.
     pub clock: Arc<dyn Clock>,
     /// Identity of a journal that is created. None: drawn at random.
@@ -44,6 +46,8 @@ const MIN_SEGMENTS: u64 = 2;
 const CARD_FRAME_BYTES: usize = 256 * 1024;
 const SSD_FRAME_BYTES: usize = 1024 * 1024;
 const CARD_LINGER: Duration = Duration::from_millis(10);
+/// Full disks empty without telling anyone.
+const SPACE_RETRY: Duration = Duration::from_secs(1);
 /// A slice delays the commit that it rides on by its own writing.
 const SLICE_BYTES: usize = 256 * 1024;
 
@@ -56,6 +60,7 @@ impl Default for JournalOptions {
             linger: None,
             max_append_bytes: MAX_APPEND_BYTES,
             state_max_bytes: None,
+            space_retry: SPACE_RETRY,
             clock: Arc::new(SystemClock::new()),
             new_id: None,
         }
@@ -125,6 +130,7 @@ impl JournalOptions {
                 producers: StateLimits::PRODUCERS,
             },
             slice_bytes: SLICE_BYTES,
+            space_retry: self.space_retry,
             clock: Arc::clone(&self.clock),
         })
     }
@@ -140,6 +146,7 @@ pub(super) struct Settings {
     pub(super) max_append_bytes: usize,
     pub(super) state: StateLimits,
     pub(super) slice_bytes: usize,
+    pub(super) space_retry: Duration,
     pub(super) clock: Arc<dyn Clock>,
 }
 
@@ -147,13 +154,83 @@ impl Settings {
     /// Bytes that appends can count on in a prepared segment of this length: without its header,
     /// and without the largest snapshot it may have to begin with.
     pub(super) fn usable(&self, segment_bytes: u64) -> u64 {
-        segment_bytes.saturating_sub(SEGMENT_HEADER_BYTES + self.snapshot_bytes())
+        let snapshot = self.snapshot_bytes(self.state.max_bytes);
+        segment_bytes.saturating_sub(SEGMENT_HEADER_BYTES + snapshot)
     }
 
-    /// Most that the frames of a snapshot take.
-    pub(super) fn snapshot_bytes(&self) -> u64 {
-        let slices = self.state.max_bytes.div_ceil(self.slice_bytes) + 1;
+    /// Most that the frames of a snapshot of such a state take.
+    pub(super) fn snapshot_bytes(&self, state_bytes: usize) -> u64 {
+        let slices = state_bytes.div_ceil(self.slice_bytes) + 1;
         let per_slice = ALIGN + FRAME_HEADER_BYTES as u64;
-        align_up(self.state.max_bytes as u64) + slices as u64 * per_slice
+        align_up(state_bytes as u64) + slices as u64 * per_slice
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::units::ByteSize;
+
+    const GIB: u64 = 1 << 30;
+    const MIB: u64 = 1 << 20;
+
+    fn resolve(options: &JournalOptions, recorded: Option<u64>, free: u64) -> Settings {
+        options.resolve(recorded, free, Medium::Ssd).unwrap()
+    }
+
+    #[test]
+    fn defaults_follow_the_disk() {
+        // recorded max_bytes, free space -> max_bytes, segment, state.max_bytes
+        let cases = [
+            (None, 100 * GIB, 16 * GIB, 64 * MIB, 4 * MIB),
+            (None, GIB, 512 * MIB, 32 * MIB, 4 * MIB),
+            (None, 20 * MIB, 16 * MIB, 2 * MIB, MIB / 2),
+            (Some(64 * MIB), 100 * GIB, 64 * MIB, 4 * MIB, MIB),
+        ];
+        for (recorded, free, max_bytes, segment, state) in cases {
+            let settings = resolve(&JournalOptions::default(), recorded, free);
+            let found =
+                (settings.max_bytes, settings.segment_bytes, settings.state.max_bytes as u64);
+            assert_eq!(found, (max_bytes, segment, state), "{recorded:?} {free}");
+        }
+    }
+
+    #[test]
+    fn a_card_gets_short_frames_and_a_linger() {
+        let options = JournalOptions::default();
+        let ssd = options.resolve(None, GIB, Medium::Ssd).unwrap();
+        let card = options.resolve(None, GIB, Medium::Card).unwrap();
+        assert_eq!((ssd.frame_bytes, ssd.linger), (1 << 20, Duration::ZERO));
+        assert_eq!((card.frame_bytes, card.linger), (256 << 10, Duration::from_millis(10)));
+        let told = JournalOptions { medium: Some(Medium::Ssd), ..options };
+        assert_eq!(told.resolve(None, GIB, Medium::Card).unwrap().linger, Duration::ZERO);
+    }
+
+    #[test]
+    fn an_append_is_at_most_half_a_segment() {
+        let options = JournalOptions { segment_bytes: Some(64 << 10), ..JournalOptions::default() };
+        assert_eq!(resolve(&options, None, GIB).max_append_bytes, 32 * 1024 - FRAME_HEADER_BYTES);
+        assert_eq!(resolve(&JournalOptions::default(), None, GIB).max_append_bytes, 1280 * 1024);
+    }
+
+    #[test]
+    fn every_limit_is_named() {
+        let resolve = |max_bytes, segment_bytes| {
+            let options =
+                JournalOptions { max_bytes: Some(max_bytes), segment_bytes, ..Default::default() };
+            options.resolve(None, GIB, Medium::Ssd).map(drop).map_err(|error| error.to_string())
+        };
+        assert_eq!(resolve(128 << 10, Some(64 << 10)), Ok(()));
+        let error = resolve(127 << 10, Some(64 << 10)).unwrap_err();
+        assert!(error.contains("storage.max_bytes"), "{error}");
+        for segment in [60 << 10, 2 * GIB] {
+            let error = resolve(16 * GIB, Some(segment)).unwrap_err();
+            assert!(error.contains("journal.segment_bytes"), "{error}");
+        }
+        let storage =
+            |bytes| StorageConfig { max_bytes: Some(ByteSize(bytes)), ..Default::default() };
+        let from = |bytes| JournalOptions::from_config(&storage(bytes), &JournalConfig::default());
+        assert!(from(16 * MIB).is_ok());
+        assert!(from(16 * MIB - 1).unwrap_err().to_string().contains("16 MiB"));
     }
 }

@@ -9,7 +9,6 @@ use std::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
 };
 
 use super::{
@@ -20,8 +19,6 @@ use super::{
     segment::{Prepared, SEGMENT_FOLDER, segment_name},
 };
 
-/// Full disks empty without telling anyone: look again so often.
-const RETRY: Duration = Duration::from_secs(1);
 /// Space kept ready: takes longer to fill than a segment takes to prepare, on any medium.
 const READY_BYTES: u64 = 8 * 1024 * 1024;
 /// Files kept ready at most.
@@ -72,7 +69,7 @@ impl Preparer {
             if !self.wait_until_wanted() {
                 return;
             }
-            match self.prepare(self.settings.segment_bytes) {
+            match self.prepare() {
                 Ok(true) => complained = false,
                 Ok(false) => self.pause(),
                 Err(error) => {
@@ -86,32 +83,47 @@ impl Preparer {
     }
 
     /// Has at least one segment ready for an opening that needs so many bytes. Where there is no
-    /// space for a whole one a shorter one will do; false if there is none even for that.
+    /// space for a whole one a shorter one will do, and the shortest may go past the budget: what was
+    /// acknowledged must be readable. False if the disk has no space even for that.
     pub(super) fn prepare_first(&self, needed: u64) -> Result<bool, OpenError> {
         if self.lock().ready.front().is_some_and(|ready| ready.length >= needed) {
             return Ok(true);
         }
-        let mut length = self.settings.segment_bytes.max(align_up(needed));
+        let needed = align_up(needed);
+        let mut length = self.settings.segment_bytes.max(needed);
         loop {
-            match self.prepare(length) {
+            let created = if length > needed && !self.is_within_budget(length) {
+                Ok(false)
+            } else {
+                self.create(length).map(|()| true)
+            };
+            match created {
                 Ok(true) => return Ok(true),
                 Ok(false) => {}
                 Err(error) if error.kind() == io::ErrorKind::StorageFull => {}
                 Err(error) => return Err(OpenError::io("prepare a segment")(error)),
             }
-            let shorter = align_up(length / 2).max(align_up(needed));
-            if shorter >= length {
+            if length == needed {
                 return Ok(false);
             }
-            length = shorter;
+            length = align_up(length / 2).max(needed);
         }
     }
 
-    /// Prepares one segment of this size; false if the budget has no room for it.
-    pub(super) fn prepare(&self, length: u64) -> io::Result<bool> {
-        if self.used_bytes.load(Ordering::Relaxed) + length > self.settings.max_bytes {
+    fn is_within_budget(&self, length: u64) -> bool {
+        self.used_bytes.load(Ordering::Relaxed) + length <= self.settings.max_bytes
+    }
+
+    /// Prepares the next segment; false if the budget has no room for it.
+    fn prepare(&self) -> io::Result<bool> {
+        let length = self.settings.segment_bytes;
+        if !self.is_within_budget(length) {
             return Ok(false);
         }
+        self.create(length).map(|()| true)
+    }
+
+    fn create(&self, length: u64) -> io::Result<()> {
         let sequence = {
             let mut inner = self.lock();
             inner.next_sequence += 1;
@@ -130,7 +142,7 @@ impl Preparer {
         }
         self.used_bytes.fetch_add(length, Ordering::Relaxed);
         self.add(Prepared { file, sequence, length });
-        Ok(true)
+        Ok(())
     }
 
     /// Takes over a file that an earlier run prepared; gives it back if it is of no use.
@@ -199,7 +211,7 @@ impl Preparer {
     fn pause(&self) {
         let inner = self.lock();
         if !inner.stopping {
-            drop(self.changed.wait_timeout(inner, RETRY));
+            drop(self.changed.wait_timeout(inner, self.settings.space_retry));
         }
     }
 

@@ -1,5 +1,7 @@
 //! Reads entries from their files and believes none that fails its CRC.
 
+use std::{io, slice};
+
 use bytes::Bytes;
 
 use super::{
@@ -25,10 +27,10 @@ pub(super) struct StoredBatch {
 pub(super) fn read_batches(seed: Seed, sources: &[Source]) -> Result<Vec<StoredBatch>, ReadError> {
     let mut batches = Vec::with_capacity(sources.len());
     let mut rest = sources;
-    while let Some(first) = rest.first() {
+    while !rest.is_empty() {
         let (run, remaining) = rest.split_at(run_length(rest));
         rest = remaining;
-        if let Err(error) = read_run(seed, first, run, &mut batches) {
+        if let Err(error) = read_run(seed, run, &mut batches) {
             if batches.is_empty() {
                 return Err(error);
             }
@@ -58,17 +60,22 @@ fn end_of(source: &Source) -> Position {
     source.location.position.plus(u64::from(source.location.length))
 }
 
-fn read_run(
-    seed: Seed,
-    first: &Source,
-    run: &[Source],
-    out: &mut Vec<StoredBatch>,
-) -> Result<(), ReadError> {
+fn read_run(seed: Seed, run: &[Source], out: &mut Vec<StoredBatch>) -> Result<(), ReadError> {
+    let (Some(first), Some(last)) = (run.first(), run.last()) else {
+        return Ok(());
+    };
     let start = first.location.position;
-    let end = run.last().map_or(start, end_of);
-    let length = usize::try_from(end.0 - start.0).map_err(|_| damaged(start))?;
+    let length = usize::try_from(end_of(last).0 - start.0).map_err(|_| damaged(start))?;
     let mut buffer = vec![0; length];
-    first.segment.file.read_at(&mut buffer, first.segment.at(start))?;
+    match first.segment.file.read_at(&mut buffer, first.segment.at(start)) {
+        Ok(()) => {}
+        // A bad block, or a file cut short, need not be everyone's.
+        Err(_) if run.len() > 1 => {
+            return run.iter().try_for_each(|source| read_run(seed, slice::from_ref(source), out));
+        }
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(damaged(start)),
+        Err(error) => return Err(error.into()),
+    }
     let buffer = Bytes::from(buffer);
     for source in run {
         let at = (source.location.position.0 - start.0) as usize;
@@ -124,7 +131,10 @@ pub(super) fn first_at_time(
     log_start: Offset,
 ) -> Result<Option<Bytes>, ReadError> {
     for candidate in candidates {
-        match read_batches(seed, std::slice::from_ref(candidate)) {
+        if peek(candidate).is_some_and(|header| header.max_timestamp < timestamp_ms) {
+            continue;
+        }
+        match read_batches(seed, slice::from_ref(candidate)) {
             Ok(batches) => {
                 let late = batches.into_iter().find(|batch| {
                     batch.header.end_offset() > log_start
@@ -140,6 +150,14 @@ pub(super) fn first_at_time(
         }
     }
     Ok(None)
+}
+
+/// The header of a batch without its records, unverified: good for passing it over, no more.
+fn peek(source: &Source) -> Option<BatchHeader> {
+    let mut header = [0; HEADER_BYTES];
+    let at = source.segment.at(source.location.position) + ENTRY_HEADER_BYTES as u64;
+    source.segment.file.read_at(&mut header, at).ok()?;
+    Some(BatchHeader::read(&header))
 }
 
 /// The header of stored batch bytes.

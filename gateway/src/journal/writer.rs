@@ -7,6 +7,7 @@ use std::{
     collections::VecDeque,
     io,
     sync::{Arc, atomic::Ordering},
+    thread,
     time::Instant,
 };
 
@@ -137,10 +138,18 @@ impl Writer {
         Ok(())
     }
 
-    /// Bytes that the first segment needs at least.
+    /// Bytes that the first segment needs at least: for the opening and for the snapshot.
     pub(super) fn opening_bytes(&self) -> u64 {
         let held = self.opening.as_ref().map_or(0, Opening::held_bytes);
-        SEGMENT_HEADER_BYTES + held + self.shared.settings.snapshot_bytes()
+        SEGMENT_HEADER_BYTES + held + self.shared.settings.snapshot_bytes(self.state.bytes())
+    }
+
+    /// Space that the last segment of the earlier run did not use, given back before there is a new one.
+    pub(super) fn give_back_unused(&mut self) {
+        if let Some(opening) = &mut self.opening {
+            let freed = opening.leftovers.give_back_unused();
+            self.shared.used_bytes.fetch_sub(freed, Ordering::Relaxed);
+        }
     }
 
     /// Writes what is queued until asked to close or until the disk fails.
@@ -150,9 +159,13 @@ impl Writer {
                 let closed = || Poisoned { reason: "the journal was closed".into() };
                 self.shared.ended.get_or_init(closed).clone()
             }
-            Err(error) => self.shared.poison(error.to_string()),
+            Err(error) => self.shared.poison(format!("{error}; fix the disk and restart")),
         };
-        for queued in self.taken.drain(..).chain(self.shared.queue.end(&reason)) {
+        self.refuse_all(&reason);
+    }
+
+    fn refuse_all(&mut self, reason: &Poisoned) {
+        for queued in self.taken.drain(..).chain(self.shared.queue.end(reason)) {
             queued.completion.complete(Err(reason.clone()));
         }
     }
@@ -267,6 +280,7 @@ impl Writer {
         let segment = Arc::new(Segment { file: prepared.file, header });
         let at = header.frames();
         self.segment = Some(Active { segment, header_due: true, at });
+        self.state.expire_producers(self.open_ms());
         let slices = self.state.encode(self.shared.settings.slice_bytes);
         let total = u32::try_from(slices.len()).expect("the state is a few MiB");
         self.snapshot = Snapshot { slices, written: 0, total };
@@ -333,6 +347,16 @@ impl Writer {
 
     fn open_ms(&self) -> u64 {
         self.shared.open_ms()
+    }
+}
+
+impl Drop for Writer {
+    /// A broken invariant ends the writer like an error of the disk: nobody waits for ever.
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let reason = self.shared.poison("the writer panicked; restart, and report it".into());
+            self.refuse_all(&reason);
+        }
     }
 }
 

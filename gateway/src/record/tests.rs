@@ -345,6 +345,21 @@ fn malformed_records_are_refused_by_index() {
 }
 
 #[test]
+fn header_counts_are_claims() {
+    // One record without key and value, and 2^31 - 1 headers.
+    let record = [0x14, 0, 0, 0, 1, 1, 0xfe, 0xff, 0xff, 0xff, 0x0f];
+    let bytes = forge(&hex(ONE_RECORD), |bytes| {
+        bytes.truncate(HEADER_BYTES);
+        bytes.extend_from_slice(&record);
+        let length = u32::try_from(bytes.len() - 12).expect("small");
+        bytes[8..12].copy_from_slice(&length.to_be_bytes());
+    });
+    let error = Batch::parse(bytes).expect("valid").records(LIMIT).expect_err("not there");
+    let what = "header count is more than its bytes hold";
+    assert!(matches!(error, BatchError::Record { index: 0, what: it } if it == what), "{error}");
+}
+
+#[test]
 fn decompression_stops_at_its_bound() {
     let zeros = vec![0; 8 << 20];
     for codec in CODECS {

@@ -8,8 +8,9 @@ use crate::{Item, Position};
 pub(super) struct Intake {
     durable: Position,
     taken: Position,
-    /// The device's oldest item, while nothing was taken since it said HELLO: the one item that may come out of chain.
-    oldest: Option<Position>,
+    /// The device's oldest item when it said HELLO: while it lies beyond `taken`, the one that may
+    /// come out of chain.
+    oldest: Position,
     window: u32,
     /// Bytes of item bodies taken, ever.
     taken_bytes: u64,
@@ -41,7 +42,7 @@ impl Intake {
         Self {
             durable,
             taken: durable,
-            oldest: None,
+            oldest: Position::START,
             window: 0,
             taken_bytes: 0,
             durable_bytes: 0,
@@ -52,7 +53,7 @@ impl Intake {
 
     /// The device begins anew: its oldest item may follow although the chain does not lead there.
     pub(super) const fn expect_oldest(&mut self, oldest: Position) {
-        self.oldest = Some(oldest);
+        self.oldest = oldest;
     }
 
     pub(super) fn take(&mut self, item: &Item<'_>) -> Turn {
@@ -69,7 +70,6 @@ impl Intake {
             return Turn::Refused;
         }
         let loss = self.loss_before(item);
-        self.oldest = None;
         self.taken = item.position;
         self.taken_bytes += len;
         self.mark();
@@ -119,11 +119,9 @@ impl Intake {
 
     /// Whether `item` is the one with which a device's log begins beyond what was taken.
     fn begins(&self, item: &Item<'_>) -> bool {
-        self.oldest.is_some_and(|oldest| {
-            self.taken < oldest
-                && oldest <= item.position
-                && item.predecessor.is_none_or(|predecessor| predecessor < oldest)
-        })
+        self.taken < self.oldest
+            && self.oldest <= item.position
+            && item.predecessor.is_none_or(|predecessor| predecessor < self.oldest)
     }
 
     fn loss_before(&self, item: &Item<'_>) -> Option<Loss> {
@@ -139,7 +137,8 @@ impl Intake {
         })
     }
 
-    /// Remembers where the item just taken ends. With no room left the last mark moves: its bytes then count as pending for longer.
+    /// Remembers where the item just taken ends. With no room left the last mark moves: its bytes
+    /// then count as pending for longer.
     fn mark(&mut self) {
         let mark = Mark { position: self.taken, bytes: self.taken_bytes };
         let at = self.marks_len.min(MARKS - 1);

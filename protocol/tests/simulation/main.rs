@@ -1,7 +1,9 @@
-//! Device and host over a faulty line, in one thread and in virtual time. A seed decides everything, so a failure is repeated by its seed:
-//! `HEADWATER_SEED=n cargo test -p headwater-protocol --test simulation one_seed`.
+//! Device and host over a faulty line, in one thread and in virtual time. A seed decides
+//! everything, so a failure is repeated by its seed: `HEADWATER_SEED=n cargo test -p
+//! headwater-protocol --test simulation one_seed`.
 //!
-//! The oracle knows what was sampled, sealed and dropped, and compares it with what the host made durable.
+//! The oracle knows what was sampled, sealed and dropped, and compares it with what the host made
+//! durable.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -13,8 +15,8 @@ mod world;
 
 use world::{Plant, Report, World};
 
-/// Seeds of one run. Unoptimised builds take fewer.
-const SEEDS: u64 = 2_000;
+/// Seeds of one run: a second of an optimised build.
+const SEEDS: u64 = 3_000;
 
 fn run(seeds: impl Iterator<Item = u64>, plant: Plant) -> Result<Report, String> {
     let mut sum = Report::default();

@@ -9,51 +9,56 @@ use crate::journal::{Disk, DiskFile};
 
 /// What the next syncs do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sync {
+pub(crate) enum Sync {
     Pass,
     Wait,
     Fail,
 }
 
-#[derive(Clone, Debug)]
-pub(super) struct Gate {
-    state: Arc<(Mutex<Sync>, Condvar)>,
+/// The gate's keeper; syncs pass once it is gone, so that a failed test ends.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    state: State,
 }
 
+type State = Arc<(Mutex<Sync>, Condvar)>;
+
 #[derive(Debug)]
-pub(super) struct GatedDisk<D> {
-    pub(super) disk: D,
-    pub(super) gate: Gate,
+pub(crate) struct GatedDisk<D> {
+    disk: D,
+    state: State,
 }
 
 #[derive(Debug)]
 struct GatedFile {
     file: Arc<dyn DiskFile>,
-    gate: Gate,
+    state: State,
 }
 
 impl Gate {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { state: Arc::new((Mutex::new(Sync::Pass), Condvar::new())) }
     }
 
-    pub(super) fn set(&self, sync: Sync) {
+    pub(crate) fn set(&self, sync: Sync) {
         *self.state.0.lock().expect("no test panics in here") = sync;
         self.state.1.notify_all();
     }
 
-    fn pass(&self) -> io::Result<()> {
-        let mut state = self.state.0.lock().expect("no test panics in here");
-        while *state == Sync::Wait {
-            state = self.state.1.wait(state).expect("no test panics in here");
-        }
-        if *state == Sync::Fail { Err(io::Error::other("planted")) } else { Ok(()) }
+    pub(crate) fn before<D: Disk>(&self, disk: D) -> GatedDisk<D> {
+        GatedDisk { disk, state: Arc::clone(&self.state) }
+    }
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        self.set(Sync::Pass);
     }
 }
 
 impl<D: Disk> GatedDisk<D> {
     fn gated(&self, file: Arc<dyn DiskFile>) -> Arc<dyn DiskFile> {
-        Arc::new(GatedFile { file, gate: self.gate.clone() })
+        Arc::new(GatedFile { file, state: Arc::clone(&self.state) })
     }
 }
 
@@ -109,7 +114,14 @@ impl DiskFile for GatedFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.gate.pass()?;
+        let mut sync = self.state.0.lock().expect("no test panics in here");
+        while *sync == Sync::Wait {
+            sync = self.state.1.wait(sync).expect("no test panics in here");
+        }
+        if *sync == Sync::Fail {
+            return Err(io::Error::other("planted"));
+        }
+        drop(sync);
         self.file.sync()
     }
 }

@@ -50,8 +50,12 @@ async fn the_largest_timestamp_may_lie_anywhere() {
         let p = partition_of(&broker, "p").await;
         for index in 0..10 {
             let mut builder = BatchBuilder::default();
-            // An hour ahead, as a device with a wrong clock would write.
-            let time = if index == position { 3_600_000 } else { index };
+            // An hour ahead, as a device with a wrong clock would write; the last one far behind.
+            let time = match index {
+                _ if index == position => 3_600_000,
+                9 => -1,
+                _ => index,
+            };
             builder.push(T0 + time, None, None, &[]);
             let commit = broker.append(one(p, builder.finish().expect("not empty")));
             commit.expect("admitted").durable().await.expect("durable");

@@ -12,29 +12,28 @@ pub(super) struct Chunk {
     first_offset: Offset,
     first_position: Position,
     last: Location,
-    /// Largest timestamp of this and all earlier chunks.
-    running_max_timestamp: i64,
+    max_timestamp: i64,
     count: u8,
     /// Per batch: offset delta to the one before, gap after it (in units of the alignment), length; varints.
     deltas: Vec<u8>,
 }
 
 impl Chunk {
-    pub(super) fn new(first: Location, running_max_timestamp: i64) -> Self {
+    pub(super) fn new(first: Location, timestamp: i64) -> Self {
         let mut chunk = Self {
             first_offset: first.base_offset,
             first_position: first.position,
             last: Location { length: 0, ..first },
-            running_max_timestamp,
+            max_timestamp: timestamp,
             count: 0,
             deltas: Vec::new(),
         };
-        chunk.push(first, running_max_timestamp);
+        chunk.push(first, timestamp);
         chunk
     }
 
     /// Adds a batch; false if the chunk is full.
-    pub(super) fn push(&mut self, next: Location, running_max_timestamp: i64) -> bool {
+    pub(super) fn push(&mut self, next: Location, timestamp: i64) -> bool {
         if self.count == CHUNK_BATCHES {
             return false;
         }
@@ -45,7 +44,7 @@ impl Chunk {
         write_varint(&mut self.deltas, gap);
         write_varint(&mut self.deltas, u64::from(next.length) - ENTRY_HEADER_BYTES as u64);
         self.last = next;
-        self.running_max_timestamp = running_max_timestamp;
+        self.max_timestamp = self.max_timestamp.max(timestamp);
         self.count += 1;
         true
     }
@@ -60,7 +59,18 @@ impl Chunk {
     }
 
     pub(super) fn max_timestamp(&self) -> i64 {
-        self.running_max_timestamp
+        self.max_timestamp
+    }
+
+    /// Memory that the chunk takes.
+    #[cfg(test)]
+    pub(super) fn heap_bytes(&self) -> usize {
+        size_of::<Self>() + self.deltas.capacity()
+    }
+
+    /// Number of the last batch that begins at or before an offset; 0 if there is none.
+    pub(super) fn index_of(&self, offset: Offset) -> usize {
+        self.iter().take_while(|found| found.base_offset <= offset).count().saturating_sub(1)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = Location> {

@@ -42,31 +42,42 @@ impl PartitionIndex {
             return false;
         }
         self.end = placed.end;
-        let mut running_max = placed.max_timestamp;
         if let Some(last) = self.chunks.last_mut() {
-            running_max = running_max.max(last.max_timestamp());
-            if last.push(location, running_max) {
+            if last.push(location, placed.max_timestamp) {
                 return true;
             }
             last.seal();
         }
-        self.chunks.push(Chunk::new(location, running_max));
+        self.chunks.push(Chunk::new(location, placed.max_timestamp));
         true
     }
 
     /// Batches from the last one that begins at or before `from`; from the first one if all begin later.
-    pub(super) fn from_offset(&self, from: Offset) -> impl Iterator<Item = Location> {
-        let chunk = self.chunks.partition_point(|chunk| chunk.first_offset() <= from);
-        let chunk = chunk.saturating_sub(1);
-        let skip = self.chunks.get(chunk).map_or(0, |chunk| {
-            chunk.iter().take_while(|found| found.base_offset <= from).count().saturating_sub(1)
-        });
+    pub(super) fn starting_at(&self, from: Offset) -> impl Iterator<Item = Location> {
+        let chunk = self.chunk_of(from);
+        let skip = self.chunks.get(chunk).map_or(0, |chunk| chunk.index_of(from));
         self.chunks.iter().skip(chunk).flat_map(Chunk::iter).skip(skip)
     }
 
-    /// The few batches among which the first one with a timestamp this late is; empty if there is none.
-    pub(super) fn at_time(&self, timestamp_ms: i64) -> impl Iterator<Item = Location> {
-        let chunk = self.chunks.partition_point(|chunk| chunk.max_timestamp() < timestamp_ms);
-        self.chunks.iter().skip(chunk).take(1).flat_map(Chunk::iter)
+    /// The few batches among which the first one from an offset on with a timestamp this late is;
+    /// empty if there is none.
+    pub(super) fn at_time(
+        &self,
+        from: Offset,
+        timestamp_ms: i64,
+    ) -> impl Iterator<Item = Location> {
+        let first = self.chunk_of(from);
+        let late = |chunk: &&Chunk| chunk.max_timestamp() >= timestamp_ms;
+        let within = self.chunks.get(first).filter(late).map(|chunk| {
+            let skip = chunk.index_of(from);
+            chunk.iter().skip(skip)
+        });
+        // In the first chunk it may be one before the offset that is so late, in a later chunk not.
+        let behind = self.chunks.iter().skip(first + 1).find(late).map(Chunk::iter);
+        within.into_iter().flatten().chain(behind.into_iter().flatten())
+    }
+
+    fn chunk_of(&self, offset: Offset) -> usize {
+        self.chunks.partition_point(|chunk| chunk.first_offset() <= offset).saturating_sub(1)
     }
 }

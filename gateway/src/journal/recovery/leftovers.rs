@@ -19,6 +19,8 @@ pub(in crate::journal) struct Leftovers {
     pub(super) misfits: Vec<String>,
     /// Segments, and where the log in them ends: the space behind is given back if it is worth it.
     pub(super) trim: Vec<(Arc<Segment>, Position)>,
+    /// The last segment, and where it holds nothing any more, not even what is void.
+    pub(super) unused: Option<(Arc<Segment>, Position)>,
 }
 
 /// A file to remove.
@@ -40,6 +42,11 @@ impl Leftovers {
                 length: unused.length,
             }),
         );
+    }
+
+    /// Cuts the last segment off behind its last frame; how many bytes that freed.
+    pub(in crate::journal) fn give_back_unused(&mut self) -> u64 {
+        self.unused.take().map_or(0, |(segment, end)| trim(&segment, end))
     }
 
     /// Cleans up; how many bytes that freed.

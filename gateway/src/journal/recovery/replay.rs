@@ -55,6 +55,19 @@ pub(super) struct LogEnd {
     pub(super) tail: Option<(Arc<Segment>, Position, Tail)>,
 }
 
+impl LogEnd {
+    /// Where the last segment holds nothing any more, not even something torn.
+    pub(super) fn unused(&self) -> Option<(Arc<Segment>, Position)> {
+        let (segment, at, tail) = self.tail.as_ref()?;
+        let torn = match tail {
+            Tail::Clean => 0,
+            Tail::Torn { length } => *length,
+            Tail::Unreadable => return None,
+        };
+        Some((Arc::clone(segment), at.plus(torn)))
+    }
+}
+
 impl Replay {
     pub(super) fn new(seed: Seed) -> Self {
         Self {

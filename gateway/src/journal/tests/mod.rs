@@ -2,6 +2,11 @@
 
 mod basics;
 mod crash;
+mod damage;
 mod disk;
+mod faults;
+mod golden;
 mod model;
+mod properties;
+mod service;
 mod support;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::{
-    super::{Append, Journal, Offset, PartitionId, State},
+    super::{Append, BatchEntry, Fact, Journal, Offset, PartitionId, State},
     disk::Random,
     support::{batch, fact, next_append},
 };
@@ -39,10 +39,28 @@ impl Model {
         self.states.last().unwrap()
     }
 
-    /// Forgets what recovery did not bring back: it was never acknowledged.
-    pub(super) fn truncate(&mut self, length: usize) {
-        self.appends.truncate(length);
-        self.states.truncate(length + 1);
+    /// The given batches are the ones from this offset on, whole.
+    pub(super) fn check_batches(&self, partition: PartitionId, from: Offset, found: &[Bytes]) {
+        let mut known = self.batches(partition).skip_while(|entry| last_offset(entry) < from.0);
+        for bytes in found {
+            let entry = known.next().expect("no more than was appended");
+            assert_eq!(bytes[..8], entry.base_offset.0.to_be_bytes());
+            assert_eq!(bytes[16..], entry.batch.bytes()[16..]);
+        }
+    }
+
+    /// Base offset of the first batch with a timestamp this late.
+    pub(super) fn at_time(&self, partition: PartitionId, timestamp: i64) -> Option<Offset> {
+        let start = self.last().partition(partition).log_start.0;
+        self.batches(partition)
+            .filter(|entry| last_offset(entry) >= start)
+            .find(|entry| entry.batch.header().max_timestamp >= timestamp)
+            .map(|entry| entry.base_offset)
+    }
+
+    fn batches(&self, partition: PartitionId) -> impl Iterator<Item = &BatchEntry> {
+        let all = self.appends.iter().flat_map(|append| &append.batches);
+        all.filter(move |entry| entry.partition == partition)
     }
 
     /// How many appends the recovered journal holds: it must be exactly the first so many of them,
@@ -65,6 +83,10 @@ impl Model {
     pub(super) fn check_records(&self, journal: &Journal, count: usize) {
         let mut expected: BTreeMap<PartitionId, Vec<(Offset, &Batch)>> = BTreeMap::new();
         for entry in self.appends[..count].iter().flat_map(|append| &append.batches) {
+            let end = entry.base_offset.0 + i64::from(entry.batch.header().record_count);
+            if end <= journal.log_start(entry.partition).0 {
+                continue;
+            }
             expected.entry(entry.partition).or_default().push((entry.base_offset, &entry.batch));
         }
         for (partition, batches) in expected {
@@ -79,6 +101,10 @@ impl Model {
     }
 }
 
+fn last_offset(entry: &BatchEntry) -> i64 {
+    entry.base_offset.0 + i64::from(entry.batch.header().last_offset_delta)
+}
+
 /// All batches of a partition, a few at a time.
 pub(super) fn read_all(journal: &Journal, partition: PartitionId) -> Vec<Bytes> {
     let mut from = journal.log_start(partition);
@@ -88,7 +114,8 @@ pub(super) fn read_all(journal: &Journal, partition: PartitionId) -> Vec<Bytes> 
         assert!(!batches.is_empty(), "{partition:?} {from:?}");
         for bytes in batches {
             let batch = Batch::parse_stored(bytes.clone()).unwrap();
-            assert_eq!(batch.header().base_offset, from.0);
+            let header = batch.header();
+            assert!((header.base_offset..=header.last_offset()).contains(&from.0), "{from:?}");
             from = Offset(batch.header().last_offset() + 1);
             all.push(bytes);
         }
@@ -121,6 +148,11 @@ pub(super) fn random_append(state: &State, random: &mut Random, largest: usize) 
         let key = [b'k', random.below(8) as u8];
         let value = random.next().to_be_bytes().repeat(1 + random.below(8) as usize);
         facts.push(fact(&key, (random.below(4) > 0).then_some(&value)));
+    }
+    if random.below(16) == 0 {
+        let (partition, known) = (PartitionId(random.below(4) as u32), state);
+        let end = known.partition(partition).log_end.0;
+        facts.push(Fact::log_start(partition, Offset(random.below(end as u64 + 1) as i64)));
     }
     if batches.is_empty() && facts.is_empty() {
         batches.push((0, batch(&[b"not nothing"])));

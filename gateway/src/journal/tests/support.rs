@@ -29,6 +29,7 @@ pub(super) fn small_options() -> JournalOptions {
     JournalOptions {
         max_bytes: Some(64 << 20),
         segment_bytes: Some(64 << 10),
+        space_retry: Duration::from_millis(1),
         clock: Arc::new(FixedClock),
         new_id: Some(JournalId(*b"headwater-tests!")),
         ..JournalOptions::default()

@@ -14,6 +14,8 @@
 mod intake;
 mod records;
 mod session;
+#[cfg(test)]
+mod tests;
 
 use std::{
     io,
@@ -129,27 +131,4 @@ fn address(broker: &str) -> io::Result<(String, u16)> {
     let port =
         port.trim_start_matches(':').parse().map_err(|_| invalid("the port is no number"))?;
     Ok((host.to_owned(), port))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reads_addresses() {
-        for (text, expect) in [
-            ("127.0.0.1:1884", Some(("127.0.0.1", 1884))),
-            ("broker.local", Some(("broker.local", 1883))),
-            ("mqtt://broker.local:1", Some(("broker.local", 1))),
-            ("[::1]:1884", Some(("[::1]", 1884))),
-            ("[::1]", Some(("[::1]", 1883))),
-            ("", None),
-            (":1883", None),
-            ("host:port", None),
-            ("host:70000", None),
-        ] {
-            let expect = expect.map(|(host, port)| (host.to_owned(), port));
-            assert_eq!(address(text).ok(), expect, "{text}");
-        }
-    }
 }

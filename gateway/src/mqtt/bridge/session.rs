@@ -15,8 +15,8 @@ use std::{
 };
 
 use rumqttc::{
-    AsyncClient, ConnectionError, Event, MqttOptions, Outgoing, Packet, Publish, QoS, SubAck,
-    SubscribeFilter, SubscribeReasonCode,
+    AsyncClient, ConnectionError, Event, EventLoop, MqttOptions, Outgoing, Packet, Publish, QoS,
+    SubAck, SubscribeFilter, SubscribeReasonCode,
 };
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -135,32 +135,19 @@ impl Session {
         let mut pauses = Pauses::default();
         let mut pause = Duration::ZERO;
         loop {
-            let before = pause;
-            let poll = async {
-                sleep(before).await;
-                events.poll().await
-            };
-            let mut poll = pin!(poll);
-            let event = loop {
-                self.acknowledge(&client);
-                if self.is_over(&client) {
-                    break None;
-                }
-                let gate = Gate::of(&self);
-                tokio::select! {
-                    biased;
-                    () = shutdown.requested(), if self.stop_at.is_none() => self.begin_stop(),
-                    () = deadline(self.stop_at) => break None,
-                    result = front(&mut self.appends) => self.committed(result),
-                    () = gate.opens(), if self.intake.fills_a_chunk() => self.append().await,
-                    event = &mut poll, if !self.intake.is_full() => break Some(event),
-                    () = gate.opens(), if self.intake.has_waiting() => self.append().await,
-                }
-            };
-            pause = match event {
+            pause = match self.poll(&client, &mut events, pause, shutdown).await {
                 None => break,
                 Some(Ok(event)) => self.handle(&client, event, &mut pauses),
-                Some(Err(error)) => self.lost(&error, &mut pauses),
+                Some(Err(error)) => {
+                    // Packets that came before the end are still queued, and would otherwise show up in
+                    // the next session as if they were of it.
+                    for event in events.state.events.drain(..) {
+                        if let Event::Incoming(Packet::Publish(publish)) = event {
+                            self.receive(publish);
+                        }
+                    }
+                    self.lost(&error, &mut pauses)
+                }
             };
         }
         self.board.update(|status| status.connected = false);
@@ -168,6 +155,36 @@ impl Session {
             // The broker keeps what follows; the process stays up so that reads go on.
             drop(events);
             shutdown.requested().await;
+        }
+    }
+
+    /// The client's next event, and everything that can be done until it comes. None: the task ends.
+    async fn poll(
+        &mut self,
+        client: &AsyncClient,
+        events: &mut EventLoop,
+        pause: Duration,
+        shutdown: &Shutdown,
+    ) -> Option<Result<Event, ConnectionError>> {
+        let mut poll = pin!(async {
+            sleep(pause).await;
+            events.poll().await
+        });
+        loop {
+            self.acknowledge(client);
+            if self.is_over(client) {
+                return None;
+            }
+            let gate = Gate::of(self);
+            tokio::select! {
+                biased;
+                () = shutdown.requested(), if self.stop_at.is_none() => self.begin_stop(),
+                () = deadline(self.stop_at) => return None,
+                result = front(&mut self.appends) => self.committed(result),
+                () = gate.opens(), if self.intake.fills_a_chunk() => self.append().await,
+                event = &mut poll, if !self.intake.is_full() => return Some(event),
+                () = gate.opens(), if self.intake.has_waiting() => self.append().await,
+            }
         }
     }
 

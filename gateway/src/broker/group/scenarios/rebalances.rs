@@ -170,7 +170,9 @@ fn a_leader_whose_session_ends_before_its_assignment_is_out() {
     assert_eq!(stage.assignment(waiting), Some(Err(GroupError::RebalanceInProgress)));
     // Its own session starts again with the answer.
     stage.pass(SESSION - TICK);
-    assert_eq!(stage.beat(&member(&two)), Err(GroupError::RebalanceInProgress));
+    assert_eq!(stage.phase(), Some(GroupPhase::PreparingRebalance));
+    stage.pass(TICK);
+    assert_eq!((stage.phase(), stage.beat(&member(&two))), (None, Err(GroupError::UnknownMember)));
 }
 
 #[test]
@@ -378,4 +380,19 @@ fn a_member_that_is_not_known_must_start_over() {
     assert_eq!(stage.joined(ask), Some(Err(GroupError::UnknownMember)));
     let ask = stage.join(JoinRequest { instance_id: Some("i".to_owned()), ..request });
     assert_eq!(stage.joined(ask), Some(Err(GroupError::UnknownMember)));
+}
+
+#[test]
+fn a_new_member_does_not_wait_for_ever() {
+    let mut stage = Stage::new();
+    let patient = JoinRequest { rebalance_timeout: REBALANCE * 60, ..new_member("a") };
+    let first = stage.stable(vec![patient]).remove(0);
+    let second = stage.join(new_member("b"));
+    // The first is alive but does not come; the second may be gone, and nothing would tell.
+    for _ in 0..300 {
+        assert_eq!(stage.joined(second), None);
+        assert_eq!(stage.beat(&first), Err(GroupError::RebalanceInProgress));
+        stage.pass(Duration::from_secs(1));
+    }
+    assert_eq!(stage.joined(second), Some(Err(GroupError::UnknownMember)));
 }

@@ -80,11 +80,12 @@ fn a_static_member_may_miss_a_rebalance_until_its_session_ends() {
 #[test]
 fn an_administrator_removes_a_static_member_by_name() {
     let mut stage = Stage::new();
-    stage.stable(vec![static_member("i")]);
+    stage.stable(vec![new_member("a"), static_member("i")]);
     let by_name = |name: &str| Leaving { member_id: String::new(), instance_id: Some(name.into()) };
     assert_eq!(stage.leave(by_name("j")), Err(GroupError::UnknownMember));
     let no_name = Leaving { member_id: String::new(), instance_id: None };
     assert_eq!(stage.leave(no_name), Err(GroupError::UnknownMember));
     assert_eq!(stage.leave(by_name("i")), Ok(()));
-    assert_eq!(stage.phase(), None);
+    assert_eq!(stage.leave(by_name("i")), Err(GroupError::UnknownMember));
+    assert_eq!(stage.coordinator.describe(GROUP).expect("not empty").members.len(), 1);
 }

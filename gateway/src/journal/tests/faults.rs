@@ -1,0 +1,237 @@
+//! Errors of the disk: at every operation, and no space.
+
+use std::{
+    io::ErrorKind,
+    time::{Duration, Instant},
+};
+
+use super::{
+    disk::{Cut, Event, Fault, Files, MemoryDisk, Random},
+    model::{Model, random_append, read_all},
+    support::{admit, append, batch, block_on, next_append, small_options},
+};
+use crate::journal::{
+    AdmitError, Append, Journal, JournalOptions, Offset, PartitionId, State, open,
+};
+
+/// Appends until done or until the journal says that it stopped; then nothing may be accepted any
+/// more. How many were acknowledged, and whether it stopped.
+fn append_until_stopped(journal: &Journal, model: &mut Model, count: usize) -> (usize, bool) {
+    let mut random = Random(7);
+    let mut acked = 0;
+    for _ in 0..count {
+        let append = random_append(model.last(), &mut random, 2000);
+        let permit = loop {
+            match journal.admit(append.encoded_len()) {
+                Ok(permit) => break permit,
+                Err(AdmitError::Full) => std::thread::yield_now(),
+                Err(AdmitError::Poisoned(_)) => return (acked, true),
+                Err(error) => panic!("{error}"),
+            }
+        };
+        model.push(append.clone());
+        if block_on(journal.append(permit, append)).is_err() {
+            assert!(matches!(journal.admit(1), Err(AdmitError::Poisoned(_))));
+            return (acked, true);
+        }
+        acked = model.len();
+    }
+    (acked, false)
+}
+
+fn reopens(files: Files, model: &Model, acked: usize, what: &str) {
+    let disk = MemoryDisk::new(files);
+    let (journal, state) =
+        open(disk.clone(), &small_options()).unwrap_or_else(|error| panic!("{what}: {error}"));
+    let found = model.check(&journal, &state, acked);
+    assert_eq!(journal.status().recovery.damaged_ranges, 0, "{what}");
+    drop(journal);
+    let (journal, state) =
+        open(MemoryDisk::new(disk.files().after(Cut::Nothing)), &small_options())
+            .unwrap_or_else(|error| panic!("{what}, then power cut: {error}"));
+    assert_eq!(model.check(&journal, &state, found), found, "{what}, then power cut");
+}
+
+#[test]
+fn an_error_of_any_operation_stops_acknowledgements_and_loses_none() {
+    const APPENDS: usize = 25;
+    let operations = {
+        let disk = MemoryDisk::default();
+        let (journal, _) = open(disk.clone(), &small_options()).unwrap();
+        let (acked, stopped) = append_until_stopped(&journal, &mut Model::new(), APPENDS);
+        assert_eq!((acked, stopped), (APPENDS, false));
+        journal.close().unwrap();
+        disk.operations()
+    };
+    assert!(operations > 60, "{operations}");
+    let mut stops = 0;
+    for at in 0..operations {
+        for sticky in [false, true] {
+            let fault = Fault { at, kind: ErrorKind::Other, sticky };
+            let what = format!("{fault:?}");
+            let disk = MemoryDisk::default().with_fault(fault);
+            let mut model = Model::new();
+            let mut acked = 0;
+            if let Ok((journal, _)) = open(disk.clone(), &small_options()) {
+                if sticky {
+                    // The threads that prepare space fail too: without space nothing is admitted,
+                    // which is back-pressure and not an end. Only what was prepared can be used.
+                    acked = append_while_there_is_space(&journal, &mut model, APPENDS);
+                } else {
+                    let stopped;
+                    (acked, stopped) = append_until_stopped(&journal, &mut model, APPENDS);
+                    stops += usize::from(stopped);
+                    if !stopped {
+                        assert_eq!(acked, APPENDS, "{what}");
+                    }
+                    assert_eq!(journal.status().poisoned.is_some(), stopped, "{what}");
+                }
+                // Reads go on: everything acknowledged is there, and nothing else.
+                model.check_records(&journal, acked);
+                drop(journal);
+            }
+            let files = disk.files();
+            reopens(files.clone(), &model, acked, &format!("{what}, killed"));
+            reopens(files.after(Cut::Nothing), &model, acked, &format!("{what}, power cut"));
+            reopens(files.after(Cut::Some(at as u64)), &model, acked, &format!("{what}, torn"));
+        }
+    }
+    assert!(stops > 40, "only {stops} faults met the file in use");
+}
+
+fn append_while_there_is_space(journal: &Journal, model: &mut Model, count: usize) -> usize {
+    let mut random = Random(7);
+    let mut acked = 0;
+    for _ in 0..count {
+        let append = random_append(model.last(), &mut random, 2000);
+        let Ok(permit) = journal.admit(append.encoded_len()) else { break };
+        model.push(append.clone());
+        if block_on(journal.append(permit, append)).is_err() {
+            break;
+        }
+        acked = model.len();
+    }
+    acked
+}
+
+#[test]
+fn after_an_error_nothing_is_written_and_the_frame_is_not_served() {
+    let disk = MemoryDisk::default();
+    let (journal, mut state) = open(disk.clone(), &small_options()).unwrap();
+    append(&journal, &mut state, &[(0, batch(&[b"durable"]))], &[]).unwrap();
+    drop(journal);
+
+    let mut failed = 0;
+    for at in 0..40 {
+        let fault = Fault { at, kind: ErrorKind::Other, sticky: false };
+        let disk = MemoryDisk::new(disk.files()).with_fault(fault);
+        let Ok((journal, state)) = open(disk.clone(), &small_options()) else { continue };
+        let perhaps = next_append(&state, &[(0, batch(&[b"perhaps"]))], &[]);
+        let acknowledged = loop {
+            match journal.admit(perhaps.encoded_len()) {
+                Ok(permit) => break block_on(journal.append(permit, perhaps)).is_ok(),
+                Err(AdmitError::Full) => std::thread::yield_now(),
+                Err(_) => break false,
+            }
+        };
+        let end = Offset(1 + i64::from(acknowledged));
+        assert_eq!(journal.durable_end(PartitionId(0)), end, "{fault:?}");
+        assert_eq!(read_all(&journal, PartitionId(0)).len(), end.0 as usize);
+        if acknowledged {
+            continue;
+        }
+        failed += 1;
+        assert!(matches!(journal.admit(1), Err(AdmitError::Poisoned(_))));
+        assert!(journal.close().is_err());
+        let log = disk.log();
+        let last_write = log.iter().rposition(|event| matches!(event, Event::Write { .. }));
+        let failure = log.iter().position(|event| matches!(event, Event::FailedSync(_)));
+        assert!(failure.is_none_or(|failure| last_write < Some(failure)), "{fault:?}: {log:?}");
+    }
+    assert!(failed >= 2, "write and sync of the frame, at least");
+}
+
+fn on_a_disk_of(bytes: u64) -> (MemoryDisk, JournalOptions) {
+    let disk = MemoryDisk::default();
+    disk.set_capacity(Some(bytes));
+    (disk, small_options())
+}
+
+/// Appends until the disk is full; how many fitted.
+fn fill(disk: &MemoryDisk, journal: &Journal, state: &mut State) -> i64 {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let value = [0x55; 3000];
+    let bytes = Append::batch_len(batch(&[&value]).len());
+    let mut appended = 0;
+    let mut refused = None;
+    loop {
+        assert!(Instant::now() < deadline);
+        match journal.admit(bytes) {
+            Ok(permit) => {
+                drop(permit);
+                append(journal, state, &[(0, batch(&[&value]))], &[]).unwrap();
+                appended += 1;
+                refused = None;
+            }
+            // Two more refusals from now on: the next segment is not just on its way.
+            Err(AdmitError::Full)
+                if disk.refused() < *refused.get_or_insert(disk.refused() + 2) =>
+            {
+                std::thread::yield_now();
+            }
+            Err(AdmitError::Full) => return appended,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+#[test]
+fn a_full_disk_is_back_pressure_and_ends_when_there_is_space() {
+    let (disk, options) = on_a_disk_of(300 * 1024);
+    let (journal, mut state) = open(disk.clone(), &options).unwrap();
+    let appended = fill(&disk, &journal, &mut state);
+    assert!(appended > 40, "{appended}");
+    assert_eq!(journal.status().poisoned, None);
+    assert_eq!(journal.durable_end(PartitionId(0)), Offset(appended));
+
+    disk.set_capacity(None);
+    let permit = admit(&journal, 20_000);
+    drop(permit);
+    append(&journal, &mut state, &[(0, batch(&[b"after"]))], &[]).unwrap();
+    journal.close().unwrap();
+}
+
+#[test]
+fn a_journal_opens_on_a_full_disk() {
+    // What is left beside the four segments decides how: nothing at all, enough for a short
+    // segment, or as much again as the last one did not use.
+    for (capacity, unused) in [(256, 0), (256 + 24, 0), (256, 40_000)] {
+        let (disk, options) = on_a_disk_of(capacity * 1024);
+        let (journal, mut state) = open(disk.clone(), &options).unwrap();
+        let appended = if unused == 0 {
+            fill(&disk, &journal, &mut state)
+        } else {
+            for _ in 0..46 {
+                append(&journal, &mut state, &[(0, batch(&[&[1; 3000]]))], &[]).unwrap();
+            }
+            46
+        };
+        let killed = disk.files();
+        drop(journal);
+
+        let disk = MemoryDisk::new(killed);
+        disk.set_capacity(Some(capacity * 1024));
+        let (journal, reopened) = open(disk.clone(), &options).unwrap();
+        assert_eq!(reopened.content(), state.content(), "{capacity} {unused}");
+        let end = journal.durable_end(PartitionId(0));
+        if (capacity, unused) == (256, 0) {
+            // The last frame waits for space to be written again.
+            assert_eq!(end, Offset(appended - 1));
+            disk.set_capacity(None);
+        } else {
+            assert_eq!(end, Offset(appended), "{capacity} {unused}");
+        }
+        block_on(journal.wait_durable(&[(PartitionId(0), Offset(appended - 1))]));
+        assert_eq!(read_all(&journal, PartitionId(0)).len() as i64, appended);
+    }
+}

@@ -1,0 +1,140 @@
+//! The journal against the model, with openings at any point: orderly, after kills and after power cuts.
+
+use proptest::prelude::*;
+
+use super::{
+    disk::{Cut, MemoryDisk, Random},
+    model::{Model, random_append},
+    support::{admit, block_on, small_options},
+};
+use crate::journal::{Journal, Offset, PartitionId, ReadError, open};
+
+/// One step.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    /// Append and wait.
+    Append { seed: u64, largest: usize },
+    /// Several appends before the first one is waited for.
+    Burst { seed: u64, count: usize },
+    /// Read at any offset, with any limit.
+    Read { partition: u32, offset: i64, max_bytes: usize },
+    /// Look a time up.
+    AtTime { partition: u32, timestamp: i64 },
+    /// Close and open.
+    Reopen,
+    /// Open what a kill leaves.
+    Kill,
+    /// Open what a power cut leaves.
+    PowerCut(u64),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        8 => (any::<u64>(), 1..3000usize).prop_map(|(seed, largest)| Step::Append { seed, largest }),
+        3 => (any::<u64>(), 2..8usize).prop_map(|(seed, count)| Step::Burst { seed, count }),
+        3 => (0..5u32, -1..60i64, 1..20_000usize).prop_map(|(partition, offset, max_bytes)| {
+            Step::Read { partition, offset, max_bytes }
+        }),
+        2 => (0..5u32, 0..1i64 << 40)
+            .prop_map(|(partition, timestamp)| Step::AtTime { partition, timestamp }),
+        1 => Just(Step::Reopen),
+        1 => Just(Step::Kill),
+        1 => any::<u64>().prop_map(Step::PowerCut),
+    ];
+    prop::collection::vec(step, 1..40)
+}
+
+/// The journal under test and what it should hold.
+struct Subject {
+    disk: MemoryDisk,
+    journal: Journal,
+    model: Model,
+}
+
+impl Subject {
+    fn new() -> Self {
+        let disk = MemoryDisk::default();
+        let (journal, _) = open(disk.clone(), &small_options()).unwrap();
+        Self { disk, journal, model: Model::new() }
+    }
+
+    fn burst(&mut self, seed: u64, count: usize, largest: usize) {
+        let mut random = Random(seed);
+        let mut tickets = Vec::new();
+        for _ in 0..count {
+            let append = random_append(self.model.last(), &mut random, largest);
+            let permit = admit(&self.journal, append.encoded_len());
+            self.model.push(append.clone());
+            tickets.push(self.journal.append(permit, append));
+        }
+        for ticket in tickets {
+            block_on(ticket).unwrap();
+        }
+    }
+
+    fn reopen(&mut self, files: Option<super::disk::Files>) {
+        if let Some(files) = files {
+            self.disk = MemoryDisk::new(files);
+        }
+        let (journal, state) = open(self.disk.clone(), &small_options()).unwrap();
+        let report = journal.status().recovery;
+        assert_eq!((report.damaged_ranges, report.broken_chains), (0, 0));
+        let acked = self.model.len();
+        self.model.check(&journal, &state, acked);
+        self.journal = journal;
+    }
+
+    fn read(&self, partition: u32, offset: i64, max_bytes: usize) {
+        let partition = PartitionId(partition);
+        let expected = self.model.last().partition(partition);
+        match self.journal.read(partition, Offset(offset), max_bytes) {
+            Ok(batches) => {
+                assert!(offset >= expected.log_start.0 && offset <= expected.log_end.0);
+                assert_eq!(batches.is_empty(), offset == expected.log_end.0);
+                let bytes: usize = batches.iter().map(bytes::Bytes::len).sum();
+                assert!(batches.len() <= 1 || bytes <= max_bytes);
+                self.model.check_batches(partition, Offset(offset), &batches);
+            }
+            Err(ReadError::OutOfRange { start, end, .. }) => {
+                assert_eq!((start, end), (expected.log_start, expected.log_end));
+                assert!(offset < start.0 || offset > end.0);
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    fn at_time(&self, partition: u32, timestamp: i64) {
+        let partition = PartitionId(partition);
+        let found = self.journal.batch_at_time(partition, timestamp).unwrap();
+        let found = found.map(|bytes| i64::from_be_bytes(*bytes.first_chunk().unwrap()));
+        assert_eq!(found.map(Offset), self.model.at_time(partition, timestamp));
+    }
+
+    fn take(&mut self, step: Step) {
+        match step {
+            Step::Append { seed, largest } => self.burst(seed, 1, largest),
+            Step::Burst { seed, count } => self.burst(seed, count, 1500),
+            Step::Read { partition, offset, max_bytes } => self.read(partition, offset, max_bytes),
+            Step::AtTime { partition, timestamp } => self.at_time(partition, timestamp),
+            Step::Reopen => {
+                self.journal.close().unwrap();
+                self.reopen(None);
+            }
+            Step::Kill => self.reopen(Some(self.disk.files())),
+            Step::PowerCut(seed) => self.reopen(Some(self.disk.files().after(Cut::Some(seed)))),
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_journal_equals_the_model(steps in steps()) {
+        let mut subject = Subject::new();
+        for step in steps {
+            subject.take(step);
+        }
+        subject.reopen(Some(subject.disk.files()));
+    }
+}
