@@ -34,14 +34,10 @@ pub enum ConfigError {
 
 /// Reads and checks a file.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
-    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
-        path: path.into(),
-        source,
-    })?;
-    let config = parse(&text).map_err(|message| ConfigError::Parse {
-        path: path.into(),
-        message,
-    })?;
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| ConfigError::Read { path: path.into(), source })?;
+    let config =
+        parse(&text).map_err(|message| ConfigError::Parse { path: path.into(), message })?;
     check(&config)?;
     Ok(config)
 }
@@ -54,11 +50,7 @@ pub(super) fn parse(text: &str) -> Result<Config, String> {
 /// Rules that span several keys.
 pub fn check(config: &Config) -> Result<(), ConfigError> {
     beyond_loopback("kafka", config.kafka.listen, config.kafka.allow_plaintext)?;
-    beyond_loopback(
-        "device",
-        config.device.listen,
-        config.device.allow_plaintext,
-    )?;
+    beyond_loopback("device", config.device.listen, config.device.allow_plaintext)?;
     beyond_loopback("http", config.http.listen, config.http.allow_plaintext)?;
     let wildcard = config.kafka.listen.ip().is_unspecified();
     if wildcard && config.kafka.advertised.is_none() {
@@ -77,12 +69,8 @@ pub fn check(config: &Config) -> Result<(), ConfigError> {
         }
         _ => {}
     }
-    let mut clients: Vec<_> = config
-        .mqtt
-        .bridge
-        .iter()
-        .map(|bridge| (&bridge.broker, &bridge.client_id))
-        .collect();
+    let mut clients: Vec<_> =
+        config.mqtt.bridge.iter().map(|bridge| (&bridge.broker, &bridge.client_id)).collect();
     clients.sort_unstable();
     if let Some(pair) = clients.windows(2).find(|pair| pair[0] == pair[1]) {
         return Err(ConfigError::Check(format!(
@@ -111,10 +99,7 @@ fn explain(error: &toml::de::Error) -> String {
     if let Some((unknown, expected)) = unknown_field(message) {
         let hint = match nearest(unknown, &expected) {
             Some(near) => format!("unknown key `{unknown}`: did you mean `{near}`?"),
-            None => format!(
-                "unknown key `{unknown}`: valid here are {}",
-                expected.join(", ")
-            ),
+            None => format!("unknown key `{unknown}`: valid here are {}", expected.join(", ")),
         };
         text = text.replace(message, &hint);
     }
@@ -150,22 +135,13 @@ mod tests {
     #[test]
     fn an_unknown_key_names_the_nearest_valid_one() {
         for (text, hint) in [
-            (
-                "[kafka]\nlisen = 'x'",
-                "unknown key `lisen`: did you mean `listen`?",
-            ),
-            (
-                "[storge]\n",
-                "unknown key `storge`: did you mean `storage`?",
-            ),
+            ("[kafka]\nlisen = 'x'", "unknown key `lisen`: did you mean `listen`?"),
+            ("[storge]\n", "unknown key `storge`: did you mean `storage`?"),
             (
                 "[[mqtt.bridge]]\nbroker='b:1'\nclient_id='c'\nfilter=['a']",
                 "did you mean `filters`?",
             ),
-            (
-                "[http]\nzzzzzz = 1",
-                "valid here are listen, allow_plaintext",
-            ),
+            ("[http]\nzzzzzz = 1", "valid here are listen, allow_plaintext"),
         ] {
             let error = parse(text).unwrap_err();
             assert!(error.contains(hint), "{error}");

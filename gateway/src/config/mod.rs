@@ -203,10 +203,7 @@ const LOOPBACK: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::LOCA
 
 impl Default for StorageConfig {
     fn default() -> Self {
-        Self {
-            path: "headwater-data".into(),
-            max_bytes: None,
-        }
+        Self { path: "headwater-data".into(), max_bytes: None }
     }
 }
 
@@ -251,9 +248,6 @@ impl Default for UplinkConfig {
 
 impl Default for HttpConfig {
     fn default() -> Self {
-        Self {
-            listen: SocketAddr::new(LOOPBACK, 8080),
-            allow_plaintext: false,
-        }
+        Self { listen: SocketAddr::new(LOOPBACK, 8080), allow_plaintext: false }
     }
 }

@@ -32,11 +32,7 @@ mod tests {
 
     #[test]
     fn distances() {
-        for (a, b, distance) in [
-            ("", "abc", 3),
-            ("listen", "listen", 0),
-            ("lisen", "listen", 1),
-        ] {
+        for (a, b, distance) in [("", "abc", 3), ("listen", "listen", 0), ("lisen", "listen", 1)] {
             assert_eq!(edit_distance(a, b), distance, "{a} {b}");
         }
     }

@@ -36,10 +36,7 @@ fn the_sample_has_every_key_and_no_other() {
 
 #[test]
 fn the_sample_loads_with_every_commented_key_switched_on() {
-    let all: String = SAMPLE
-        .lines()
-        .map(|line| uncommented(line) + "\n")
-        .collect();
+    let all: String = SAMPLE.lines().map(|line| uncommented(line) + "\n").collect();
     let config = parse(&all).unwrap();
     assert_eq!(config.device.serial.len(), 1);
     assert_eq!(config.mqtt.bridge.len(), 1);
@@ -71,15 +68,9 @@ fn keys_of_sample(header: &str) -> Vec<String> {
 
 /// The line with its comment mark taken off, if what follows is a key or a table.
 fn uncommented(line: &str) -> String {
-    let Some(rest) = line.strip_prefix("# ") else {
-        return line.into();
-    };
+    let Some(rest) = line.strip_prefix("# ") else { return line.into() };
     let is_key = |key: &str| !key.contains(' ');
     let keyed = rest.split_once(" = ").is_some_and(|(key, _)| is_key(key));
     let table = rest.starts_with('[') && rest.ends_with(']');
-    if keyed || table {
-        rest.into()
-    } else {
-        line.into()
-    }
+    if keyed || table { rest.into() } else { line.into() }
 }

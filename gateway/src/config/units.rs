@@ -46,13 +46,8 @@ impl ByteSize {
 }
 
 impl Span {
-    const UNITS: [(&'static str, u64); 5] = [
-        ("d", 86_400_000),
-        ("h", 3_600_000),
-        ("min", 60_000),
-        ("s", 1_000),
-        ("ms", 1),
-    ];
+    const UNITS: [(&'static str, u64); 5] =
+        [("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1_000), ("ms", 1)];
 
     /// So many milliseconds.
     #[must_use]
@@ -65,11 +60,8 @@ impl FromStr for ByteSize {
     type Err = UnitError;
 
     fn from_str(text: &str) -> Result<Self, UnitError> {
-        let error = || UnitError {
-            text: text.into(),
-            what: "a number of bytes",
-            example: "\"64 MiB\"",
-        };
+        let error =
+            || UnitError { text: text.into(), what: "a number of bytes", example: "\"64 MiB\"" };
         scaled(text, &Self::UNITS).map(Self).ok_or_else(error)
     }
 }
@@ -78,14 +70,9 @@ impl FromStr for Span {
     type Err = UnitError;
 
     fn from_str(text: &str) -> Result<Self, UnitError> {
-        let error = || UnitError {
-            text: text.into(),
-            what: "a length of time",
-            example: "\"5 s\"",
-        };
-        scaled(text, &Self::UNITS)
-            .map(|ms| Self(Duration::from_millis(ms)))
-            .ok_or_else(error)
+        let error =
+            || UnitError { text: text.into(), what: "a length of time", example: "\"5 s\"" };
+        scaled(text, &Self::UNITS).map(|ms| Self(Duration::from_millis(ms))).ok_or_else(error)
     }
 }
 
@@ -107,17 +94,13 @@ impl fmt::Display for Span {
 
 impl<'de> Deserialize<'de> for ByteSize {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(de::Error::custom)
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
 }
 
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(de::Error::custom)
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
 }
 
@@ -130,10 +113,7 @@ fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {
 }
 
 fn largest_exact(value: u64, units: &[(&'static str, u64)]) -> Option<(&'static str, u64)> {
-    units
-        .iter()
-        .copied()
-        .find(|(_, scale)| value > 0 && value.is_multiple_of(*scale))
+    units.iter().copied().find(|(_, scale)| value > 0 && value.is_multiple_of(*scale))
 }
 
 #[cfg(test)]
@@ -157,12 +137,8 @@ mod tests {
 
     #[test]
     fn spans_are_read_and_printed_with_their_unit() {
-        for (text, ms) in [
-            ("200 ms", 200),
-            ("5 s", 5_000),
-            ("2min", 120_000),
-            ("1 d", 86_400_000),
-        ] {
+        for (text, ms) in [("200 ms", 200), ("5 s", 5_000), ("2min", 120_000), ("1 d", 86_400_000)]
+        {
             assert_eq!(text.parse(), Ok(Span::millis(ms)), "{text}");
         }
         assert_eq!(Span::millis(90_000).to_string(), "90 s");
@@ -171,24 +147,13 @@ mod tests {
 
     #[test]
     fn a_number_alone_or_an_unknown_unit_is_refused() {
-        for text in [
-            "",
-            "64",
-            "MiB",
-            "64 mib",
-            "-1 MiB",
-            "1.5 GiB",
-            "99999999999999999999 B",
-        ] {
+        for text in ["", "64", "MiB", "64 mib", "-1 MiB", "1.5 GiB", "99999999999999999999 B"] {
             assert!(text.parse::<ByteSize>().is_err(), "{text}");
         }
         for text in ["5", "5 sec", "s"] {
             assert!(text.parse::<Span>().is_err(), "{text}");
         }
         let error = "64".parse::<ByteSize>().unwrap_err().to_string();
-        assert_eq!(
-            error,
-            "\"64\" is not a number of bytes: write it as \"64 MiB\""
-        );
+        assert_eq!(error, "\"64\" is not a number of bytes: write it as \"64 MiB\"");
     }
 }

@@ -40,25 +40,15 @@ struct Inner {
 impl Ledger {
     /// `held` is set aside from the start, for the frame of the opening.
     pub(super) fn new(max_append_bytes: usize, held: u64) -> Arc<Self> {
-        let inner = Inner {
-            reserved: held,
-            largest: held,
-            ..Inner::default()
-        };
-        Arc::new(Self {
-            max_append_bytes,
-            inner: Mutex::new(inner),
-        })
+        let inner = Inner { reserved: held, largest: held, ..Inner::default() };
+        Arc::new(Self { max_append_bytes, inner: Mutex::new(inner) })
     }
 
     /// Sets space aside. Every append is reckoned as a frame of its own, and every switch to a
     /// prepared segment as wasting the largest append: whatever the order, it will fit.
     pub(super) fn admit(self: &Arc<Self>, bytes: usize) -> Result<Permit, AdmitError> {
         if bytes > self.max_append_bytes {
-            return Err(AdmitError::TooLarge {
-                bytes,
-                limit: self.max_append_bytes,
-            });
+            return Err(AdmitError::TooLarge { bytes, limit: self.max_append_bytes });
         }
         let wanted = FrameHeader::length_for(bytes);
         let mut inner = self.lock();
@@ -71,11 +61,7 @@ impl Ledger {
         inner.reserved += wanted;
         inner.largest = largest;
         drop(inner);
-        Ok(Permit {
-            ledger: Arc::clone(self),
-            bytes,
-            reserved: wanted,
-        })
+        Ok(Permit { ledger: Arc::clone(self), bytes, reserved: wanted })
     }
 
     /// A prepared segment is ready.
@@ -115,11 +101,7 @@ impl Permit {
     /// Hands the space over to the queue. An append that is larger than what was asked for takes the
     /// difference without asking: too late to refuse.
     pub(super) fn redeem(mut self, bytes: usize) -> u64 {
-        debug_assert!(
-            bytes <= self.bytes,
-            "asked for {} bytes, appended {bytes}",
-            self.bytes
-        );
+        debug_assert!(bytes <= self.bytes, "asked for {} bytes, appended {bytes}", self.bytes);
         let reserved = std::mem::take(&mut self.reserved);
         let needed = FrameHeader::length_for(bytes);
         if needed <= reserved {
@@ -200,13 +182,7 @@ mod tests {
         let ledger = ledger(1000);
         assert!(ledger.admit(100_000).is_ok());
         let refused = ledger.admit(100_001);
-        assert!(matches!(
-            refused,
-            Err(AdmitError::TooLarge {
-                bytes: 100_001,
-                limit: 100_000
-            })
-        ));
+        assert!(matches!(refused, Err(AdmitError::TooLarge { bytes: 100_001, limit: 100_000 })));
     }
 
     #[test]

@@ -87,11 +87,8 @@ impl Append {
     /// Bytes that the entries take in a frame: what to ask [`super::Journal::admit`] for.
     #[must_use]
     pub fn encoded_len(&self) -> usize {
-        let batches: usize = self
-            .batches
-            .iter()
-            .map(|entry| Self::batch_len(entry.batch.len()))
-            .sum();
+        let batches: usize =
+            self.batches.iter().map(|entry| Self::batch_len(entry.batch.len())).sum();
         let facts: usize = self.facts.iter().map(Fact::encoded_len).sum();
         batches + facts
     }

@@ -59,9 +59,7 @@ impl SystemClock {
     /// Starts the monotonic clock at 0.
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            start: Instant::now(),
-        }
+        Self { start: Instant::now() }
     }
 }
 
@@ -75,19 +73,13 @@ impl Clock for SystemClock {
     fn now(&self) -> Moment {
         let unix_ms = SystemTime::now()
             .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| {
-                i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-            });
+            .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX));
         let quality = if unix_ms < EARLIEST_PLAUSIBLE_MS {
             ClockQuality::Implausible
         } else {
             ClockQuality::Unknown
         };
         let monotonic_ms = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        Moment {
-            unix_ms,
-            quality,
-            monotonic_ms,
-        }
+        Moment { unix_ms, quality, monotonic_ms }
     }
 }

@@ -32,10 +32,7 @@ pub trait Disk: Send + Sync + fmt::Debug {
 }
 
 /// An open file.
-#[expect(
-    clippy::len_without_is_empty,
-    reason = "a file's length, not a collection's"
-)]
+#[expect(clippy::len_without_is_empty, reason = "a file's length, not a collection's")]
 pub trait DiskFile: Send + Sync + fmt::Debug {
     /// Length in bytes.
     fn len(&self) -> io::Result<u64>;

@@ -62,14 +62,8 @@ impl FrameBuilder {
             self.batch(batch);
         }
         for fact in &append.facts {
-            let fact = FactRef {
-                space: fact.space,
-                key: &fact.key,
-                value: fact.value.as_deref(),
-            };
-            self.entry_with(EntryHeader::plain(EntryKind::Fact, 0), |out| {
-                fact.encode(out)
-            });
+            let fact = FactRef { space: fact.space, key: &fact.key, value: fact.value.as_deref() };
+            self.entry_with(EntryHeader::plain(EntryKind::Fact, 0), |out| fact.encode(out));
         }
     }
 
@@ -85,9 +79,7 @@ impl FrameBuilder {
 
     /// Adds a barrier.
     pub(super) fn barrier(&mut self, barrier: Barrier) {
-        self.entry_with(EntryHeader::plain(EntryKind::Barrier, 0), |out| {
-            barrier.encode(out)
-        });
+        self.entry_with(EntryHeader::plain(EntryKind::Barrier, 0), |out| barrier.encode(out));
     }
 
     /// Adds the mark of an orderly end.
@@ -105,13 +97,7 @@ impl FrameBuilder {
         };
         let position = self.entry_with(header, |out| out.extend_from_slice(payload));
         if header.kind == EntryKind::Batch {
-            self.place(
-                position,
-                header.partition,
-                header.base_offset,
-                &header,
-                max_timestamp,
-            );
+            self.place(position, header.partition, header.base_offset, &header, max_timestamp);
         }
     }
 
@@ -138,8 +124,7 @@ impl FrameBuilder {
         let encoded = header.encode(self.seed);
         self.buffer[self.start..self.start + FRAME_HEADER_BYTES].copy_from_slice(&encoded);
         let padded = align_up(self.buffer.len() as u64);
-        self.buffer
-            .resize(usize::try_from(padded).expect("fits in memory"), 0);
+        self.buffer.resize(usize::try_from(padded).expect("fits in memory"), 0);
         (&self.buffer, FrameHeader::crc_of(&encoded))
     }
 
@@ -180,18 +165,9 @@ impl FrameBuilder {
             out.extend_from_slice(entry.batch.bytes());
             BatchHeader::stamp(&mut out[at..], entry.base_offset.0, entry.leader_epoch);
         });
-        let header = EntryHeader {
-            length: entry.batch.len() as u32,
-            ..header
-        };
+        let header = EntryHeader { length: entry.batch.len() as u32, ..header };
         let max_timestamp = batch.max_timestamp;
-        self.place(
-            position,
-            entry.partition,
-            entry.base_offset,
-            &header,
-            max_timestamp,
-        );
+        self.place(position, entry.partition, entry.base_offset, &header, max_timestamp);
     }
 
     fn place(
@@ -203,19 +179,9 @@ impl FrameBuilder {
         max_timestamp: i64,
     ) {
         let length = header.length + ENTRY_HEADER_BYTES as u32;
-        let location = Location {
-            base_offset,
-            position,
-            length,
-        };
-        self.batches.push((
-            partition,
-            Placed {
-                location,
-                end: header.end_offset(),
-                max_timestamp,
-            },
-        ));
+        let location = Location { base_offset, position, length };
+        self.batches
+            .push((partition, Placed { location, end: header.end_offset(), max_timestamp }));
     }
 
     /// Adds an entry whose payload is written by a function; its length is filled in.

@@ -49,13 +49,7 @@ pub fn open(
 ) -> Result<(Journal, State), OpenError> {
     let (shared, writer, state) = recover(Arc::new(disk), options)?;
     let threads = Threads::start(&shared, writer).map_err(OpenError::io("start a thread"))?;
-    Ok((
-        Journal {
-            shared,
-            threads: Arc::new(threads),
-        },
-        state,
-    ))
+    Ok((Journal { shared, threads: Arc::new(threads) }, state))
 }
 
 /// As [`open`], without the threads: everything can be read and nothing appended.
@@ -65,17 +59,8 @@ pub(super) fn open_idle(
     options: &JournalOptions,
 ) -> Result<(Journal, State), OpenError> {
     let (shared, _, state) = recover(Arc::new(disk), options)?;
-    let threads = Threads {
-        shared: Arc::clone(&shared),
-        running: Mutex::default(),
-    };
-    Ok((
-        Journal {
-            shared,
-            threads: Arc::new(threads),
-        },
-        state,
-    ))
+    let threads = Threads { shared: Arc::clone(&shared), running: Mutex::default() };
+    Ok((Journal { shared, threads: Arc::new(threads) }, state))
 }
 
 /// Recovery, up to the frame that begins the new segment, if there is space for one.
@@ -99,9 +84,7 @@ fn recover(
         ready = shared.preparer.prepare_first(needed)?;
     }
     if ready && let Some(prepared) = shared.preparer.try_take() {
-        writer
-            .open(prepared)
-            .map_err(OpenError::io("begin a segment"))?;
+        writer.open(prepared).map_err(OpenError::io("begin a segment"))?;
     } else {
         tracing::warn!("no space for a segment: reading works, writing waits for space");
     }
@@ -146,10 +129,7 @@ fn assemble(
         ledger,
         preparer,
         used_bytes,
-        age: Age {
-            before_ms: recovered.open_ms,
-            opened_ms,
-        },
+        age: Age { before_ms: recovered.open_ms, opened_ms },
         log,
     }));
     let start = Start {
@@ -179,12 +159,7 @@ impl Journal {
         let bytes = append.encoded_len();
         let reserved = permit.redeem(bytes);
         let (ticket, completion) = Ticket::new();
-        self.shared.queue.push(Queued {
-            append,
-            bytes,
-            reserved,
-            completion,
-        });
+        self.shared.queue.push(Queued { append, bytes, reserved, completion });
         ticket
     }
 
@@ -222,10 +197,7 @@ impl Journal {
     ) -> Result<Option<Bytes>, ReadError> {
         let (log_start, candidates) = {
             let log = self.shared.log();
-            (
-                log.log_start(partition),
-                log.plan_at_time(partition, timestamp_ms),
-            )
+            (log.log_start(partition), log.plan_at_time(partition, timestamp_ms))
         };
         reader::first_at_time(self.shared.seed, &candidates, timestamp_ms, log_start)
     }
@@ -234,9 +206,7 @@ impl Journal {
     pub async fn wait_durable(&self, wants: &[(PartitionId, Offset)]) {
         let reached = || {
             let log = self.shared.log();
-            wants
-                .iter()
-                .any(|&(partition, past)| log.durable_end(partition) > past)
+            wants.iter().any(|&(partition, past)| log.durable_end(partition) > past)
         };
         if reached() {
             return;
@@ -279,10 +249,7 @@ impl Journal {
             written_bytes: shared.stats.written_bytes.load(Ordering::Relaxed),
             sync_p50_us,
             sync_p99_us,
-            poisoned: shared
-                .poison
-                .get()
-                .map(|poisoned| poisoned.reason.to_string()),
+            poisoned: shared.poison.get().map(|poisoned| poisoned.reason.to_string()),
             recovery: shared.recovery.clone(),
         }
     }
@@ -291,24 +258,15 @@ impl Journal {
     /// refused, reads go on. Blocks; may be called more than once.
     pub fn close(&self) -> Result<(), Poisoned> {
         self.threads.stop();
-        self.shared
-            .poison
-            .get()
-            .map_or(Ok(()), |poisoned| Err(poisoned.clone()))
+        self.shared.poison.get().map_or(Ok(()), |poisoned| Err(poisoned.clone()))
     }
 }
 
 impl Threads {
     fn start(shared: &Arc<Shared>, writer: Writer) -> std::io::Result<Self> {
         let preparer = Arc::clone(shared);
-        let mut threads = Self {
-            shared: Arc::clone(shared),
-            running: Mutex::default(),
-        };
-        let running = threads
-            .running
-            .get_mut()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut threads = Self { shared: Arc::clone(shared), running: Mutex::default() };
+        let running = threads.running.get_mut().unwrap_or_else(PoisonError::into_inner);
         let named = |name: &str| thread::Builder::new().name(name.into());
         running.push(named("journal-writer").spawn(move || writer.run())?);
         running.push(named("journal-space").spawn(move || preparer.preparer.run())?);
@@ -323,8 +281,7 @@ impl Threads {
             std::mem::take(&mut *self.running.lock().unwrap_or_else(PoisonError::into_inner));
         for thread in running {
             if thread.join().is_err() {
-                self.shared
-                    .poison("a thread of the journal panicked".into());
+                self.shared.poison("a thread of the journal panicked".into());
             }
         }
     }

@@ -64,15 +64,11 @@ impl Log {
     }
 
     pub(super) fn log_start(&self, partition: PartitionId) -> Offset {
-        self.partitions
-            .get(&partition)
-            .map_or(Offset(0), |log| log.log_start)
+        self.partitions.get(&partition).map_or(Offset(0), |log| log.log_start)
     }
 
     pub(super) fn durable_end(&self, partition: PartitionId) -> Offset {
-        self.partitions
-            .get(&partition)
-            .map_or(Offset(0), |log| log.durable_end)
+        self.partitions.get(&partition).map_or(Offset(0), |log| log.durable_end)
     }
 
     pub(super) fn segments(&self) -> usize {
@@ -89,11 +85,7 @@ impl Log {
     ) -> Result<Vec<Source>, ReadError> {
         let (start, end) = (self.log_start(partition), self.durable_end(partition));
         if from < start || from > end {
-            return Err(ReadError::OutOfRange {
-                offset: from,
-                start,
-                end,
-            });
+            return Err(ReadError::OutOfRange { offset: from, start, end });
         }
         let Some(log) = self.partitions.get(&partition).filter(|_| from < end) else {
             return Ok(Vec::new());
@@ -109,12 +101,10 @@ impl Log {
         }
         match sources.first() {
             // Offsets are due here, but no entry holds them any more.
-            None => Err(ReadError::Damaged {
-                position: Position(0),
-            }),
-            Some(first) if first.location.base_offset > from => Err(ReadError::Damaged {
-                position: first.location.position,
-            }),
+            None => Err(ReadError::Damaged { position: Position(0) }),
+            Some(first) if first.location.base_offset > from => {
+                Err(ReadError::Damaged { position: first.location.position })
+            }
             Some(_) => Ok(sources),
         }
     }
@@ -132,9 +122,6 @@ impl Log {
 
     fn source(&self, location: Location) -> Option<Source> {
         let (_, segment) = self.segments.range(..=location.position).next_back()?;
-        Some(Source {
-            segment: Arc::clone(segment),
-            location,
-        })
+        Some(Source { segment: Arc::clone(segment), location })
     }
 }

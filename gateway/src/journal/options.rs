@@ -77,11 +77,7 @@ impl JournalOptions {
             && size.0 < MIN_CONFIGURED_BYTES
         {
             let reason = "must be at least 16 MiB";
-            return Err(OpenError::Option {
-                name: "storage.max_bytes",
-                value: size.0,
-                reason,
-            });
+            return Err(OpenError::Option { name: "storage.max_bytes", value: size.0, reason });
         }
         Ok(Self {
             max_bytes: storage.max_bytes.map(|size| size.0),
@@ -107,17 +103,10 @@ impl JournalOptions {
             .max_bytes
             .or(recorded_max_bytes)
             .unwrap_or_else(|| (free_bytes / 2).clamp(MIN_CONFIGURED_BYTES, LARGEST_DEFAULT_BYTES));
-        let segment_bytes = self
-            .segment_bytes
-            .unwrap_or_else(|| (max_bytes / 16).clamp(2 << 20, 64 << 20));
+        let segment_bytes =
+            self.segment_bytes.unwrap_or_else(|| (max_bytes / 16).clamp(2 << 20, 64 << 20));
         let segment_bytes = align_up(segment_bytes);
-        let out_of_range = |name, value, reason| {
-            Err(OpenError::Option {
-                name,
-                value,
-                reason,
-            })
-        };
+        let out_of_range = |name, value, reason| Err(OpenError::Option { name, value, reason });
         if !(MIN_SEGMENT_BYTES..=MAX_SEGMENT_BYTES).contains(&segment_bytes) {
             let reason = "must be between 64 KiB and 1 GiB";
             return out_of_range("journal.segment_bytes", segment_bytes, reason);
@@ -128,21 +117,12 @@ impl JournalOptions {
         }
         let card = self.medium.unwrap_or(medium) == Medium::Card;
         let quarter = usize::try_from(segment_bytes / 4).unwrap_or(usize::MAX);
-        let state_max_bytes = self
-            .state_max_bytes
-            .unwrap_or(StateLimits::MAX_BYTES)
-            .min(quarter);
+        let state_max_bytes = self.state_max_bytes.unwrap_or(StateLimits::MAX_BYTES).min(quarter);
         Ok(Settings {
             max_bytes,
             segment_bytes,
-            frame_bytes: if card {
-                CARD_FRAME_BYTES
-            } else {
-                SSD_FRAME_BYTES
-            },
-            linger: self
-                .linger
-                .unwrap_or(if card { CARD_LINGER } else { Duration::ZERO }),
+            frame_bytes: if card { CARD_FRAME_BYTES } else { SSD_FRAME_BYTES },
+            linger: self.linger.unwrap_or(if card { CARD_LINGER } else { Duration::ZERO }),
             max_append_bytes: self.max_append_bytes.min(quarter * 2 - FRAME_HEADER_BYTES),
             state: StateLimits {
                 max_bytes: state_max_bytes,
@@ -209,11 +189,8 @@ mod tests {
         ];
         for (recorded, free, max_bytes, segment, state) in cases {
             let settings = resolve(&JournalOptions::default(), recorded, free);
-            let found = (
-                settings.max_bytes,
-                settings.segment_bytes,
-                settings.state.max_bytes as u64,
-            );
+            let found =
+                (settings.max_bytes, settings.segment_bytes, settings.state.max_bytes as u64);
             assert_eq!(found, (max_bytes, segment, state), "{recorded:?} {free}");
         }
     }
@@ -224,48 +201,24 @@ mod tests {
         let ssd = options.resolve(None, GIB, Medium::Ssd).unwrap();
         let card = options.resolve(None, GIB, Medium::Card).unwrap();
         assert_eq!((ssd.frame_bytes, ssd.linger), (1 << 20, Duration::ZERO));
-        assert_eq!(
-            (card.frame_bytes, card.linger),
-            (256 << 10, Duration::from_millis(10))
-        );
-        let told = JournalOptions {
-            medium: Some(Medium::Ssd),
-            ..options
-        };
-        assert_eq!(
-            told.resolve(None, GIB, Medium::Card).unwrap().linger,
-            Duration::ZERO
-        );
+        assert_eq!((card.frame_bytes, card.linger), (256 << 10, Duration::from_millis(10)));
+        let told = JournalOptions { medium: Some(Medium::Ssd), ..options };
+        assert_eq!(told.resolve(None, GIB, Medium::Card).unwrap().linger, Duration::ZERO);
     }
 
     #[test]
     fn an_append_is_at_most_half_a_segment() {
-        let options = JournalOptions {
-            segment_bytes: Some(64 << 10),
-            ..JournalOptions::default()
-        };
-        assert_eq!(
-            resolve(&options, None, GIB).max_append_bytes,
-            32 * 1024 - FRAME_HEADER_BYTES
-        );
-        assert_eq!(
-            resolve(&JournalOptions::default(), None, GIB).max_append_bytes,
-            1280 * 1024
-        );
+        let options = JournalOptions { segment_bytes: Some(64 << 10), ..JournalOptions::default() };
+        assert_eq!(resolve(&options, None, GIB).max_append_bytes, 32 * 1024 - FRAME_HEADER_BYTES);
+        assert_eq!(resolve(&JournalOptions::default(), None, GIB).max_append_bytes, 1280 * 1024);
     }
 
     #[test]
     fn every_limit_is_named() {
         let resolve = |max_bytes, segment_bytes| {
-            let options = JournalOptions {
-                max_bytes: Some(max_bytes),
-                segment_bytes,
-                ..Default::default()
-            };
-            options
-                .resolve(None, GIB, Medium::Ssd)
-                .map(drop)
-                .map_err(|error| error.to_string())
+            let options =
+                JournalOptions { max_bytes: Some(max_bytes), segment_bytes, ..Default::default() };
+            options.resolve(None, GIB, Medium::Ssd).map(drop).map_err(|error| error.to_string())
         };
         assert_eq!(resolve(128 << 10, Some(64 << 10)), Ok(()));
         let error = resolve(127 << 10, Some(64 << 10)).unwrap_err();
@@ -274,17 +227,10 @@ mod tests {
             let error = resolve(16 * GIB, Some(segment)).unwrap_err();
             assert!(error.contains("journal.segment_bytes"), "{error}");
         }
-        let storage = |bytes| StorageConfig {
-            max_bytes: Some(ByteSize(bytes)),
-            ..Default::default()
-        };
+        let storage =
+            |bytes| StorageConfig { max_bytes: Some(ByteSize(bytes)), ..Default::default() };
         let from = |bytes| JournalOptions::from_config(&storage(bytes), &JournalConfig::default());
         assert!(from(16 * MIB).is_ok());
-        assert!(
-            from(16 * MIB - 1)
-                .unwrap_err()
-                .to_string()
-                .contains("16 MiB")
-        );
+        assert!(from(16 * MIB - 1).unwrap_err().to_string().contains("16 MiB"));
     }
 }

@@ -50,11 +50,7 @@ impl Preparer {
         used_bytes: Arc<AtomicU64>,
         next_sequence: u64,
     ) -> Self {
-        let inner = Inner {
-            ready: VecDeque::new(),
-            next_sequence,
-            stopping: false,
-        };
+        let inner = Inner { ready: VecDeque::new(), next_sequence, stopping: false };
         Self {
             disk,
             settings,
@@ -136,9 +132,7 @@ impl Preparer {
         };
         let name = segment_name(sequence);
         let file = self.disk.create(&name)?;
-        let allocated = file
-            .allocate(length)
-            .and_then(|()| self.disk.sync_folder(SEGMENT_FOLDER));
+        let allocated = file.allocate(length).and_then(|()| self.disk.sync_folder(SEGMENT_FOLDER));
         if let Err(error) = allocated {
             drop(file);
             // Whatever is left of it is recognised as unused when the journal is opened.
@@ -148,11 +142,7 @@ impl Preparer {
             return Err(error);
         }
         self.used_bytes.fetch_add(length, Ordering::Relaxed);
-        self.add(Prepared {
-            file,
-            sequence,
-            length,
-        });
+        self.add(Prepared { file, sequence, length });
         Ok(())
     }
 
@@ -163,10 +153,8 @@ impl Preparer {
             return Some(spare);
         }
         // The run that made it may have ended before either was durable.
-        let secured = spare
-            .file
-            .allocate(spare.length)
-            .and_then(|()| self.disk.sync_folder(SEGMENT_FOLDER));
+        let secured =
+            spare.file.allocate(spare.length).and_then(|()| self.disk.sync_folder(SEGMENT_FOLDER));
         if let Err(error) = secured {
             tracing::warn!(%error, sequence = spare.sequence, "cannot use a prepared segment again");
             return Some(spare);
@@ -202,10 +190,7 @@ impl Preparer {
             if inner.stopping {
                 return None;
             }
-            inner = self
-                .changed
-                .wait(inner)
-                .unwrap_or_else(PoisonError::into_inner);
+            inner = self.changed.wait(inner).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
@@ -220,10 +205,7 @@ impl Preparer {
         let wanted = (READY_BYTES / self.settings.segment_bytes).clamp(1, READY_SEGMENTS);
         let mut inner = self.lock();
         while inner.ready.len() as u64 >= wanted && !inner.stopping {
-            inner = self
-                .changed
-                .wait(inner)
-                .unwrap_or_else(PoisonError::into_inner);
+            inner = self.changed.wait(inner).unwrap_or_else(PoisonError::into_inner);
         }
         !inner.stopping
     }

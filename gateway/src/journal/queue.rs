@@ -153,10 +153,8 @@ impl Queue {
         timeout: Duration,
     ) -> (MutexGuard<'a, Inner>, bool) {
         inner.writer_waits = true;
-        let (mut inner, result) = self
-            .wake
-            .wait_timeout(inner, timeout)
-            .unwrap_or_else(PoisonError::into_inner);
+        let (mut inner, result) =
+            self.wake.wait_timeout(inner, timeout).unwrap_or_else(PoisonError::into_inner);
         inner.writer_waits = false;
         (inner, result.timed_out())
     }

@@ -59,10 +59,7 @@ fn run_length(sources: &[Source]) -> usize {
 }
 
 fn end_of(source: &Source) -> Position {
-    source
-        .location
-        .position
-        .plus(u64::from(source.location.length))
+    source.location.position.plus(u64::from(source.location.length))
 }
 
 fn read_run(seed: Seed, run: &[Source], out: &mut Vec<StoredBatch>) -> Result<(), ReadError> {
@@ -72,17 +69,11 @@ fn read_run(seed: Seed, run: &[Source], out: &mut Vec<StoredBatch>) -> Result<()
     let start = first.location.position;
     let length = usize::try_from(end_of(last).0 - start.0).map_err(|_| damaged(start))?;
     let mut buffer = vec![0; length];
-    match first
-        .segment
-        .file
-        .read_at(&mut buffer, first.segment.at(start))
-    {
+    match first.segment.file.read_at(&mut buffer, first.segment.at(start)) {
         Ok(()) => {}
         // A bad block, or a file cut short, need not be everyone's.
         Err(_) if run.len() > 1 => {
-            return run
-                .iter()
-                .try_for_each(|source| read_run(seed, slice::from_ref(source), out));
+            return run.iter().try_for_each(|source| read_run(seed, slice::from_ref(source), out));
         }
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(damaged(start)),
         Err(error) => return Err(error.into()),
@@ -109,10 +100,7 @@ fn verify(seed: Seed, source: &Source, entry: &Bytes) -> Result<StoredBatch, Rea
         })
         .filter(|_| EntryHeader::verify(entry, seed, location.position))
         .ok_or_else(|| damaged(location.position))?;
-    Ok(StoredBatch {
-        header,
-        bytes: entry.slice(ENTRY_HEADER_BYTES..),
-    })
+    Ok(StoredBatch { header, bytes: entry.slice(ENTRY_HEADER_BYTES..) })
 }
 
 /// Drops batches after a hole: between them offsets are missing that were once there.

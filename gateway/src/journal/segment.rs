@@ -42,9 +42,5 @@ pub(super) fn segment_name(sequence: u64) -> String {
 pub(super) fn sequence_of(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(SUFFIX)?;
     let canonical = digits.len() == 16 && digits.bytes().all(|byte| !byte.is_ascii_uppercase());
-    if canonical {
-        u64::from_str_radix(digits, 16).ok()
-    } else {
-        None
-    }
+    if canonical { u64::from_str_radix(digits, 16).ok() } else { None }
 }

@@ -87,13 +87,8 @@ impl Shared {
     /// Stops acknowledgements for good; only the first reason counts.
     pub(super) fn poison(&self, reason: String) -> Poisoned {
         let poisoned = self.poison.get_or_init(|| {
-            tracing::error!(
-                reason,
-                "the journal stops accepting: nothing more is acknowledged"
-            );
-            Poisoned {
-                reason: reason.into(),
-            }
+            tracing::error!(reason, "the journal stops accepting: nothing more is acknowledged");
+            Poisoned { reason: reason.into() }
         });
         self.ended.get_or_init(|| poisoned.clone());
         poisoned.clone()

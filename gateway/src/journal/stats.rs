@@ -29,8 +29,7 @@ impl Stats {
     /// Notes a frame that became durable.
     pub(super) fn committed(&self, bytes: usize, sync: Duration) {
         self.frames.fetch_add(1, Ordering::Relaxed);
-        self.written_bytes
-            .fetch_add(bytes as u64, Ordering::Relaxed);
+        self.written_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         let micros = u32::try_from(sync.as_micros()).unwrap_or(u32::MAX);
         let mut syncs = self.syncs.lock().unwrap_or_else(PoisonError::into_inner);
         let next = syncs.next;
@@ -43,12 +42,7 @@ impl Stats {
 
     /// Median and 99th percentile of the recent syncs, microseconds.
     pub(super) fn sync_percentiles(&self) -> (u64, u64) {
-        let mut micros = self
-            .syncs
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .micros
-            .clone();
+        let mut micros = self.syncs.lock().unwrap_or_else(PoisonError::into_inner).micros.clone();
         micros.sort_unstable();
         let at = |percent: usize| {
             let rank = (micros.len() * percent).div_ceil(100).saturating_sub(1);

@@ -36,12 +36,7 @@ struct Inner {
 impl Ticket {
     pub(super) fn new() -> (Self, Completion) {
         let cell = Arc::new(Cell::default());
-        (
-            Self {
-                cell: Arc::clone(&cell),
-            },
-            Completion { cell: Some(cell) },
-        )
+        (Self { cell: Arc::clone(&cell) }, Completion { cell: Some(cell) })
     }
 
     /// Waits for durability.
@@ -54,11 +49,7 @@ impl Future for Ticket {
     type Output = Result<(), Poisoned>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut inner = self
-            .cell
-            .inner
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut inner = self.cell.inner.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(outcome) = &inner.outcome {
             return Poll::Ready(outcome.clone());
         }
@@ -82,9 +73,7 @@ impl Completion {
 impl Drop for Completion {
     fn drop(&mut self) {
         if let Some(cell) = self.cell.take() {
-            cell.complete(Err(Poisoned {
-                reason: "the append was never written".into(),
-            }));
+            cell.complete(Err(Poisoned { reason: "the append was never written".into() }));
         }
     }
 }

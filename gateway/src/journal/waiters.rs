@@ -53,10 +53,7 @@ impl Waiters {
         let id = inner.next_id;
         inner.next_id += 1;
         for &(partition, past) in wants {
-            let entry = Entry {
-                past,
-                waiter: Arc::clone(&waiter),
-            };
+            let entry = Entry { past, waiter: Arc::clone(&waiter) };
             let known = inner.by_partition.entry(partition).or_default();
             // Asked twice for one partition: the lower offset is reached first.
             let lower = known.get(&id).is_none_or(|old| past < old.past);
@@ -66,12 +63,7 @@ impl Waiters {
         }
         drop(inner);
         let partitions = wants.iter().map(|&(partition, _)| partition).collect();
-        Registration {
-            waiters: self,
-            id,
-            partitions,
-            waiter,
-        }
+        Registration { waiters: self, id, partitions, waiter }
     }
 
     /// Wakes those whose offset is behind a partition's new durable end.
@@ -87,9 +79,7 @@ impl Waiters {
                     continue;
                 };
                 woken.extend(
-                    entries
-                        .extract_if(|_, entry| entry.past < end)
-                        .map(|(_, entry)| entry.waiter),
+                    entries.extract_if(|_, entry| entry.past < end).map(|(_, entry)| entry.waiter),
                 );
             }
         }
@@ -106,11 +96,7 @@ impl Waiters {
 impl Waiter {
     fn wake(&self) {
         self.woken.store(true, Ordering::Release);
-        let waker = self
-            .waker
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(waker) = waker {
             waker.wake();
         }
@@ -122,11 +108,7 @@ impl Registration<'_> {
     pub(super) async fn woken(&self) {
         std::future::poll_fn(|context| {
             {
-                let mut slot = self
-                    .waiter
-                    .waker
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner);
+                let mut slot = self.waiter.waker.lock().unwrap_or_else(PoisonError::into_inner);
                 match &mut *slot {
                     Some(waker) => waker.clone_from(context.waker()),
                     none => *none = Some(context.waker().clone()),
@@ -205,11 +187,7 @@ mod tests {
         let registration = waiters.register(&[(A, Offset(0))]);
         waiters.wake([(A, Offset(1))]);
         let waker = Waker::from(Arc::new(Count::default()));
-        assert!(
-            pin!(registration.woken())
-                .poll(&mut Context::from_waker(&waker))
-                .is_ready()
-        );
+        assert!(pin!(registration.woken()).poll(&mut Context::from_waker(&waker)).is_ready());
     }
 
     #[test]

@@ -100,17 +100,8 @@ impl Opening {
         if let Some(carried) = &self.carried {
             carried.apply(state);
         }
-        let Barrier {
-            incarnation,
-            leader_epoch,
-        } = self.barrier;
-        state.apply(
-            Change::Barrier {
-                incarnation,
-                leader_epoch,
-            },
-            0,
-        );
+        let Barrier { incarnation, leader_epoch } = self.barrier;
+        state.apply(Change::Barrier { incarnation, leader_epoch }, 0);
     }
 }
 
@@ -144,9 +135,7 @@ impl Writer {
         }
         self.frame.barrier(opening.barrier);
         self.commit(FrameKind::Opening)?;
-        self.shared
-            .ledger
-            .spent(self.left_in_segment(), opening.held_bytes());
+        self.shared.ledger.spent(self.left_in_segment(), opening.held_bytes());
         opening.apply(&mut self.state);
         self.publish();
         self.shared.log_mut().adopt(&self.state);
@@ -158,9 +147,7 @@ impl Writer {
     /// Bytes that the first segment needs at least.
     pub(super) fn opening_bytes(&self) -> u64 {
         let opening = self.opening.as_ref();
-        opening.map_or(0, |opening| {
-            opening.needed_bytes(&self.shared.settings, &self.state)
-        })
+        opening.map_or(0, |opening| opening.needed_bytes(&self.shared.settings, &self.state))
     }
 
     /// Space that the last segment of the earlier run did not use, given back before there is a new one.
@@ -175,14 +162,10 @@ impl Writer {
     pub(super) fn run(mut self) {
         let reason = match self.serve() {
             Ok(()) => {
-                let closed = || Poisoned {
-                    reason: "the journal was closed".into(),
-                };
+                let closed = || Poisoned { reason: "the journal was closed".into() };
                 self.shared.ended.get_or_init(closed).clone()
             }
-            Err(error) => self
-                .shared
-                .poison(format!("{error}; fix the disk and restart")),
+            Err(error) => self.shared.poison(format!("{error}; fix the disk and restart")),
         };
         self.refuse_all(&reason);
     }
@@ -300,40 +283,25 @@ impl Writer {
             max_bytes: self.shared.settings.max_bytes,
         };
         self.next_first = header.end();
-        let segment = Arc::new(Segment {
-            file: prepared.file,
-            header,
-        });
+        let segment = Arc::new(Segment { file: prepared.file, header });
         let at = header.frames();
-        self.segment = Some(Active {
-            segment,
-            header_due: true,
-            at,
-        });
+        self.segment = Some(Active { segment, header_due: true, at });
         self.state.expire_producers(self.open_ms());
         let slices = self.state.encode(self.shared.settings.slice_bytes);
         let total = u32::try_from(slices.len()).expect("the state is a few MiB");
-        self.snapshot = Snapshot {
-            slices,
-            written: 0,
-            total,
-        };
+        self.snapshot = Snapshot { slices, written: 0, total };
         self.shared.ledger.rolled(self.left_in_segment());
     }
 
     fn begin_frame(&mut self) {
-        let active = self
-            .segment
-            .as_ref()
-            .expect("a segment is begun before a frame");
+        let active = self.segment.as_ref().expect("a segment is begun before a frame");
         let header = active.header_due.then_some(&active.segment.header);
         self.frame.begin(active.at, header);
     }
 
     fn next_slice(&mut self) {
         if let Some(slice) = self.snapshot.slices.pop_front() {
-            self.frame
-                .slice(self.snapshot.written, self.snapshot.total, &slice);
+            self.frame.slice(self.snapshot.written, self.snapshot.total, &slice);
             self.snapshot.written += 1;
         }
     }
@@ -343,25 +311,12 @@ impl Writer {
         let now = self.shared.settings.clock.now();
         let open_ms = self.shared.age.at(now.monotonic_ms);
         let (bytes, crc) = self.frame.finish(kind, self.last_crc, now, open_ms);
-        let active = self
-            .segment
-            .as_mut()
-            .expect("a segment is begun before a frame");
+        let active = self.segment.as_mut().expect("a segment is begun before a frame");
         let (segment, header) = (&active.segment, active.segment.header);
-        let at = if active.header_due {
-            0
-        } else {
-            segment.at(active.at)
-        };
-        segment
-            .file
-            .write_at(bytes, at)
-            .map_err(|error| describe("write", header, at, &error))?;
+        let at = if active.header_due { 0 } else { segment.at(active.at) };
+        segment.file.write_at(bytes, at).map_err(|error| describe("write", header, at, &error))?;
         let began = Instant::now();
-        segment
-            .file
-            .sync()
-            .map_err(|error| describe("sync", header, at, &error))?;
+        segment.file.sync().map_err(|error| describe("sync", header, at, &error))?;
         self.shared.stats.committed(bytes.len(), began.elapsed());
         if std::mem::replace(&mut active.header_due, false) {
             self.shared.log_mut().add_segment(Arc::clone(segment));
@@ -407,9 +362,7 @@ impl Drop for Writer {
     /// A broken invariant ends the writer like an error of the disk: nobody waits for ever.
     fn drop(&mut self) {
         if thread::panicking() {
-            let reason = self
-                .shared
-                .poison("the writer panicked; restart, and report it".into());
+            let reason = self.shared.poison("the writer panicked; restart, and report it".into());
             self.refuse_all(&reason);
         }
     }
@@ -417,8 +370,5 @@ impl Drop for Writer {
 
 fn describe(what: &str, header: SegmentHeader, at: u64, error: &io::Error) -> io::Error {
     let name = segment_name(header.sequence);
-    io::Error::new(
-        error.kind(),
-        format!("{what} of {name} at byte {at}: {error}"),
-    )
+    io::Error::new(error.kind(), format!("{what} of {name} at byte {at}: {error}"))
 }

@@ -20,22 +20,14 @@ impl Batch {
     /// The base offset is not judged: it means nothing before the batch is appended.
     pub fn parse(bytes: Bytes) -> Result<Self, BatchError> {
         let (batch, rest) = Self::parse_first(bytes)?;
-        if rest.is_empty() {
-            Ok(batch)
-        } else {
-            Err(BatchError::Trailing(rest.len()))
-        }
+        if rest.is_empty() { Ok(batch) } else { Err(BatchError::Trailing(rest.len())) }
     }
 
     /// Parses one batch as a log serves it: like [`Batch::parse`], and its offsets must be possible.
     pub fn parse_stored(bytes: Bytes) -> Result<Self, BatchError> {
         let batch = Self::parse(bytes)?;
         let base = batch.header.base_offset;
-        if base < 0
-            || base
-                .checked_add(i64::from(batch.header.record_count))
-                .is_none()
-        {
+        if base < 0 || base.checked_add(i64::from(batch.header.record_count)).is_none() {
             return Err(BatchError::Offset(base));
         }
         Ok(batch)
@@ -44,9 +36,8 @@ impl Batch {
     /// Parses the batch at the front of `bytes` and gives back what follows it, as a response to
     /// a fetch holds several.
     pub fn parse_first(mut bytes: Bytes) -> Result<(Self, Bytes), BatchError> {
-        let header_bytes = bytes
-            .first_chunk::<HEADER_BYTES>()
-            .ok_or(BatchError::Short(bytes.len()))?;
+        let header_bytes =
+            bytes.first_chunk::<HEADER_BYTES>().ok_or(BatchError::Short(bytes.len()))?;
         // Before the length: formats 0 and 1 have other fields, but their magic is at this place.
         let magic = header_bytes[MAGIC_AT];
         if magic != MAGIC {
@@ -56,10 +47,7 @@ impl Batch {
         let length = usize::try_from(total)
             .ok()
             .filter(|length| (HEADER_BYTES..=bytes.len()).contains(length))
-            .ok_or(BatchError::Length {
-                declared: total,
-                available: bytes.len(),
-            })?;
+            .ok_or(BatchError::Length { declared: total, available: bytes.len() })?;
         let header = BatchHeader::read(header_bytes);
         let stored = stored_crc(header_bytes);
         let rest = bytes.split_off(length);
@@ -112,11 +100,7 @@ impl Batch {
         BatchHeader::stamp(&mut bytes, base_offset, leader_epoch);
         Self {
             bytes: bytes.freeze(),
-            header: BatchHeader {
-                base_offset,
-                leader_epoch,
-                ..self.header
-            },
+            header: BatchHeader { base_offset, leader_epoch, ..self.header },
         }
     }
 
@@ -127,22 +111,14 @@ impl Batch {
         producer_epoch: i16,
         base_sequence: i32,
     ) -> Result<Self, BatchError> {
-        let header = BatchHeader {
-            producer_id,
-            producer_epoch,
-            base_sequence,
-            ..self.header
-        };
+        let header = BatchHeader { producer_id, producer_epoch, base_sequence, ..self.header };
         header.validate(self.bytes.len() - HEADER_BYTES)?;
         let mut bytes = BytesMut::from(self.bytes.as_ref());
         bytes[PRODUCER_AT..PRODUCER_AT + 8].copy_from_slice(&producer_id.to_be_bytes());
         bytes[PRODUCER_AT + 8..PRODUCER_AT + 10].copy_from_slice(&producer_epoch.to_be_bytes());
         bytes[PRODUCER_AT + 10..PRODUCER_AT + 14].copy_from_slice(&base_sequence.to_be_bytes());
         seal(&mut bytes);
-        Ok(Self {
-            bytes: bytes.freeze(),
-            header,
-        })
+        Ok(Self { bytes: bytes.freeze(), header })
     }
 }
 

@@ -24,10 +24,7 @@ impl BatchBuilder {
     /// A builder that compresses its records.
     #[must_use]
     pub fn compressed(compression: Compression) -> Self {
-        Self {
-            compression,
-            ..Self::default()
-        }
+        Self { compression, ..Self::default() }
     }
 
     /// Appends a record; offsets count from 0.
@@ -44,16 +41,8 @@ impl BatchBuilder {
 
     /// Appends a decoded record of another batch: everything but its offset is kept, headers without a value too.
     pub fn push_record(&mut self, record: &Record) {
-        let headers = record
-            .headers
-            .iter()
-            .map(|(key, value)| (&key[..], value.as_deref()));
-        self.encode(
-            record.timestamp,
-            record.key.as_deref(),
-            record.value.as_deref(),
-            headers,
-        );
+        let headers = record.headers.iter().map(|(key, value)| (&key[..], value.as_deref()));
+        self.encode(record.timestamp, record.key.as_deref(), record.value.as_deref(), headers);
     }
 
     /// Number of records so far.
@@ -154,9 +143,7 @@ impl BatchBuilder {
 }
 
 fn nullable_size(bytes: Option<&[u8]>) -> usize {
-    bytes.map_or(varint::size(-1), |bytes| {
-        varint::size(bytes.len() as i64) + bytes.len()
-    })
+    bytes.map_or(varint::size(-1), |bytes| varint::size(bytes.len() as i64) + bytes.len())
 }
 
 fn put_nullable(out: &mut Vec<u8>, bytes: Option<&[u8]>) {

@@ -91,9 +91,7 @@ impl Compression {
                     .block_mode(BlockMode::Independent)
                     .block_size(BlockSize::Max64KB);
                 let mut encoder = FrameEncoder::with_frame_info(info, Vec::new());
-                encoder
-                    .write_all(&block)
-                    .expect("writing to memory does not fail");
+                encoder.write_all(&block).expect("writing to memory does not fail");
                 encoder.finish().expect("writing to memory does not fail")
             }
             Self::Zstd => zstd::bulk::compress(&block, ZSTD_LEVEL)
@@ -108,18 +106,13 @@ impl Compression {
             .take(limit as u64 + 1)
             .read_to_end(&mut out)
             .map_err(|error| self.damaged(error))?;
-        if out.len() > limit {
-            Err(BatchError::TooLarge { limit })
-        } else {
-            Ok(out)
-        }
+        if out.len() > limit { Err(BatchError::TooLarge { limit }) } else { Ok(out) }
     }
 
     fn snappy(self, block: &[u8], limit: usize) -> Result<Vec<u8>, BatchError> {
         let mut out = Vec::new();
-        let Some(mut rest) = block
-            .get(XERIAL_HEADER_BYTES..)
-            .filter(|_| block.starts_with(&XERIAL_MAGIC))
+        let Some(mut rest) =
+            block.get(XERIAL_HEADER_BYTES..).filter(|_| block.starts_with(&XERIAL_MAGIC))
         else {
             self.snappy_block(block, &mut out, limit)?;
             return Ok(out);
@@ -129,9 +122,8 @@ impl Compression {
                 .split_first_chunk::<4>()
                 .ok_or_else(|| self.damaged("chunk length is cut off"))?;
             let length = u32::from_be_bytes(*length) as usize;
-            let (chunk, after) = after
-                .split_at_checked(length)
-                .ok_or_else(|| self.damaged("chunk is cut off"))?;
+            let (chunk, after) =
+                after.split_at_checked(length).ok_or_else(|| self.damaged("chunk is cut off"))?;
             self.snappy_block(chunk, &mut out, limit)?;
             rest = after;
         }
@@ -187,10 +179,7 @@ impl Compression {
     }
 
     fn damaged(self, reason: impl fmt::Display) -> BatchError {
-        BatchError::Decompress {
-            codec: self,
-            reason: reason.to_string(),
-        }
+        BatchError::Decompress { codec: self, reason: reason.to_string() }
     }
 }
 
@@ -214,9 +203,8 @@ fn xerial(block: &[u8]) -> Vec<u8> {
     out.extend_from_slice(&1u32.to_be_bytes());
     let mut encoder = snap::raw::Encoder::new();
     for chunk in block.chunks(XERIAL_BLOCK_BYTES) {
-        let compressed = encoder
-            .compress_vec(chunk)
-            .expect("a block of 32 KiB is below snappy's limit");
+        let compressed =
+            encoder.compress_vec(chunk).expect("a block of 32 KiB is below snappy's limit");
         let length = u32::try_from(compressed.len()).expect("about as long as its block");
         out.extend_from_slice(&length.to_be_bytes());
         out.extend_from_slice(&compressed);

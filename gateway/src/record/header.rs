@@ -106,8 +106,7 @@ impl BatchHeader {
     /// Offset of the last record.
     #[must_use]
     pub fn last_offset(&self) -> i64 {
-        self.base_offset
-            .saturating_add(i64::from(self.last_offset_delta))
+        self.base_offset.saturating_add(i64::from(self.last_offset_delta))
     }
 
     /// Sequence of the last record: sequences wrap from 2^31 - 1 to 0.

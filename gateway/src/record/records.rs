@@ -72,10 +72,7 @@ impl Records {
             return Err("bytes follow its headers");
         }
         Ok(Record {
-            offset: self
-                .base_offset
-                .checked_add(i64::from(index))
-                .ok_or("offset overflows")?,
+            offset: self.base_offset.checked_add(i64::from(index)).ok_or("offset overflows")?,
             // Wrapping, as the writer's subtraction: exact for any two 64-bit times.
             timestamp: self
                 .append_timestamp
@@ -119,9 +116,7 @@ fn take_nullable(input: &mut Bytes) -> Option<Option<Bytes>> {
     match varint::take_i32(input)? {
         -1 => Some(None),
         length => {
-            let length = usize::try_from(length)
-                .ok()
-                .filter(|it| *it <= input.remaining())?;
+            let length = usize::try_from(length).ok().filter(|it| *it <= input.remaining())?;
             Some(Some(input.split_to(length)))
         }
     }
@@ -134,9 +129,7 @@ fn take_headers(body: &mut Bytes) -> Result<Vec<(Bytes, Option<Bytes>)>, &'stati
         .ok_or("header count is more than its bytes hold")?;
     let mut headers = Vec::with_capacity(count);
     for _ in 0..count {
-        let key = take_nullable(body)
-            .flatten()
-            .ok_or("header key is cut off or null")?;
+        let key = take_nullable(body).flatten().ok_or("header key is cut off or null")?;
         let value = take_nullable(body).ok_or("header value is cut off")?;
         headers.push((key, value));
     }

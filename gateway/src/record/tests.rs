@@ -123,13 +123,7 @@ fn hex(text: &str) -> Bytes {
 
 fn record(offset: i64, timestamp: i64, key: Option<&str>, value: Option<&str>) -> Record {
     let bytes = |text: &str| Bytes::copy_from_slice(text.as_bytes());
-    Record {
-        offset,
-        timestamp,
-        key: key.map(bytes),
-        value: value.map(bytes),
-        headers: vec![],
-    }
+    Record { offset, timestamp, key: key.map(bytes), value: value.map(bytes), headers: vec![] }
 }
 
 /// Changes bytes of a batch and makes its CRC right again.
@@ -164,10 +158,7 @@ fn golden_one_record() {
         }
     );
     assert!(!header.has_producer() && !header.is_control() && !header.is_transactional());
-    assert_eq!(
-        batch.records(0).expect("readable"),
-        [record(0, T0, Some("k"), Some("hi"))]
-    );
+    assert_eq!(batch.records(0).expect("readable"), [record(0, T0, Some("k"), Some("hi"))]);
 
     let mut builder = BatchBuilder::default();
     builder.push(T0, Some(b"k"), Some(b"hi"), &[]);
@@ -183,10 +174,7 @@ fn golden_two_records_of_a_producer() {
     let h = Bytes::from_static(b"h");
     first.headers = vec![(h.clone(), Some(Bytes::from_static(b"1"))), (h, None)];
     let second = record(1001, T0 + 30 * DAY_MS, Some(""), None);
-    assert_eq!(
-        batch.records(0).expect("readable"),
-        [first.clone(), second.clone()]
-    );
+    assert_eq!(batch.records(0).expect("readable"), [first.clone(), second.clone()]);
     assert_eq!(batch.header().last_offset(), 1001);
     assert_eq!(batch.header().last_sequence(), 10);
 
@@ -194,10 +182,7 @@ fn golden_two_records_of_a_producer() {
     builder.push_record(&first);
     builder.push_record(&second);
     let built = builder.finish().expect("not empty");
-    let built = built
-        .with_producer(4711, 3, 9)
-        .expect("legal")
-        .stamped(1000, 7);
+    let built = built.with_producer(4711, 3, 9).expect("legal").stamped(1000, 7);
     assert_eq!(built.bytes(), batch.bytes());
     assert_eq!(built.header(), batch.header());
 }
@@ -223,10 +208,7 @@ fn what_kafka_writes_is_read_in_every_codec() {
             for record in &expected {
                 builder.push_record(record);
             }
-            let built = builder
-                .finish()
-                .expect("not empty")
-                .with_producer(4711, 3, 9);
+            let built = builder.finish().expect("not empty").with_producer(4711, 3, 9);
             assert_eq!(built.expect("legal").bytes(), batch.bytes());
         }
     }
@@ -235,9 +217,8 @@ fn what_kafka_writes_is_read_in_every_codec() {
 #[test]
 fn snappy_without_framing_is_read() {
     let plain = Batch::parse(hex(ONE_RECORD)).expect("golden");
-    let block = snap::raw::Encoder::new()
-        .compress_vec(&plain.bytes()[HEADER_BYTES..])
-        .expect("compresses");
+    let block =
+        snap::raw::Encoder::new().compress_vec(&plain.bytes()[HEADER_BYTES..]).expect("compresses");
     let bytes = forge(plain.bytes(), |bytes| {
         bytes.truncate(HEADER_BYTES);
         bytes.extend_from_slice(&block);
@@ -245,20 +226,14 @@ fn snappy_without_framing_is_read() {
         bytes[8..12].copy_from_slice(&length.to_be_bytes());
         bytes[22] = 2;
     });
-    let records = Batch::parse(bytes)
-        .expect("valid")
-        .records(LIMIT)
-        .expect("readable");
+    let records = Batch::parse(bytes).expect("valid").records(LIMIT).expect("readable");
     assert_eq!(records, [record(0, T0, Some("k"), Some("hi"))]);
 }
 
 #[test]
 fn log_append_time_is_every_records_timestamp() {
     let bytes = forge(&hex(TWO_RECORDS), set(21, &[0, 0x08]));
-    let records = Batch::parse(bytes)
-        .expect("valid")
-        .records(0)
-        .expect("readable");
+    let records = Batch::parse(bytes).expect("valid").records(0).expect("readable");
     assert!(records.iter().all(|it| it.timestamp == T0 + 30 * DAY_MS));
 }
 
@@ -269,37 +244,21 @@ fn malformed_batches_are_refused_by_name() {
     let join = |left: &Bytes, right: &Bytes| Bytes::from([&left[..], &right[..]].concat());
     let cases: Vec<(&str, Bytes, Check)> = vec![
         ("empty", Bytes::new(), |e| matches!(e, BatchError::Short(0))),
-        ("short", two.slice(..60), |e| {
-            matches!(e, BatchError::Short(60))
-        }),
+        ("short", two.slice(..60), |e| matches!(e, BatchError::Short(60))),
         ("cut", two.slice(..86), |e| {
-            matches!(
-                e,
-                BatchError::Length {
-                    declared: 87,
-                    available: 86
-                }
-            )
+            matches!(e, BatchError::Length { declared: 87, available: 86 })
         }),
-        ("two batches", join(&two, &two), |e| {
-            matches!(e, BatchError::Trailing(87))
+        ("two batches", join(&two, &two), |e| matches!(e, BatchError::Trailing(87))),
+        ("rubbish after", join(&two, &Bytes::from_static(b"!")), |e| {
+            matches!(e, BatchError::Trailing(1))
         }),
-        (
-            "rubbish after",
-            join(&two, &Bytes::from_static(b"!")),
-            |e| matches!(e, BatchError::Trailing(1)),
-        ),
-        ("magic 1", forge(&two, set(16, &[1])), |e| {
-            matches!(e, BatchError::Magic(1))
-        }),
+        ("magic 1", forge(&two, set(16, &[1])), |e| matches!(e, BatchError::Magic(1))),
         ("negative length", forge(&two, set(8, &[0xff; 4])), |e| {
             matches!(e, BatchError::Length { declared: 11, .. })
         }),
-        (
-            "huge length",
-            forge(&two, set(8, &[0x7f, 0xff, 0xff, 0xff])),
-            |e| matches!(e, BatchError::Length { .. }),
-        ),
+        ("huge length", forge(&two, set(8, &[0x7f, 0xff, 0xff, 0xff])), |e| {
+            matches!(e, BatchError::Length { .. })
+        }),
         (
             "bit flip",
             Bytes::from({
@@ -309,22 +268,10 @@ fn malformed_batches_are_refused_by_name() {
             }),
             |e| matches!(e, BatchError::Crc { .. }),
         ),
-        ("codec 5", forge(&two, set(21, &[0, 5])), |e| {
-            matches!(e, BatchError::Compression(5))
+        ("codec 5", forge(&two, set(21, &[0, 5])), |e| matches!(e, BatchError::Compression(5))),
+        ("count 3, delta 1", forge(&two, set(57, &3i32.to_be_bytes())), |e| {
+            matches!(e, BatchError::Count { count: 3, last_offset_delta: 1 })
         }),
-        (
-            "count 3, delta 1",
-            forge(&two, set(57, &3i32.to_be_bytes())),
-            |e| {
-                matches!(
-                    e,
-                    BatchError::Count {
-                        count: 3,
-                        last_offset_delta: 1
-                    }
-                )
-            },
-        ),
         (
             "count 0",
             forge(&two, |it| {
@@ -349,11 +296,9 @@ fn malformed_batches_are_refused_by_name() {
             }),
             |e| matches!(e, BatchError::Count { .. }),
         ),
-        (
-            "producer without sequence",
-            forge(&two, set(53, &[0xff; 4])),
-            |e| matches!(e, BatchError::Producer { sequence: -1, .. }),
-        ),
+        ("producer without sequence", forge(&two, set(53, &[0xff; 4])), |e| {
+            matches!(e, BatchError::Producer { sequence: -1, .. })
+        }),
     ];
     for (name, bytes, is_expected) in cases {
         let error = Batch::parse(bytes).expect_err(name);
@@ -363,22 +308,12 @@ fn malformed_batches_are_refused_by_name() {
 
 #[test]
 fn stored_batches_need_possible_offsets() {
-    for (base, possible) in [
-        (0, true),
-        (i64::MAX - 2, true),
-        (-1, false),
-        (i64::MIN, false),
-        (i64::MAX - 1, false),
-    ] {
-        let batch = Batch::parse(hex(TWO_RECORDS))
-            .expect("golden")
-            .stamped(base, 0);
+    for (base, possible) in
+        [(0, true), (i64::MAX - 2, true), (-1, false), (i64::MIN, false), (i64::MAX - 1, false)]
+    {
+        let batch = Batch::parse(hex(TWO_RECORDS)).expect("golden").stamped(base, 0);
         assert!(Batch::parse(batch.bytes().clone()).is_ok(), "{base}");
-        assert_eq!(
-            Batch::parse_stored(batch.bytes().clone()).is_ok(),
-            possible,
-            "{base}"
-        );
+        assert_eq!(Batch::parse_stored(batch.bytes().clone()).is_ok(), possible, "{base}");
     }
 }
 
@@ -419,15 +354,9 @@ fn header_counts_are_claims() {
         let length = u32::try_from(bytes.len() - 12).expect("small");
         bytes[8..12].copy_from_slice(&length.to_be_bytes());
     });
-    let error = Batch::parse(bytes)
-        .expect("valid")
-        .records(LIMIT)
-        .expect_err("not there");
+    let error = Batch::parse(bytes).expect("valid").records(LIMIT).expect_err("not there");
     let what = "header count is more than its bytes hold";
-    assert!(
-        matches!(error, BatchError::Record { index: 0, what: it } if it == what),
-        "{error}"
-    );
+    assert!(matches!(error, BatchError::Record { index: 0, what: it } if it == what), "{error}");
 }
 
 #[test]
@@ -441,10 +370,7 @@ fn decompression_stops_at_its_bound() {
             assert!(batch.len() < zeros.len() / 15, "{codec}: {}", batch.len());
             for limit in [0, 1, 4096, zeros.len()] {
                 let error = batch.records(limit).expect_err("over the bound");
-                assert!(
-                    matches!(error, BatchError::TooLarge { .. }),
-                    "{codec}: {error}"
-                );
+                assert!(matches!(error, BatchError::TooLarge { .. }), "{codec}: {error}");
             }
         }
         let records = batch.records(zeros.len() + 64).expect("within the bound");
@@ -459,27 +385,17 @@ fn zstd_frames_that_do_not_state_their_size_are_bounded_too() {
     std::io::Write::write_all(&mut stream, &zeros).expect("memory");
     let block = Bytes::from(stream.finish().expect("memory"));
     let zstd = Compression::Zstd;
-    assert_eq!(
-        zstd.decompress(block.clone(), 1 << 20).expect("fits").len(),
-        1 << 20
-    );
-    let error = zstd
-        .decompress(block.clone(), (1 << 20) - 1)
-        .expect_err("one byte short");
+    assert_eq!(zstd.decompress(block.clone(), 1 << 20).expect("fits").len(), 1 << 20);
+    let error = zstd.decompress(block.clone(), (1 << 20) - 1).expect_err("one byte short");
     assert!(matches!(error, BatchError::TooLarge { .. }), "{error}");
-    let error = zstd
-        .decompress(block.slice(..block.len() - 1), 1 << 24)
-        .expect_err("cut");
+    let error = zstd.decompress(block.slice(..block.len() - 1), 1 << 24).expect_err("cut");
     assert!(matches!(error, BatchError::Decompress { .. }), "{error}");
 }
 
 #[test]
 fn snappy_lengths_are_claims() {
     // 2^32 - 1 and 16 MiB, promised by a few bytes.
-    for block in [
-        &[0xff, 0xff, 0xff, 0xff, 0x0f, 0][..],
-        &[0x80, 0x80, 0x80, 0x08, 0],
-    ] {
+    for block in [&[0xff, 0xff, 0xff, 0xff, 0x0f, 0][..], &[0x80, 0x80, 0x80, 0x08, 0]] {
         let error = Compression::Snappy
             .decompress(Bytes::copy_from_slice(block), usize::MAX)
             .expect_err("not there");
@@ -512,19 +428,9 @@ fn any_bytes() -> impl Strategy<Value = Option<Bytes>> {
 fn any_record() -> impl Strategy<Value = Record> {
     let header = (any_bytes().prop_map(Option::unwrap_or_default), any_bytes());
     let timestamp = prop_oneof![any::<i64>(), T0..T0 + 60 * DAY_MS];
-    (
-        timestamp,
-        any_bytes(),
-        any_bytes(),
-        proptest::collection::vec(header, 0..4),
+    (timestamp, any_bytes(), any_bytes(), proptest::collection::vec(header, 0..4)).prop_map(
+        |(timestamp, key, value, headers)| Record { offset: 0, timestamp, key, value, headers },
     )
-        .prop_map(|(timestamp, key, value, headers)| Record {
-            offset: 0,
-            timestamp,
-            key,
-            value,
-            headers,
-        })
 }
 
 proptest! {

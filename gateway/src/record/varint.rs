@@ -64,14 +64,8 @@ mod tests {
             (300, &[0xd8, 0x04]),
             (i64::from(i32::MAX), &[0xfe, 0xff, 0xff, 0xff, 0x0f]),
             (i64::from(i32::MIN), &[0xff, 0xff, 0xff, 0xff, 0x0f]),
-            (
-                i64::MAX,
-                &[0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01],
-            ),
-            (
-                i64::MIN,
-                &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01],
-            ),
+            (i64::MAX, &[0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01]),
+            (i64::MIN, &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01]),
         ];
         for (value, bytes) in cases {
             let mut out = Vec::new();
@@ -87,11 +81,7 @@ mod tests {
     #[test]
     fn bad_encodings_are_refused() {
         for bytes in [&[][..], &[0x80], &[0xff; 11], &[0xff; 10], &[0x80; 20]] {
-            assert_eq!(
-                take_i64(&mut Bytes::copy_from_slice(bytes)),
-                None,
-                "{bytes:?}"
-            );
+            assert_eq!(take_i64(&mut Bytes::copy_from_slice(bytes)), None, "{bytes:?}");
         }
         let mut out = Vec::new();
         put(&mut out, i64::from(i32::MAX) + 1);

@@ -53,10 +53,7 @@ impl RealDisk {
     /// Creates the folder if it is not there, and locks it.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self, LockError> {
         let root = root.into();
-        let failed = |error| LockError::Io {
-            folder: root.clone(),
-            error,
-        };
+        let failed = |error| LockError::Io { folder: root.clone(), error };
         create_folder(&root).map_err(failed)?;
         let mut lock = OpenOptions::new()
             .read(true)
@@ -75,17 +72,12 @@ impl RealDisk {
                     pid if known && !pid.is_empty() => format!("process {pid}"),
                     _ => "another process".into(),
                 };
-                return Err(LockError::InUse {
-                    folder: root,
-                    holder,
-                });
+                return Err(LockError::InUse { folder: root, holder });
             }
             Err(error) => return Err(failed(error.into())),
         }
         // Only for the message above: what holds the folder is the lock, not the text.
-        let noted = lock
-            .set_len(0)
-            .and_then(|()| writeln!(lock, "{}", std::process::id()));
+        let noted = lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id()));
         if let Err(error) = noted {
             tracing::debug!(%error, "could not note the process id in the lock file");
         }
@@ -109,10 +101,7 @@ fn create_folder(folder: &Path) -> io::Result<()> {
     if folder.is_dir() {
         return Ok(());
     }
-    if let Some(parent) = folder
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-    {
+    if let Some(parent) = folder.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         create_folder(parent)?;
     }
     let mut builder = fs::DirBuilder::new();
@@ -121,9 +110,7 @@ fn create_folder(folder: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => {}
         result => result?,
     }
-    let parent = folder
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty());
+    let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty());
     File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
 }
 
@@ -147,10 +134,7 @@ impl Disk for RealDisk {
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(self.path(name))?;
+        let file = OpenOptions::new().read(true).write(true).open(self.path(name))?;
         Ok(Arc::new(RealFile { file }))
     }
 
@@ -299,10 +283,7 @@ mod tests {
         disk.remove("journal/b").unwrap();
         assert_eq!(disk.list("journal").unwrap(), Vec::<String>::new());
         assert_eq!(disk.list("quarantine").unwrap(), ["a"]);
-        assert_eq!(
-            disk.open("journal/a").unwrap_err().kind(),
-            io::ErrorKind::NotFound
-        );
+        assert_eq!(disk.open("journal/a").unwrap_err().kind(), io::ErrorKind::NotFound);
         assert!(disk.free_bytes().unwrap() > 0);
     }
 

@@ -57,13 +57,7 @@ pub(crate) const fn entry_size(payload: usize) -> usize {
 impl EntryHeader {
     /// Header of an entry that is neither batch nor slice.
     pub(crate) fn plain(kind: EntryKind, length: u32) -> Self {
-        Self {
-            kind,
-            length,
-            partition: PartitionId(0),
-            count: 0,
-            base_offset: Offset(0),
-        }
+        Self { kind, length, partition: PartitionId(0), count: 0, base_offset: Offset(0) }
     }
 
     /// Bytes that the entry takes, padding included.
@@ -158,11 +152,7 @@ impl<'a> FactRef<'a> {
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         let key_length = u32::try_from(self.key.len()).expect("an append is below 4 GiB");
         out.push(self.space.0);
-        out.push(if self.value.is_some() {
-            FACT_HAS_VALUE
-        } else {
-            0
-        });
+        out.push(if self.value.is_some() { FACT_HAS_VALUE } else { 0 });
         out.extend_from_slice(&[0; 2]);
         out.extend_from_slice(&key_length.to_le_bytes());
         out.extend_from_slice(self.key);
@@ -197,9 +187,6 @@ impl Barrier {
 
     pub(crate) fn decode(payload: &[u8]) -> Option<Self> {
         let mut cursor = Cursor::new(payload);
-        Some(Self {
-            incarnation: cursor.u64()?,
-            leader_epoch: cursor.i32()?,
-        })
+        Some(Self { incarnation: cursor.u64()?, leader_epoch: cursor.i32()? })
     }
 }

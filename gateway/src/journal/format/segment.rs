@@ -75,11 +75,7 @@ impl SegmentHeader {
     pub(crate) fn decode(block: &[u8]) -> Result<Self, HeaderError> {
         let mut error = HeaderError::Unreadable;
         for at in COPIES_AT {
-            match block
-                .get(at..)
-                .and_then(<[u8]>::first_chunk)
-                .map(Self::decode_copy)
-            {
+            match block.get(at..).and_then(<[u8]>::first_chunk).map(Self::decode_copy) {
                 Some(Ok(header)) => return Ok(header),
                 Some(Err(HeaderError::Version(version))) => error = HeaderError::Version(version),
                 Some(Err(HeaderError::Unreadable)) | None => {}
@@ -110,10 +106,6 @@ impl SegmentHeader {
         let sane = header.first.0.checked_add(header.length).is_some()
             && header.length > SEGMENT_HEADER_BYTES
             && header.previous_end <= header.first;
-        if sane {
-            Ok(header)
-        } else {
-            Err(HeaderError::Unreadable)
-        }
+        if sane { Ok(header) } else { Err(HeaderError::Unreadable) }
     }
 }

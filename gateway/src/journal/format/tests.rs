@@ -60,15 +60,9 @@ fn entry(payload: &[u8]) -> (EntryHeader, Vec<u8>) {
 fn crcs_are_castagnoli_seeded_with_the_id() {
     // The check value of CRC-32C, so that the vectors below can be made by any other implementation.
     assert_eq!(crc32c::crc32c(b"123456789"), 0xe306_9283);
-    assert_eq!(
-        seed().crc(b"journal"),
-        crc32c::crc32c(b"0123456789abcdefjournal")
-    );
+    assert_eq!(seed().crc(b"journal"), crc32c::crc32c(b"0123456789abcdefjournal"));
     let placed = [&ID.0[..], &0x21040u64.to_le_bytes(), b"journal"].concat();
-    assert_eq!(
-        seed().crc_at(Position(0x21040), b"journal"),
-        crc32c::crc32c(&placed)
-    );
+    assert_eq!(seed().crc_at(Position(0x21040), b"journal"), crc32c::crc32c(&placed));
 }
 
 #[test]
@@ -92,12 +86,7 @@ fn segment_header_bytes() {
         )
     );
     assert_eq!(block[..80], block[2048..2128]);
-    assert!(
-        block[80..2048]
-            .iter()
-            .chain(&block[2128..])
-            .all(|&byte| byte == 0)
-    );
+    assert!(block[80..2048].iter().chain(&block[2128..]).all(|&byte| byte == 0));
     assert_eq!(SegmentHeader::decode(&block), Ok(segment()));
 }
 
@@ -109,11 +98,7 @@ fn one_copy_of_a_segment_header_is_enough() {
         assert_eq!(SegmentHeader::decode(&block), Ok(segment()), "byte {at}");
         let sector = at / 512 * 512;
         block[sector..sector + 512].fill(0);
-        assert_eq!(
-            SegmentHeader::decode(&block),
-            Ok(segment()),
-            "sector {sector}"
-        );
+        assert_eq!(SegmentHeader::decode(&block), Ok(segment()), "sector {sector}");
     }
     let mut block = segment().encode();
     block[40] ^= 1;
@@ -158,23 +143,12 @@ fn frame_header_bytes() {
     let (decoded, crc) = FrameHeader::decode(&bytes, seed(), Position(0x21000)).unwrap();
     assert_eq!(decoded, frame());
     assert_eq!(crc, FrameHeader::crc_of(&bytes));
-    assert_eq!(
-        FrameHeader::decode(&bytes, seed(), Position(0x22000)),
-        None,
-        "another place"
-    );
-    assert_eq!(
-        FrameHeader::decode(&bytes, JournalId([0; 16]).seed(), Position(0x21000)),
-        None
-    );
+    assert_eq!(FrameHeader::decode(&bytes, seed(), Position(0x22000)), None, "another place");
+    assert_eq!(FrameHeader::decode(&bytes, JournalId([0; 16]).seed(), Position(0x21000)), None);
     for bit in 0..FRAME_HEADER_BYTES * 8 {
         let mut bytes = bytes;
         bytes[bit / 8] ^= 1 << (bit % 8);
-        assert_eq!(
-            FrameHeader::decode(&bytes, seed(), Position(0x21000)),
-            None,
-            "bit {bit}"
-        );
+        assert_eq!(FrameHeader::decode(&bytes, seed(), Position(0x21000)), None, "bit {bit}");
     }
 }
 
@@ -198,24 +172,14 @@ fn entry_bytes() {
     );
     assert_eq!(header.size(), 40);
     let first = bytes.first_chunk().unwrap();
-    assert_eq!(
-        EntryHeader::decode(first, seed(), Position(0x21040)),
-        Some(header)
-    );
+    assert_eq!(EntryHeader::decode(first, seed(), Position(0x21040)), Some(header));
     assert!(EntryHeader::verify(&bytes, seed(), Position(0x21040)));
-    assert_eq!(
-        EntryHeader::decode(first, seed(), Position(0x21048)),
-        None,
-        "another place"
-    );
+    assert_eq!(EntryHeader::decode(first, seed(), Position(0x21048)), None, "another place");
     assert!(!EntryHeader::verify(&bytes, seed(), Position(0x21048)));
     for bit in 0..bytes.len() * 8 {
         let mut bytes = bytes.clone();
         bytes[bit / 8] ^= 1 << (bit % 8);
-        assert!(
-            !EntryHeader::verify(&bytes, seed(), Position(0x21040)),
-            "bit {bit}"
-        );
+        assert!(!EntryHeader::verify(&bytes, seed(), Position(0x21040)), "bit {bit}");
         let header_holds = (28 * 8..).contains(&bit);
         let decoded = EntryHeader::decode(bytes.first_chunk().unwrap(), seed(), Position(0x21040));
         assert_eq!(decoded.is_some(), header_holds, "bit {bit}");
@@ -230,11 +194,7 @@ fn fact_and_barrier_bytes() {
         (None, "0300000003000000616263"),
     ];
     for (value, expected) in cases {
-        let fact = FactRef {
-            space: Space(3),
-            key: b"abc",
-            value,
-        };
+        let fact = FactRef { space: Space(3), key: b"abc", value };
         let mut bytes = Vec::new();
         fact.encode(&mut bytes);
         assert_eq!(hex(&bytes), expected);
@@ -243,10 +203,7 @@ fn fact_and_barrier_bytes() {
             assert_eq!(FactRef::decode(&bytes[..cut]), None, "cut at {cut}");
         }
     }
-    let barrier = Barrier {
-        incarnation: 5,
-        leader_epoch: 6,
-    };
+    let barrier = Barrier { incarnation: 5, leader_epoch: 6 };
     let mut bytes = Vec::new();
     barrier.encode(&mut bytes);
     assert_eq!(hex(&bytes), "050000000000000006000000");

@@ -42,10 +42,7 @@ impl Chunk {
         let gap = next.position.0.wrapping_sub(end_of(self.last).0) / ENTRY_ALIGN as u64;
         write_varint(&mut self.deltas, offset_delta.cast_unsigned());
         write_varint(&mut self.deltas, gap);
-        write_varint(
-            &mut self.deltas,
-            u64::from(next.length) - ENTRY_HEADER_BYTES as u64,
-        );
+        write_varint(&mut self.deltas, u64::from(next.length) - ENTRY_HEADER_BYTES as u64);
         self.last = next;
         self.max_timestamp = self.max_timestamp.max(timestamp);
         self.count += 1;
@@ -73,19 +70,13 @@ impl Chunk {
 
     /// Number of the last batch that begins at or before an offset; 0 if there is none.
     pub(super) fn index_of(&self, offset: Offset) -> usize {
-        self.iter()
-            .take_while(|found| found.base_offset <= offset)
-            .count()
-            .saturating_sub(1)
+        self.iter().take_while(|found| found.base_offset <= offset).count().saturating_sub(1)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = Location> {
         let mut deltas = self.deltas.as_slice();
-        let mut last = Location {
-            base_offset: self.first_offset,
-            position: self.first_position,
-            length: 0,
-        };
+        let mut last =
+            Location { base_offset: self.first_offset, position: self.first_position, length: 0 };
         std::iter::from_fn(move || {
             let offset_delta = read_varint(&mut deltas)?.cast_signed();
             let gap = read_varint(&mut deltas)? * ENTRY_ALIGN as u64;
@@ -102,9 +93,7 @@ impl Chunk {
 
 /// First address after an entry and its padding.
 fn end_of(location: Location) -> Position {
-    location
-        .position
-        .plus(u64::from(location.length).next_multiple_of(ENTRY_ALIGN as u64))
+    location.position.plus(u64::from(location.length).next_multiple_of(ENTRY_ALIGN as u64))
 }
 
 fn write_varint(out: &mut Vec<u8>, mut value: u64) {

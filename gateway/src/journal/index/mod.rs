@@ -55,15 +55,8 @@ impl PartitionIndex {
     /// Batches from the last one that begins at or before `from`; from the first one if all begin later.
     pub(super) fn starting_at(&self, from: Offset) -> impl Iterator<Item = Location> {
         let chunk = self.chunk_of(from);
-        let skip = self
-            .chunks
-            .get(chunk)
-            .map_or(0, |chunk| chunk.index_of(from));
-        self.chunks
-            .iter()
-            .skip(chunk)
-            .flat_map(Chunk::iter)
-            .skip(skip)
+        let skip = self.chunks.get(chunk).map_or(0, |chunk| chunk.index_of(from));
+        self.chunks.iter().skip(chunk).flat_map(Chunk::iter).skip(skip)
     }
 
     /// The few batches among which the first one from an offset on with a timestamp this late is;
@@ -80,21 +73,11 @@ impl PartitionIndex {
             chunk.iter().skip(skip)
         });
         // In the first chunk it may be one before the offset that is so late, in a later chunk not.
-        let behind = self
-            .chunks
-            .iter()
-            .skip(first + 1)
-            .find(late)
-            .map(Chunk::iter);
-        within
-            .into_iter()
-            .flatten()
-            .chain(behind.into_iter().flatten())
+        let behind = self.chunks.iter().skip(first + 1).find(late).map(Chunk::iter);
+        within.into_iter().flatten().chain(behind.into_iter().flatten())
     }
 
     fn chunk_of(&self, offset: Offset) -> usize {
-        self.chunks
-            .partition_point(|chunk| chunk.first_offset() <= offset)
-            .saturating_sub(1)
+        self.chunks.partition_point(|chunk| chunk.first_offset() <= offset).saturating_sub(1)
     }
 }

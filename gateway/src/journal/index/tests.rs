@@ -10,11 +10,8 @@ fn index(count: i64) -> (PartitionIndex, Vec<Placed>) {
     for n in 0..count {
         let span = 1 + n % 7;
         let length = 32 + 61 + ((n * 977) % 70_000) as u32;
-        let location = Location {
-            base_offset: Offset(offset),
-            position: Position(position),
-            length,
-        };
+        let location =
+            Location { base_offset: Offset(offset), position: Position(position), length };
         let placed = Placed {
             location,
             end: Offset(offset + span),
@@ -34,11 +31,7 @@ fn every_offset_is_found() {
     for (n, placed) in list.iter().enumerate() {
         for offset in placed.location.base_offset.0..placed.end.0 {
             let found: Vec<_> = index.starting_at(Offset(offset)).take(3).collect();
-            let expected: Vec<_> = list[n..]
-                .iter()
-                .take(3)
-                .map(|placed| placed.location)
-                .collect();
+            let expected: Vec<_> = list[n..].iter().take(3).map(|placed| placed.location).collect();
             assert_eq!(found, expected);
         }
     }
@@ -83,16 +76,8 @@ fn a_batch_costs_a_few_bytes() {
     let mut index = PartitionIndex::default();
     for n in 0..6400 {
         let position = Position(4160 + n as u64 * 1064);
-        let location = Location {
-            base_offset: Offset(n),
-            position,
-            length: 1032,
-        };
-        assert!(index.insert(&Placed {
-            location,
-            end: Offset(n + 1),
-            max_timestamp: n
-        }));
+        let location = Location { base_offset: Offset(n), position, length: 1032 };
+        assert!(index.insert(&Placed { location, end: Offset(n + 1), max_timestamp: n }));
     }
     let bytes: usize = index.chunks.iter().map(super::Chunk::heap_bytes).sum();
     assert!(bytes / 6400 <= 6, "{} bytes a batch", bytes as f64 / 6400.0);

@@ -20,20 +20,14 @@ pub(in crate::journal) struct Carried {
 impl Carried {
     /// Headers and payloads in order.
     pub(in crate::journal) fn entries(&self) -> impl Iterator<Item = (EntryHeader, &[u8])> {
-        self.entries.iter().map(|(header, range)| {
-            (
-                *header,
-                self.payloads.get(range.clone()).unwrap_or_default(),
-            )
-        })
+        self.entries
+            .iter()
+            .map(|(header, range)| (*header, self.payloads.get(range.clone()).unwrap_or_default()))
     }
 
     /// Bytes that they take in a frame.
     pub(in crate::journal) fn entries_bytes(&self) -> usize {
-        self.entries
-            .iter()
-            .map(|(header, _)| entry_size(header.length as usize))
-            .sum()
+        self.entries.iter().map(|(header, _)| entry_size(header.length as usize)).sum()
     }
 
     /// Applies them to the state.

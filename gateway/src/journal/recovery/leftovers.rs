@@ -36,17 +36,17 @@ const WORTH_TRIMMING_SHARE: u64 = 4;
 impl Leftovers {
     /// Adds a file that turned out to be of no use.
     pub(in crate::journal) fn extend(&mut self, unused: Option<Prepared>) {
-        self.dead.extend(unused.map(|unused| DeadFile {
-            name: segment_name(unused.sequence),
-            length: unused.length,
-        }));
+        self.dead.extend(
+            unused.map(|unused| DeadFile {
+                name: segment_name(unused.sequence),
+                length: unused.length,
+            }),
+        );
     }
 
     /// Cuts the last segment off behind its last frame; how many bytes that freed.
     pub(in crate::journal) fn give_back_unused(&mut self) -> u64 {
-        self.unused
-            .take()
-            .map_or(0, |(segment, end)| trim(&segment, end))
+        self.unused.take().map_or(0, |(segment, end)| trim(&segment, end))
     }
 
     /// Cleans up; how many bytes that freed.
@@ -56,11 +56,7 @@ impl Leftovers {
                 tracing::warn!(%error, file = name, "could not move to quarantine");
             }
         }
-        let trimmed: u64 = self
-            .trim
-            .iter()
-            .map(|(segment, cut)| trim(segment, *cut))
-            .sum();
+        let trimmed: u64 = self.trim.iter().map(|(segment, cut)| trim(segment, *cut)).sum();
         let removed: u64 = self.dead.iter().map(|dead| remove(disk, dead)).sum();
         if removed > 0
             && let Err(error) = disk.sync_folder(SEGMENT_FOLDER)

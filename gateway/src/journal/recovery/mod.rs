@@ -60,9 +60,7 @@ pub(super) fn recover(disk: &dyn Disk) -> Result<Recovered, OpenError> {
     };
     let seed = journal.seed();
     let chain = Chain::find(&mut survey, seed).map_err(OpenError::io("read a segment"))?;
-    let snapshot = chain
-        .snapshot(seed)
-        .map_err(OpenError::io("read a segment"))?;
+    let snapshot = chain.snapshot(seed).map_err(OpenError::io("read a segment"))?;
 
     let mut replay = Replay::new(seed);
     let mut end = LogEnd::default();
@@ -77,13 +75,9 @@ pub(super) fn recover(disk: &dyn Disk) -> Result<Recovered, OpenError> {
         replay.into_state = index >= from;
         let last = index + 1 == chain.links.len();
         if last {
-            end = replay
-                .last(&link.found)
-                .map_err(OpenError::io("read a segment"))?;
+            end = replay.last(&link.found).map_err(OpenError::io("read a segment"))?;
         } else {
-            replay
-                .sealed(&link.found, link.end)
-                .map_err(OpenError::io("read a segment"))?;
+            replay.sealed(&link.found, link.end).map_err(OpenError::io("read a segment"))?;
         }
     }
 
@@ -95,18 +89,12 @@ pub(super) fn recover(disk: &dyn Disk) -> Result<Recovered, OpenError> {
     };
     let quarantined = cut_off(disk, seed, &mut replay, &end, &chain.torn);
     let links = drop_empty_end(chain.links, &end, &mut leftovers);
-    for Link {
-        found,
-        end: link_end,
-    } in links
-    {
+    for Link { found, end: link_end } in links {
         let cut = match link_end {
             End::Known(limit) => Some(limit),
             End::Open => quarantined.then_some(end.cut),
         };
-        leftovers
-            .trim
-            .extend(cut.map(|cut| (Arc::clone(&found.segment), cut)));
+        leftovers.trim.extend(cut.map(|cut| (Arc::clone(&found.segment), cut)));
         replay.log.add_segment(found.segment);
     }
     Ok(conclude(journal, survey, replay, end, leftovers))
@@ -122,13 +110,8 @@ fn cut_off(
     openings: &[(Arc<Segment>, Tail)],
 ) -> bool {
     let mut copied = true;
-    let last = end
-        .tail
-        .iter()
-        .map(|(segment, at, tail)| (segment, *at, *tail));
-    let openings = openings
-        .iter()
-        .map(|(segment, tail)| (segment, segment.header.frames(), *tail));
+    let last = end.tail.iter().map(|(segment, at, tail)| (segment, *at, *tail));
+    let openings = openings.iter().map(|(segment, tail)| (segment, segment.header.frames(), *tail));
     for (segment, position, tail) in last.chain(openings) {
         let length = match tail {
             Tail::Clean => continue,
@@ -172,14 +155,7 @@ fn conclude(
     end: LogEnd,
     mut leftovers: Leftovers,
 ) -> Recovered {
-    let Replay {
-        state,
-        log,
-        mut report,
-        open_ms,
-        state_damaged,
-        ..
-    } = replay;
+    let Replay { state, log, mut report, open_ms, state_damaged, .. } = replay;
     report.clean = end.closed && report.torn_tails == 0;
     report.carried_bytes = end.carried.as_ref().map_or(0, |carried| carried.length);
     let reused = report.torn_tails > 0 || state_damaged;
@@ -188,13 +164,9 @@ fn conclude(
         leader_epoch: state.leader_epoch() + i32::from(!report.clean),
     };
     let newest = survey.newest_sequence;
-    let (spares, stale): (Vec<_>, Vec<_>) = survey
-        .spares
-        .into_iter()
-        .partition(|(sequence, _)| *sequence > newest);
-    leftovers
-        .dead
-        .extend(stale.into_iter().map(|(_, spare)| spare.into_dead()));
+    let (spares, stale): (Vec<_>, Vec<_>) =
+        survey.spares.into_iter().partition(|(sequence, _)| *sequence > newest);
+    leftovers.dead.extend(stale.into_iter().map(|(_, spare)| spare.into_dead()));
     Recovered {
         journal: Some(journal),
         state,
@@ -208,10 +180,7 @@ fn conclude(
         next_sequence: survey.last_sequence + 1,
         open_ms,
         max_bytes: survey.max_bytes,
-        spares: spares
-            .into_iter()
-            .map(|(sequence, spare)| spare.prepared(sequence))
-            .collect(),
+        spares: spares.into_iter().map(|(sequence, spare)| spare.prepared(sequence)).collect(),
         leftovers,
     }
 }
@@ -219,24 +188,14 @@ fn conclude(
 impl Recovered {
     /// A journal that does not exist yet. Files without any header are of an opening that got nowhere.
     fn nothing(survey: Survey) -> Self {
-        let dead = survey
-            .spares
-            .into_values()
-            .map(SpareFile::into_dead)
-            .collect();
+        let dead = survey.spares.into_values().map(SpareFile::into_dead).collect();
         Self {
             journal: None,
             state: State::default(),
             log: Log::default(),
-            report: RecoveryReport {
-                clean: true,
-                ..RecoveryReport::default()
-            },
+            report: RecoveryReport { clean: true, ..RecoveryReport::default() },
             carried: None,
-            barrier: Barrier {
-                incarnation: 1,
-                leader_epoch: 0,
-            },
+            barrier: Barrier { incarnation: 1, leader_epoch: 0 },
             end: Position(0),
             end_crc: 0,
             next_first: Position(0),
@@ -244,10 +203,7 @@ impl Recovered {
             open_ms: 0,
             max_bytes: None,
             spares: Vec::new(),
-            leftovers: Leftovers {
-                dead,
-                ..Leftovers::default()
-            },
+            leftovers: Leftovers { dead, ..Leftovers::default() },
         }
     }
 }

@@ -113,11 +113,7 @@ impl Replay {
         };
         self.enter(found);
         let mut scanner = Scanner::new(segment, self.seed, End::Open)?;
-        let mut end = LogEnd {
-            cut: before,
-            cut_crc: before_crc,
-            ..LogEnd::default()
-        };
+        let mut end = LogEnd { cut: before, cut_crc: before_crc, ..LogEnd::default() };
         let mut held: Option<(Frame, u32)> = None;
         loop {
             let at = scanner.position();
@@ -126,15 +122,9 @@ impl Replay {
                     let before = self.last_crc.unwrap_or(0);
                     self.chain(&frame, segment);
                     self.release(&mut scanner, held.take(), &mut end);
-                    end.closed = frame
-                        .entries
-                        .iter()
-                        .any(|entry| entry.header.kind == EntryKind::Close);
-                    if frame
-                        .entries
-                        .iter()
-                        .any(|entry| Carried::takes(entry.header.kind))
-                    {
+                    end.closed =
+                        frame.entries.iter().any(|entry| entry.header.kind == EntryKind::Close);
+                    if frame.entries.iter().any(|entry| Carried::takes(entry.header.kind)) {
                         self.barriers(&mut scanner, &frame);
                         held = Some((frame, before));
                     } else {
@@ -177,18 +167,9 @@ impl Replay {
 
     /// Barriers count even in a frame that is held back: what they bumped must not be used again.
     fn barriers(&mut self, scanner: &mut Scanner<'_>, frame: &Frame) {
-        for entry in frame
-            .entries
-            .iter()
-            .filter(|entry| entry.header.kind == EntryKind::Barrier)
-        {
+        for entry in frame.entries.iter().filter(|entry| entry.header.kind == EntryKind::Barrier) {
             let payload = scanner.payload(entry);
-            apply(
-                &mut self.state,
-                &entry.header,
-                Some(payload),
-                frame.header.open_ms,
-            );
+            apply(&mut self.state, &entry.header, Some(payload), frame.header.open_ms);
         }
     }
 
@@ -200,20 +181,14 @@ impl Replay {
             self.last_crc = None;
             return;
         }
-        if self
-            .last_crc
-            .is_some_and(|crc| crc != segment.header.previous_crc)
-        {
+        if self.last_crc.is_some_and(|crc| crc != segment.header.previous_crc) {
             self.broken_chain(segment, segment.header.first);
             self.last_crc = Some(segment.header.previous_crc);
         }
     }
 
     fn chain(&mut self, frame: &Frame, segment: &Segment) {
-        if self
-            .last_crc
-            .is_some_and(|crc| crc != frame.header.previous_crc)
-        {
+        if self.last_crc.is_some_and(|crc| crc != frame.header.previous_crc) {
             self.broken_chain(segment, frame.header.position);
         }
         self.last_crc = Some(frame.crc);
@@ -253,9 +228,8 @@ impl Replay {
             let payload = scanner.payload(entry);
             let payload = entry.intact.then_some(payload);
             if entry.header.kind == EntryKind::Batch {
-                let max_timestamp = payload
-                    .and_then(batch_header)
-                    .map_or(i64::MIN, |header| header.max_timestamp);
+                let max_timestamp =
+                    payload.and_then(batch_header).map_or(i64::MIN, |header| header.max_timestamp);
                 self.index(entry, max_timestamp);
             }
             if self.into_state {
@@ -270,11 +244,7 @@ impl Replay {
             position: entry.position,
             length: ENTRY_HEADER_BYTES as u32 + entry.header.length,
         };
-        let placed = Placed {
-            location,
-            end: entry.header.end_offset(),
-            max_timestamp,
-        };
+        let placed = Placed { location, end: entry.header.end_offset(), max_timestamp };
         if !self.log.insert(entry.header.partition, &placed) {
             self.report.damaged_ranges += 1;
             tracing::error!(
@@ -291,9 +261,7 @@ impl Replay {
 pub(super) fn apply(state: &mut State, header: &EntryHeader, payload: Option<&[u8]>, open_ms: u64) {
     match (header.kind, payload) {
         (EntryKind::Batch, payload) => {
-            let batch = payload
-                .and_then(batch_header)
-                .unwrap_or_else(|| anonymous(header));
+            let batch = payload.and_then(batch_header).unwrap_or_else(|| anonymous(header));
             let change = Change::Batch {
                 partition: header.partition,
                 base_offset: header.base_offset,
@@ -308,18 +276,8 @@ pub(super) fn apply(state: &mut State, header: &EntryHeader, payload: Option<&[u
             }
         }
         (EntryKind::Barrier, Some(payload)) => {
-            if let Some(Barrier {
-                incarnation,
-                leader_epoch,
-            }) = Barrier::decode(payload)
-            {
-                state.apply(
-                    Change::Barrier {
-                        incarnation,
-                        leader_epoch,
-                    },
-                    open_ms,
-                );
+            if let Some(Barrier { incarnation, leader_epoch }) = Barrier::decode(payload) {
+                state.apply(Change::Barrier { incarnation, leader_epoch }, open_ms);
             }
         }
         (EntryKind::Fact | EntryKind::Barrier, None) | (EntryKind::Slice | EntryKind::Close, _) => {
@@ -350,16 +308,10 @@ fn carry(scanner: &mut Scanner<'_>, frame: &Frame) -> Carried {
         open_ms: frame.header.open_ms,
         length: frame.header.length(),
     };
-    for entry in frame
-        .entries
-        .iter()
-        .filter(|entry| Carried::takes(entry.header.kind))
-    {
+    for entry in frame.entries.iter().filter(|entry| Carried::takes(entry.header.kind)) {
         let start = carried.payloads.len();
         carried.payloads.extend_from_slice(scanner.payload(entry));
-        carried
-            .entries
-            .push((entry.header, start..carried.payloads.len()));
+        carried.entries.push((entry.header, start..carried.payloads.len()));
     }
     carried
 }
@@ -374,10 +326,7 @@ pub(super) fn snapshot(segment: &Segment, seed: Seed, end: End) -> io::Result<Op
             Step::Damage(damage) => damage.survivors,
             Step::End(_) => return Ok(None),
         };
-        for entry in entries
-            .iter()
-            .filter(|entry| entry.header.kind == EntryKind::Slice)
-        {
+        for entry in entries.iter().filter(|entry| entry.header.kind == EntryKind::Slice) {
             if !entry.intact {
                 return Ok(None);
             }

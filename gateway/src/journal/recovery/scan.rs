@@ -86,13 +86,7 @@ pub(super) struct FoundEntry {
 impl<'a> Scanner<'a> {
     pub(super) fn new(segment: &'a Segment, seed: Seed, end: End) -> io::Result<Self> {
         let at = segment.header.frames();
-        Ok(Self {
-            window: Window::new(segment)?,
-            seed,
-            at,
-            end,
-            closed: false,
-        })
+        Ok(Self { window: Window::new(segment)?, seed, at, end, closed: false })
     }
 
     /// Address of the next step.
@@ -118,51 +112,27 @@ impl<'a> Scanner<'a> {
         if let Some(entries) = self.intact_entries(&header) {
             self.at = frame_end;
             // Nothing follows an orderly end: no need to search the rest of the segment.
-            self.closed = entries
-                .iter()
-                .any(|entry| entry.header.kind == EntryKind::Close);
-            return Step::Frame(Frame {
-                header,
-                crc,
-                entries,
-            });
+            self.closed = entries.iter().any(|entry| entry.header.kind == EntryKind::Close);
+            return Step::Frame(Frame { header, crc, entries });
         }
         if matches!(self.end, End::Open) && self.find_frame(frame_end, limit).is_none() {
-            return Step::End(Tail::Torn {
-                length: header.length(),
-            });
+            return Step::End(Tail::Torn { length: header.length() });
         }
-        let entries_end = self
-            .at
-            .plus(FRAME_HEADER_BYTES as u64 + u64::from(header.entries_bytes));
-        self.damage(
-            self.at.plus(FRAME_HEADER_BYTES as u64),
-            entries_end,
-            frame_end,
-        )
+        let entries_end = self.at.plus(FRAME_HEADER_BYTES as u64 + u64::from(header.entries_bytes));
+        self.damage(self.at.plus(FRAME_HEADER_BYTES as u64), entries_end, frame_end)
     }
 
     /// Payload of an entry that was found.
     pub(super) fn payload(&mut self, entry: &FoundEntry) -> &[u8] {
         let at = entry.position.plus(ENTRY_HEADER_BYTES as u64);
-        self.window
-            .get(at, entry.header.length as usize)
-            .unwrap_or_default()
+        self.window.get(at, entry.header.length as usize).unwrap_or_default()
     }
 
     /// Raw bytes, cut off at the end of the file.
     pub(super) fn raw(&mut self, at: Position, length: u64) -> &[u8] {
-        let there = self
-            .window
-            .segment
-            .header
-            .first
-            .plus(self.window.file_bytes);
+        let there = self.window.segment.header.first.plus(self.window.file_bytes);
         let length = length.min(there.0.saturating_sub(at.0));
-        usize::try_from(length)
-            .ok()
-            .and_then(|length| self.window.get(at, length))
-            .unwrap_or(&[])
+        usize::try_from(length).ok().and_then(|length| self.window.get(at, length)).unwrap_or(&[])
     }
 
     fn limit(&self) -> Position {
@@ -207,11 +177,7 @@ impl<'a> Scanner<'a> {
                 return None;
             }
             entries_crc = crc32c::crc32c_append(entries_crc, &EntryHeader::stored_crc(encoded));
-            entries.push(FoundEntry {
-                header,
-                position,
-                intact: true,
-            });
+            entries.push(FoundEntry { header, position, intact: true });
             at += header.size();
         }
         let whole = entries.len() == frame.entry_count as usize && entries_crc == frame.entries_crc;
@@ -249,19 +215,11 @@ impl<'a> Scanner<'a> {
                 .window
                 .get(at, length)
                 .is_some_and(|entry| EntryHeader::verify(entry, seed, at));
-            survivors.push(FoundEntry {
-                header,
-                position: at,
-                intact,
-            });
+            survivors.push(FoundEntry { header, position: at, intact });
             at = at.plus(header.size() as u64);
         }
         self.at = next;
-        Step::Damage(Damage {
-            from: start,
-            to: next,
-            survivors,
-        })
+        Step::Damage(Damage { from: start, to: next, survivors })
     }
 
     fn entry_header(&mut self, at: Position, limit: Position) -> Option<EntryHeader> {

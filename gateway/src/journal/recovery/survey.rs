@@ -54,29 +54,19 @@ impl Found {
     /// For removal.
     pub(super) fn into_dead(self) -> DeadFile {
         let length = self.segment.file.len().unwrap_or(0);
-        DeadFile {
-            name: self.name,
-            length,
-        }
+        DeadFile { name: self.name, length }
     }
 }
 
 impl SpareFile {
     /// For removal.
     pub(super) fn into_dead(self) -> DeadFile {
-        DeadFile {
-            name: self.name,
-            length: self.length,
-        }
+        DeadFile { name: self.name, length: self.length }
     }
 
     /// For use, under the sequence of its name.
     pub(super) fn prepared(self, sequence: u64) -> Prepared {
-        Prepared {
-            file: self.file,
-            sequence,
-            length: self.length,
-        }
+        Prepared { file: self.file, sequence, length: self.length }
     }
 }
 
@@ -93,9 +83,7 @@ impl Survey {
         let mut survey = Self::default();
         let mut unheaded = Vec::new();
         let mut owner = String::new();
-        let names = disk
-            .list(SEGMENT_FOLDER)
-            .map_err(OpenError::io("list the journal folder"))?;
+        let names = disk.list(SEGMENT_FOLDER).map_err(OpenError::io("list the journal folder"))?;
         for file_name in names {
             let Some(sequence) = sequence_of(&file_name) else {
                 tracing::warn!(file = file_name, "not a segment, left alone");
@@ -103,12 +91,8 @@ impl Survey {
             };
             survey.last_sequence = survey.last_sequence.max(sequence);
             let name = format!("{SEGMENT_FOLDER}/{file_name}");
-            let file = disk
-                .open(&name)
-                .map_err(OpenError::io(format!("open {name}")))?;
-            let length = file
-                .len()
-                .map_err(OpenError::io(format!("length of {name}")))?;
+            let file = disk.open(&name).map_err(OpenError::io(format!("open {name}")))?;
+            let length = file.len().map_err(OpenError::io(format!("length of {name}")))?;
             let mut block = [0; SEGMENT_HEADER_BYTES as usize];
             // An unreadable block is as good as a damaged one.
             if length >= SEGMENT_HEADER_BYTES && file.read_at(&mut block, 0).is_err() {
@@ -117,27 +101,15 @@ impl Survey {
             }
             match SegmentHeader::decode(&block) {
                 Err(HeaderError::Version(found)) => {
-                    return Err(OpenError::Version {
-                        file: name,
-                        found,
-                        known: FORMAT_VERSION,
-                    });
+                    return Err(OpenError::Version { file: name, found, known: FORMAT_VERSION });
                 }
                 Err(HeaderError::Unreadable) => {
-                    unheaded.push(Unheaded {
-                        name,
-                        sequence,
-                        file,
-                        length,
-                    });
+                    unheaded.push(Unheaded { name, sequence, file, length });
                 }
                 Ok(header) => {
                     let known = *survey.journal.get_or_insert(header.journal);
                     if known != header.journal {
-                        return Err(OpenError::Foreign {
-                            file: name,
-                            other: owner,
-                        });
+                        return Err(OpenError::Foreign { file: name, other: owner });
                     }
                     owner.clone_from(&name);
                     survey.add(name, sequence, Segment { file, header }, true);
@@ -158,45 +130,24 @@ impl Survey {
             }
         }
         self.next_first = self.next_first.max(segment.header.end());
-        let found = Found {
-            name,
-            segment: Arc::new(segment),
-            header_intact,
-        };
+        let found = Found { name, segment: Arc::new(segment), header_intact };
         let Some(other) = self.segments.remove(&sequence) else {
             self.segments.insert(sequence, found);
             return;
         };
         // A copied file: the one under the right name stays.
-        let (keep, double) = if named == sequence {
-            (found, other)
-        } else {
-            (other, found)
-        };
-        tracing::error!(
-            kept = keep.name,
-            double = double.name,
-            "two files hold one segment"
-        );
+        let (keep, double) = if named == sequence { (found, other) } else { (other, found) };
+        tracing::error!(kept = keep.name, double = double.name, "two files hold one segment");
         self.misfits.push(double.name);
         self.segments.insert(sequence, keep);
     }
 
     fn sort_out(&mut self, unheaded: Vec<Unheaded>) -> Result<(), OpenError> {
         for file in unheaded {
-            match self
-                .journal
-                .and_then(|journal| self.rebuild_header(journal, &file))
-            {
+            match self.journal.and_then(|journal| self.rebuild_header(journal, &file)) {
                 Some(header) => {
-                    tracing::error!(
-                        file = file.name,
-                        "segment header is damaged, frames are not"
-                    );
-                    let segment = Segment {
-                        file: file.file,
-                        header,
-                    };
+                    tracing::error!(file = file.name, "segment header is damaged, frames are not");
+                    let segment = Segment { file: file.file, header };
                     self.add(file.name, file.sequence, segment, false);
                 }
                 None if self.journal.is_none() && looks_used(&file) => {
@@ -206,14 +157,8 @@ impl Survey {
                     // Begun or only prepared; if begun, nothing in it was ever acknowledged, but its
                     // addresses may be on the medium.
                     self.next_first = self.next_first.plus(file.length.next_multiple_of(ALIGN));
-                    let Unheaded {
-                        name,
-                        sequence,
-                        file,
-                        length,
-                    } = file;
-                    self.spares
-                        .insert(sequence, SpareFile { name, file, length });
+                    let Unheaded { name, sequence, file, length } = file;
+                    self.spares.insert(sequence, SpareFile { name, file, length });
                 }
             }
         }

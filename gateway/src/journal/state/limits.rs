@@ -61,10 +61,7 @@ impl State {
         }
         // An append that only removes is always let in: it is the way out.
         if bytes > limits.max_bytes && bytes > self.bytes() {
-            return Err(StateFull::Bytes {
-                bytes,
-                limit: limits.max_bytes,
-            });
+            return Err(StateFull::Bytes { bytes, limit: limits.max_bytes });
         }
         Ok(())
     }
@@ -81,9 +78,7 @@ impl State {
             return Err(StateFull::ProducersPerPartition { partition, limit });
         }
         if self.producers.len() + added > limits.producers {
-            return Err(StateFull::Producers {
-                limit: limits.producers,
-            });
+            return Err(StateFull::Producers { limit: limits.producers });
         }
         Ok(())
     }
@@ -93,16 +88,11 @@ impl Fact {
     /// Whether key and value are within their limits.
     pub fn check(&self) -> Result<(), StateFull> {
         let value = self.value.as_ref().map_or(0, bytes::Bytes::len);
-        for (bytes, limit) in [
-            (self.key.len(), Self::MAX_KEY_BYTES),
-            (value, Self::MAX_VALUE_BYTES),
-        ] {
+        for (bytes, limit) in
+            [(self.key.len(), Self::MAX_KEY_BYTES), (value, Self::MAX_VALUE_BYTES)]
+        {
             if bytes > limit {
-                return Err(StateFull::Fact {
-                    space: self.space,
-                    bytes,
-                    limit,
-                });
+                return Err(StateFull::Fact { space: self.space, bytes, limit });
             }
         }
         Ok(())

@@ -80,32 +80,19 @@ impl State {
     /// producers expire by it, so that no step of the wall clock forgets one.
     pub fn apply(&mut self, change: Change<'_>, open_ms: u64) {
         match change {
-            Change::Batch {
-                partition,
-                base_offset,
-                leader_epoch,
-                header,
-            } => {
+            Change::Batch { partition, base_offset, leader_epoch, header } => {
                 let entry = self.partitions.entry(partition).or_default();
                 let span = i64::from(header.last_offset_delta).saturating_add(1);
                 let end = Offset(base_offset.0.saturating_add(span));
                 entry.log_end = entry.log_end.max(end);
                 entry.leader_epoch = entry.leader_epoch.max(leader_epoch);
-                self.producers
-                    .record(partition, base_offset, header, open_ms);
+                self.producers.record(partition, base_offset, header, open_ms);
             }
-            Change::Fact {
-                space: Space::LOG_START,
-                key,
-                value,
-            } => {
+            Change::Fact { space: Space::LOG_START, key, value } => {
                 self.move_log_start(key, value);
             }
             Change::Fact { space, key, value } => self.set_fact(space, key, value),
-            Change::Barrier {
-                incarnation,
-                leader_epoch,
-            } => {
+            Change::Barrier { incarnation, leader_epoch } => {
                 self.incarnation = self.incarnation.max(incarnation);
                 self.leader_epoch = self.leader_epoch.max(leader_epoch);
             }
@@ -124,11 +111,8 @@ impl State {
             self.apply(change, open_ms);
         }
         for fact in &append.facts {
-            let change = Change::Fact {
-                space: fact.space,
-                key: &fact.key,
-                value: fact.value.as_deref(),
-            };
+            let change =
+                Change::Fact { space: fact.space, key: &fact.key, value: fact.value.as_deref() };
             self.apply(change, open_ms);
         }
     }
@@ -184,11 +168,7 @@ impl State {
     /// Everything but the identity of the log, which every opening may bump.
     #[cfg(test)]
     pub(in crate::journal) fn content(&self) -> Self {
-        Self {
-            incarnation: 0,
-            leader_epoch: 0,
-            ..self.clone()
-        }
+        Self { incarnation: 0, leader_epoch: 0, ..self.clone() }
     }
 
     fn set_fact(&mut self, space: Space, key: &[u8], value: Option<&[u8]>) {

@@ -107,25 +107,17 @@ impl Producers {
     }
 
     pub(super) fn len_in(&self, partition: PartitionId) -> usize {
-        self.windows
-            .range((partition, i64::MIN)..=(partition, i64::MAX))
-            .count()
+        self.windows.range((partition, i64::MIN)..=(partition, i64::MAX)).count()
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (PartitionId, i64, &Window)> {
-        self.windows
-            .iter()
-            .map(|(&(partition, id), window)| (partition, id, window))
+        self.windows.iter().map(|(&(partition, id), window)| (partition, id, window))
     }
 }
 
 impl Window {
     pub(super) fn new(epoch: i16, seen_open_ms: u64) -> Self {
-        Self {
-            epoch,
-            seen_open_ms,
-            batches: VecDeque::new(),
-        }
+        Self { epoch, seen_open_ms, batches: VecDeque::new() }
     }
 
     pub(super) fn is_expired(&self, open_ms: u64) -> bool {
@@ -134,9 +126,7 @@ impl Window {
 
     fn check(&self, header: &BatchHeader) -> ProducerCheck {
         if header.producer_epoch < self.epoch {
-            return ProducerCheck::Fenced {
-                current: self.epoch,
-            };
+            return ProducerCheck::Fenced { current: self.epoch };
         }
         if header.is_control() {
             return ProducerCheck::New;
@@ -148,9 +138,7 @@ impl Window {
         let same =
             |known: &&WindowBatch| known.first_sequence == first && known.last_sequence == last;
         if let Some(original) = self.batches.iter().find(same) {
-            return ProducerCheck::Duplicate {
-                base_offset: original.base_offset,
-            };
+            return ProducerCheck::Duplicate { base_offset: original.base_offset };
         }
         let (Some(oldest), Some(newest)) = (self.batches.front(), self.batches.back()) else {
             return in_order(first, 0);
@@ -182,11 +170,7 @@ impl Window {
 }
 
 fn in_order(got: i32, expected: i32) -> ProducerCheck {
-    if got == expected {
-        ProducerCheck::New
-    } else {
-        ProducerCheck::OutOfOrder { expected }
-    }
+    if got == expected { ProducerCheck::New } else { ProducerCheck::OutOfOrder { expected } }
 }
 
 /// Sequences run from 0 to 2^31 - 1 and start again at 0.

@@ -32,11 +32,7 @@ pub(super) const fn fact_bytes(key: usize, value: usize) -> usize {
 impl State {
     /// The snapshot as slices of at most `slice_bytes` (or one record, if that is larger).
     pub(in crate::journal) fn encode(&self, slice_bytes: usize) -> VecDeque<Vec<u8>> {
-        let mut slices = Slices {
-            limit: slice_bytes,
-            done: VecDeque::new(),
-            open: Vec::new(),
-        };
+        let mut slices = Slices { limit: slice_bytes, done: VecDeque::new(), open: Vec::new() };
         let out = slices.room(GLOBALS_BYTES);
         out.push(GLOBALS);
         out.extend_from_slice(&self.incarnation.to_le_bytes());
@@ -141,14 +137,7 @@ fn decode_records(state: &mut State, payload: &[u8]) -> Option<()> {
                 let log_start = Offset(cursor.i64()?);
                 let log_end = Offset(cursor.i64()?);
                 let leader_epoch = cursor.i32()?;
-                state.partitions.insert(
-                    id,
-                    PartitionState {
-                        log_start,
-                        log_end,
-                        leader_epoch,
-                    },
-                );
+                state.partitions.insert(id, PartitionState { log_start, log_end, leader_epoch });
             }
             PRODUCER => decode_producer(state, &mut cursor)?,
             FACT => {

@@ -16,13 +16,7 @@ fn what_is_appended_can_be_read_and_survives_reopening() {
         for (n, value) in values.iter().enumerate() {
             let key = format!("key {}", n % 7);
             let facts = [fact(key.as_bytes(), Some(&value[..4]))];
-            append(
-                &journal,
-                &mut state,
-                &[(n as u32 % 3, batch(&[value]))],
-                &facts,
-            )
-            .unwrap();
+            append(&journal, &mut state, &[(n as u32 % 3, batch(&[value]))], &facts).unwrap();
         }
         assert!(journal.status().segments > 1, "the test is to cross a roll");
         journal.close().unwrap();
@@ -30,10 +24,7 @@ fn what_is_appended_can_be_read_and_survives_reopening() {
     for _ in 0..3 {
         let (journal, state) =
             open(RealDisk::open(folder.path()).unwrap(), &small_options()).unwrap();
-        assert_eq!(
-            state.fact(Space(1), b"key 5").unwrap().as_ref(),
-            &values[299][..4]
-        );
+        assert_eq!(state.fact(Space(1), b"key 5").unwrap().as_ref(), &values[299][..4]);
         for partition in 0..3 {
             let end = journal.durable_end(PartitionId(partition));
             assert_eq!(end, Offset(100));
@@ -49,13 +40,7 @@ fn what_is_appended_can_be_read_and_survives_reopening() {
             }
         }
         let outside = journal.read(PartitionId(0), Offset(101), 1);
-        assert!(matches!(
-            outside,
-            Err(ReadError::OutOfRange {
-                end: Offset(100),
-                ..
-            })
-        ));
+        assert!(matches!(outside, Err(ReadError::OutOfRange { end: Offset(100), .. })));
         assert_eq!(journal.status().recovery.damaged_ranges, 0);
         assert_eq!(journal.status().recovery.broken_chains, 0);
         drop(journal);
@@ -80,8 +65,5 @@ fn a_waiter_is_woken_by_its_partition() {
     });
     let stored = journal.read(PartitionId(2), Offset(0), 1).unwrap();
     let header = BatchHeader::read(stored[0].first_chunk::<HEADER_BYTES>().unwrap());
-    assert_eq!(
-        (header.base_offset, header.leader_epoch),
-        (0, state.leader_epoch())
-    );
+    assert_eq!((header.base_offset, header.leader_epoch), (0, state.leader_epoch()));
 }

@@ -15,10 +15,7 @@ struct Run {
 
 impl Run {
     fn record(workload: Workload) -> Self {
-        let mut run = Self {
-            disk: MemoryDisk::default(),
-            model: Model::new(),
-        };
+        let mut run = Self { disk: MemoryDisk::default(), model: Model::new() };
         workload(&mut run);
         run
     }
@@ -46,11 +43,7 @@ impl Run {
 
 fn one_append(run: &mut Run) {
     let journal = run.open();
-    let append = next_append(
-        run.model.last(),
-        &[(0, batch(&[b"x"]))],
-        &[fact(b"k", Some(b"v"))],
-    );
+    let append = next_append(run.model.last(), &[(0, batch(&[b"x"]))], &[fact(b"k", Some(b"v"))]);
     run.append(&journal, append);
 }
 
@@ -139,10 +132,7 @@ fn recover(image: Files, model: &Model, acked: usize, what: &str) -> (MemoryDisk
     let report = journal.status().recovery;
     assert_eq!(report.damaged_ranges, 0, "{what}: a crash is not damage");
     assert_eq!(report.broken_chains, 0, "{what}: a crash breaks no chain");
-    assert_eq!(
-        report.missing_segments, 0,
-        "{what}: a crash loses no segment"
-    );
+    assert_eq!(report.missing_segments, 0, "{what}: a crash loses no segment");
     drop(journal);
     (disk, found)
 }
@@ -179,10 +169,7 @@ fn every_crash_recovers_a_prefix_with_all_that_was_acknowledged() {
 #[test]
 fn every_crash_during_recovery_recovers_too() {
     let mut opened = 0;
-    for (name, workload) in [
-        ("rolls", rolls as Workload),
-        ("in flight", appended_in_flight),
-    ] {
+    for (name, workload) in [("rolls", rolls as Workload), ("in flight", appended_in_flight)] {
         let run = Run::record(workload);
         let mut files = Files::default();
         let mut acked = 0;

@@ -54,14 +54,7 @@ impl Sample {
             walk(&files, &file, seed, &mut batches);
         }
         assert!(batches.len() > 25);
-        assert!(
-            batches
-                .values()
-                .map(|at| &at.file)
-                .collect::<BTreeSet<_>>()
-                .len()
-                > 1
-        );
+        assert!(batches.values().map(|at| &at.file).collect::<BTreeSet<_>>().len() > 1);
         Self { files, batches }
     }
 
@@ -92,18 +85,13 @@ impl Sample {
     /// Every file of the journal with its length.
     fn lengths(&self) -> Vec<(String, usize)> {
         let names = self.files.names().into_iter();
-        names
-            .map(|name| (name.clone(), self.files.content(&name).len()))
-            .collect()
+        names.map(|name| (name.clone(), self.files.content(&name).len())).collect()
     }
 
     /// One past the last byte of a file that any frame takes.
     fn used(&self, file: &str) -> usize {
         let content = self.files.content(file);
-        content
-            .iter()
-            .rposition(|&byte| byte != 0)
-            .map_or(0, |at| at + 1)
+        content.iter().rposition(|&byte| byte != 0).map_or(0, |at| at + 1)
     }
 }
 
@@ -131,12 +119,7 @@ fn walk(
             let to = entry_at + ENTRY_HEADER_BYTES + entry.length as usize;
             if entry.kind == EntryKind::Batch {
                 let bytes = Bytes::copy_from_slice(&content[entry_at + ENTRY_HEADER_BYTES..to]);
-                let stored = StoredAt {
-                    file: name.to_owned(),
-                    from: entry_at,
-                    to,
-                    bytes,
-                };
+                let stored = StoredAt { file: name.to_owned(), from: entry_at, to, bytes };
                 batches.insert((entry.partition, entry.base_offset), stored);
             }
             entry_at += entry.size();
@@ -226,11 +209,7 @@ fn a_file_cut_short_loses_only_what_was_behind() {
 #[test]
 fn files_deleted_doubled_and_renamed() {
     let sample = Sample::new();
-    let names: Vec<String> = sample
-        .batches
-        .values()
-        .map(|stored| stored.file.clone())
-        .collect();
+    let names: Vec<String> = sample.batches.values().map(|stored| stored.file.clone()).collect();
     for file in BTreeSet::from_iter(names) {
         sample.check(
             &format!("{file} deleted"),
@@ -296,11 +275,7 @@ fn a_damaged_journal_goes_on() {
             for round in 1..4 {
                 let (journal, mut state) = open(disk.clone(), &small_options()).unwrap();
                 append(&journal, &mut state, &[(9, batch(&[b"goes on"]))], &[]).unwrap();
-                assert_eq!(
-                    read_all(&journal, PartitionId(9)).len(),
-                    round,
-                    "{file} {at}"
-                );
+                assert_eq!(read_all(&journal, PartitionId(9)).len(), round, "{file} {at}");
                 assert_eq!(journal.status().recovery.torn_tails, 0, "{file} {at}");
             }
         }
@@ -317,12 +292,7 @@ fn an_unreadable_end_is_told_and_not_taken_for_a_clean_one() {
     let killed = MemoryDisk::new(disk.files());
     drop(journal);
     let name = "journal/0000000000000001.seg";
-    let last = killed
-        .files()
-        .content(name)
-        .iter()
-        .rposition(|&byte| byte != 0)
-        .unwrap();
+    let last = killed.files().content(name).iter().rposition(|&byte| byte != 0).unwrap();
     killed.make_unreadable(name, last);
     let (journal, reopened) = open(killed, &small_options()).unwrap();
     assert_eq!(journal.status().recovery.torn_tails, 1);
@@ -340,19 +310,10 @@ fn damage_is_counted_and_the_hole_is_named() {
     let report = journal.status().recovery;
     assert_eq!((report.damaged_ranges, report.torn_tails), (1, 0));
     let error = journal.read(partition, offset, 1).unwrap_err();
-    let ReadError::Damaged { position } = error else {
-        panic!("{error}")
-    };
+    let ReadError::Damaged { position } = error else { panic!("{error}") };
     assert!(position > Position(0));
     // The batches after it are there.
-    let next = sample
-        .batches
-        .keys()
-        .find(|key| **key > (partition, offset))
-        .unwrap();
-    assert_eq!(
-        next.0, partition,
-        "the sample has more batches of this partition"
-    );
+    let next = sample.batches.keys().find(|key| **key > (partition, offset)).unwrap();
+    assert_eq!(next.0, partition, "the sample has more batches of this partition");
     assert_eq!(journal.read(partition, next.1, 1).unwrap().len(), 1);
 }

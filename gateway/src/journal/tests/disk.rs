@@ -122,13 +122,8 @@ struct MemoryFile {
 
 impl MemoryDisk {
     pub(super) fn new(files: Files) -> Self {
-        let inner = Inner {
-            files,
-            ..Inner::default()
-        };
-        Self {
-            inner: Arc::new(Mutex::new(inner)),
-        }
+        let inner = Inner { files, ..Inner::default() };
+        Self { inner: Arc::new(Mutex::new(inner)) }
     }
 
     pub(super) fn with_fault(self, fault: Fault) -> Self {
@@ -187,10 +182,7 @@ impl Inner {
                 self.files.apply(&failed);
                 self.log.push(failed);
             }
-            return Err(io::Error::new(
-                fault.kind,
-                format!("planned fault of operation {number}"),
-            ));
+            return Err(io::Error::new(fault.kind, format!("planned fault of operation {number}")));
         }
         if let (Event::Resize { inode, length }, Some(capacity)) = (&event, self.capacity) {
             let others: usize = self
@@ -232,14 +224,7 @@ impl Files {
     /// Adds a file behind everyone's back.
     pub(super) fn add(&mut self, name: &str, content: &[u8]) {
         let (cache, medium) = (content.to_vec(), content.to_vec());
-        self.inodes.insert(
-            self.next_inode,
-            Inode {
-                cache,
-                medium,
-                pending: Vec::new(),
-            },
-        );
+        self.inodes.insert(self.next_inode, Inode { cache, medium, pending: Vec::new() });
         self.names.insert(name.to_owned(), self.next_inode);
         self.durable_names.clone_from(&self.names);
         self.next_inode += 1;
@@ -348,21 +333,12 @@ fn survive(medium: &mut Vec<u8>, event: &Event, cut: Cut, last: bool, random: &m
         };
         if !garbled && random.coin() {
             garbled = true;
-            block
-                .iter_mut()
-                .for_each(|byte| *byte = random.next() as u8);
+            block.iter_mut().for_each(|byte| *byte = random.next() as u8);
         } else if !kept {
             continue;
         }
         let at = at + index * BLOCK;
-        apply_content(
-            medium,
-            &Event::Write {
-                inode: *inode,
-                at,
-                bytes: block,
-            },
-        );
+        apply_content(medium, &Event::Write { inode: *inode, at, bytes: block });
     }
 }
 
@@ -413,20 +389,13 @@ impl Disk for MemoryDisk {
     fn list(&self, folder: &str) -> io::Result<Vec<String>> {
         let prefix = format!("{folder}/");
         let names = self.lock().files.names();
-        Ok(names
-            .iter()
-            .filter_map(|name| name.strip_prefix(&prefix))
-            .map(Into::into)
-            .collect())
+        Ok(names.iter().filter_map(|name| name.strip_prefix(&prefix)).map(Into::into).collect())
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
         let inner = self.lock();
         let inode = *inner.files.names.get(name).ok_or(io::ErrorKind::NotFound)?;
-        Ok(Arc::new(MemoryFile {
-            disk: Arc::clone(&self.inner),
-            inode,
-        }))
+        Ok(Arc::new(MemoryFile { disk: Arc::clone(&self.inner), inode }))
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
@@ -440,8 +409,7 @@ impl Disk for MemoryDisk {
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.lock()
-            .perform(Event::Rename(from.to_owned(), to.to_owned()))
+        self.lock().perform(Event::Rename(from.to_owned(), to.to_owned()))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
@@ -465,9 +433,7 @@ impl MemoryFile {
 
 impl DiskFile for MemoryFile {
     fn len(&self) -> io::Result<u64> {
-        Ok(self.disk.lock().unwrap().files.inodes[&self.inode]
-            .cache
-            .len() as u64)
+        Ok(self.disk.lock().unwrap().files.inodes[&self.inode].cache.len() as u64)
     }
 
     fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<()> {
@@ -478,33 +444,21 @@ impl DiskFile for MemoryFile {
         if blocks.any(|block| inner.unreadable.contains(&(self.inode, block))) {
             return Err(io::Error::other("planned bad block"));
         }
-        let bytes = content
-            .get(at..at + buffer.len())
-            .ok_or(io::ErrorKind::UnexpectedEof)?;
+        let bytes = content.get(at..at + buffer.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
         buffer.copy_from_slice(bytes);
         Ok(())
     }
 
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
-        self.perform(Event::Write {
-            inode: self.inode,
-            at: at as usize,
-            bytes: bytes.to_vec(),
-        })
+        self.perform(Event::Write { inode: self.inode, at: at as usize, bytes: bytes.to_vec() })
     }
 
     fn allocate(&self, length: u64) -> io::Result<()> {
-        self.perform(Event::Resize {
-            inode: self.inode,
-            length: length as usize,
-        })
+        self.perform(Event::Resize { inode: self.inode, length: length as usize })
     }
 
     fn truncate(&self, length: u64) -> io::Result<()> {
-        self.perform(Event::Resize {
-            inode: self.inode,
-            length: length as usize,
-        })
+        self.perform(Event::Resize { inode: self.inode, length: length as usize })
     }
 
     fn sync(&self) -> io::Result<()> {

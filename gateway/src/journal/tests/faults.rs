@@ -47,16 +47,10 @@ fn reopens(files: Files, model: &Model, acked: usize, what: &str) {
     let found = model.check(&journal, &state, acked);
     assert_eq!(journal.status().recovery.damaged_ranges, 0, "{what}");
     drop(journal);
-    let (journal, state) = open(
-        MemoryDisk::new(disk.files().after(Cut::Nothing)),
-        &small_options(),
-    )
-    .unwrap_or_else(|error| panic!("{what}, then power cut: {error}"));
-    assert_eq!(
-        model.check(&journal, &state, found),
-        found,
-        "{what}, then power cut"
-    );
+    let (journal, state) =
+        open(MemoryDisk::new(disk.files().after(Cut::Nothing)), &small_options())
+            .unwrap_or_else(|error| panic!("{what}, then power cut: {error}"));
+    assert_eq!(model.check(&journal, &state, found), found, "{what}, then power cut");
 }
 
 #[test]
@@ -74,11 +68,7 @@ fn an_error_of_any_operation_stops_acknowledgements_and_loses_none() {
     let mut stops = 0;
     for at in 0..operations {
         for sticky in [false, true] {
-            let fault = Fault {
-                at,
-                kind: ErrorKind::Other,
-                sticky,
-            };
+            let fault = Fault { at, kind: ErrorKind::Other, sticky };
             let what = format!("{fault:?}");
             let disk = MemoryDisk::default().with_fault(fault);
             let mut model = Model::new();
@@ -103,18 +93,8 @@ fn an_error_of_any_operation_stops_acknowledgements_and_loses_none() {
             }
             let files = disk.files();
             reopens(files.clone(), &model, acked, &format!("{what}, killed"));
-            reopens(
-                files.after(Cut::Nothing),
-                &model,
-                acked,
-                &format!("{what}, power cut"),
-            );
-            reopens(
-                files.after(Cut::Some(at as u64)),
-                &model,
-                acked,
-                &format!("{what}, torn"),
-            );
+            reopens(files.after(Cut::Nothing), &model, acked, &format!("{what}, power cut"));
+            reopens(files.after(Cut::Some(at as u64)), &model, acked, &format!("{what}, torn"));
         }
     }
     assert!(stops > 40, "only {stops} faults met the file in use");
@@ -146,11 +126,7 @@ fn after_an_error_nothing_is_written_and_the_frame_is_not_served() {
 
     let mut failed = 0;
     for at in 0..40 {
-        let fault = Fault {
-            at,
-            kind: ErrorKind::Other,
-            sticky: false,
-        };
+        let fault = Fault { at, kind: ErrorKind::Other, sticky: false };
         let disk = MemoryDisk::new(disk.files()).with_fault(fault);
         let Ok((journal, state)) = open(disk.clone(), &small_options()) else {
             continue;
@@ -173,16 +149,9 @@ fn after_an_error_nothing_is_written_and_the_frame_is_not_served() {
         assert!(matches!(journal.admit(1), Err(AdmitError::Poisoned(_))));
         assert!(journal.close().is_err());
         let log = disk.log();
-        let last_write = log
-            .iter()
-            .rposition(|event| matches!(event, Event::Write { .. }));
-        let failure = log
-            .iter()
-            .position(|event| matches!(event, Event::FailedSync(_)));
-        assert!(
-            failure.is_none_or(|failure| last_write < Some(failure)),
-            "{fault:?}: {log:?}"
-        );
+        let last_write = log.iter().rposition(|event| matches!(event, Event::Write { .. }));
+        let failure = log.iter().position(|event| matches!(event, Event::FailedSync(_)));
+        assert!(failure.is_none_or(|failure| last_write < Some(failure)), "{fault:?}: {log:?}");
     }
     assert!(failed >= 2, "write and sync of the frame, at least");
 }

@@ -31,35 +31,14 @@ fn write_sample() -> Files {
     let disk = MemoryDisk::default();
     let (journal, mut state) = open(disk.clone(), &small_options()).unwrap();
     for n in 0..4u8 {
-        let producer = batch(&[&[n; 10], b"second"])
-            .with_producer(77, 1, 2 * i32::from(n))
-            .unwrap();
-        let facts = [
-            fact(&[b'f', n], Some(&[n; 3])),
-            fact(b"gone", (n < 3).then_some(b"x")),
-        ];
-        append(
-            &journal,
-            &mut state,
-            &[(1, producer), (2, batch(&[b"plain"]))],
-            &facts,
-        )
-        .unwrap();
+        let producer =
+            batch(&[&[n; 10], b"second"]).with_producer(77, 1, 2 * i32::from(n)).unwrap();
+        let facts = [fact(&[b'f', n], Some(&[n; 3])), fact(b"gone", (n < 3).then_some(b"x"))];
+        append(&journal, &mut state, &[(1, producer), (2, batch(&[b"plain"]))], &facts).unwrap();
     }
-    append(
-        &journal,
-        &mut state,
-        &[],
-        &[Fact::log_start(PartitionId(1), Offset(3))],
-    )
-    .unwrap();
+    append(&journal, &mut state, &[], &[Fact::log_start(PartitionId(1), Offset(3))]).unwrap();
     let mut builder = BatchBuilder::compressed(Compression::Gzip);
-    builder.push(
-        1_700_000_000_123,
-        Some(b"key"),
-        Some(&[b'z'; 500]),
-        &[(b"header", b"value")],
-    );
+    builder.push(1_700_000_000_123, Some(b"key"), Some(&[b'z'; 500]), &[(b"header", b"value")]);
     append(&journal, &mut state, &[(2, builder.finish().unwrap())], &[]).unwrap();
     let killed = disk.files();
     drop(journal);
@@ -81,24 +60,14 @@ fn check_state(state: &State) {
         let found = state.partition(PartitionId(partition));
         (found.log_start.0, found.log_end.0, found.leader_epoch)
     };
-    assert_eq!(
-        [ends(1), ends(2), ends(3)],
-        [(3, 8, 0), (0, 5, 0), (0, 3, 1)]
-    );
+    assert_eq!([ends(1), ends(2), ends(3)], [(3, 8, 0), (0, 5, 0), (0, 3, 1)]);
     assert_eq!((state.incarnation(), state.leader_epoch()), (1, 1));
     for n in 0..4u8 {
-        assert_eq!(
-            state.fact(Space(1), &[b'f', n]),
-            Some(&Bytes::copy_from_slice(&[n; 3]))
-        );
+        assert_eq!(state.fact(Space(1), &[b'f', n]), Some(&Bytes::copy_from_slice(&[n; 3])));
     }
     assert_eq!(state.fact(Space(1), b"gone"), None);
-    let again = batch(&[&[3; 10], b"second"])
-        .with_producer(77, 1, 6)
-        .unwrap();
-    let duplicate = super::super::ProducerCheck::Duplicate {
-        base_offset: Offset(6),
-    };
+    let again = batch(&[&[3; 10], b"second"]).with_producer(77, 1, 6).unwrap();
+    let duplicate = super::super::ProducerCheck::Duplicate { base_offset: Offset(6) };
     assert_eq!(state.check(PartitionId(1), &again.header()), duplicate);
 }
 
@@ -116,47 +85,22 @@ fn a_folder_of_format_1_opens_and_holds_what_it_held() {
     let copy = tempfile::tempdir().unwrap();
     fs::create_dir(copy.path().join("journal")).unwrap();
     for file in segment_files() {
-        fs::copy(
-            &file,
-            copy.path().join("journal").join(file.file_name().unwrap()),
-        )
-        .unwrap();
+        fs::copy(&file, copy.path().join("journal").join(file.file_name().unwrap())).unwrap();
     }
     let (journal, state) = open(RealDisk::open(copy.path()).unwrap(), &small_options()).unwrap();
     check_state(&state);
     let report = journal.status().recovery;
     assert!(report.clean);
-    assert_eq!(
-        (
-            report.damaged_ranges,
-            report.broken_chains,
-            report.missing_segments
-        ),
-        (0, 0, 0)
-    );
+    assert_eq!((report.damaged_ranges, report.broken_chains, report.missing_segments), (0, 0, 0));
     let counts = [1, 2, 3].map(|partition| read_all(&journal, PartitionId(partition)).len());
     assert_eq!(counts, [3, 5, 3]);
-    let compressed = journal
-        .read(PartitionId(2), Offset(4), 1)
-        .unwrap()
-        .remove(0);
-    let records = Batch::parse_stored(compressed)
-        .unwrap()
-        .records(1 << 20)
-        .unwrap();
+    let compressed = journal.read(PartitionId(2), Offset(4), 1).unwrap().remove(0);
+    let records = Batch::parse_stored(compressed).unwrap().records(1 << 20).unwrap();
     assert_eq!(records[0].value.as_deref(), Some(&[b'z'; 500][..]));
     assert_eq!(records[0].headers[0].0, "header");
-    let large = journal
-        .read(PartitionId(3), Offset(2), 1)
-        .unwrap()
-        .remove(0);
+    let large = journal.read(PartitionId(3), Offset(2), 1).unwrap().remove(0);
     assert_eq!(
-        Batch::parse_stored(large)
-            .unwrap()
-            .records(1 << 20)
-            .unwrap()[0]
-            .value
-            .as_deref(),
+        Batch::parse_stored(large).unwrap().records(1 << 20).unwrap()[0].value.as_deref(),
         Some(&[3; 25_000][..])
     );
 }
@@ -194,11 +138,7 @@ fn the_frames_of_the_sample_are_written_the_same_today() {
             }
             let now = FixedClock.now();
             let (bytes, _) = builder.finish(header.kind, header.previous_crc, now, header.open_ms);
-            assert_eq!(
-                bytes,
-                &content[at..at + header.length() as usize],
-                "frame at {position:?}"
-            );
+            assert_eq!(bytes, &content[at..at + header.length() as usize], "frame at {position:?}");
             at += header.length() as usize;
             frames += 1;
         }
@@ -213,10 +153,7 @@ fn write_the_sample_folder() {
     fs::create_dir_all(folder().join("journal")).unwrap();
     for name in files.names() {
         let content = files.content(&name);
-        let used = content
-            .iter()
-            .rposition(|&byte| byte != 0)
-            .map_or(0, |at| at + 1);
+        let used = content.iter().rposition(|&byte| byte != 0).map_or(0, |at| at + 1);
         if used > 0 {
             // The rest is preallocated space; a file may be shorter than its segment.
             let kept = &content[..used.next_multiple_of(ALIGN as usize)];

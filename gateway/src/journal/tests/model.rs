@@ -20,10 +20,7 @@ pub(super) struct Model {
 
 impl Model {
     pub(super) fn new() -> Self {
-        Self {
-            appends: Vec::new(),
-            states: vec![State::default()],
-        }
+        Self { appends: Vec::new(), states: vec![State::default()] }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -44,9 +41,7 @@ impl Model {
 
     /// The given batches are the ones from this offset on, whole.
     pub(super) fn check_batches(&self, partition: PartitionId, from: Offset, found: &[Bytes]) {
-        let mut known = self
-            .batches(partition)
-            .skip_while(|entry| last_offset(entry) < from.0);
+        let mut known = self.batches(partition).skip_while(|entry| last_offset(entry) < from.0);
         for bytes in found {
             let entry = known.next().expect("no more than was appended");
             assert_eq!(bytes[..8], entry.base_offset.0.to_be_bytes());
@@ -72,9 +67,7 @@ impl Model {
     /// no fewer than were acknowledged. Panics with what differs.
     pub(super) fn check(&self, journal: &Journal, state: &State, acked: usize) -> usize {
         let state = state.content();
-        let found = (acked..=self.appends.len())
-            .rev()
-            .find(|&n| self.states[n].content() == state);
+        let found = (acked..=self.appends.len()).rev().find(|&n| self.states[n].content() == state);
         let Some(count) = found else {
             panic!(
                 "the state is not that after {acked}..={} appends: {state:?}, acknowledged {:?}",
@@ -89,18 +82,12 @@ impl Model {
     /// The records of the first so many appends, and no others, can be read.
     pub(super) fn check_records(&self, journal: &Journal, count: usize) {
         let mut expected: BTreeMap<PartitionId, Vec<(Offset, &Batch)>> = BTreeMap::new();
-        for entry in self.appends[..count]
-            .iter()
-            .flat_map(|append| &append.batches)
-        {
+        for entry in self.appends[..count].iter().flat_map(|append| &append.batches) {
             let end = entry.base_offset.0 + i64::from(entry.batch.header().record_count);
             if end <= journal.log_start(entry.partition).0 {
                 continue;
             }
-            expected
-                .entry(entry.partition)
-                .or_default()
-                .push((entry.base_offset, &entry.batch));
+            expected.entry(entry.partition).or_default().push((entry.base_offset, &entry.batch));
         }
         for (partition, batches) in expected {
             let mut stored = read_all(journal, partition).into_iter();
@@ -128,10 +115,7 @@ pub(super) fn read_all(journal: &Journal, partition: PartitionId) -> Vec<Bytes> 
         for bytes in batches {
             let batch = Batch::parse_stored(bytes.clone()).unwrap();
             let header = batch.header();
-            assert!(
-                (header.base_offset..=header.last_offset()).contains(&from.0),
-                "{from:?}"
-            );
+            assert!((header.base_offset..=header.last_offset()).contains(&from.0), "{from:?}");
             from = Offset(batch.header().last_offset() + 1);
             all.push(bytes);
         }
@@ -147,20 +131,13 @@ pub(super) fn random_append(state: &State, random: &mut Random, largest: usize) 
         let mut builder = BatchBuilder::default();
         for n in 0..=random.below(3) {
             let value = vec![random.next() as u8; random.below(largest as u64) as usize];
-            builder.push(
-                random.below(1 << 40) as i64,
-                None,
-                Some(&value),
-                &[(b"n", &[n as u8])],
-            );
+            builder.push(random.below(1 << 40) as i64, None, Some(&value), &[(b"n", &[n as u8])]);
         }
         let batch = builder.finish().unwrap();
         let batch = if random.coin() {
             // A fresh id each time: sequences are the broker's business.
             let producer = random.below(6) as i64;
-            batch
-                .with_producer(producer, 0, random.below(1000) as i32)
-                .unwrap()
+            batch.with_producer(producer, 0, random.below(1000) as i32).unwrap()
         } else {
             batch
         };
@@ -169,19 +146,13 @@ pub(super) fn random_append(state: &State, random: &mut Random, largest: usize) 
     let mut facts = Vec::new();
     for _ in 0..random.below(4) {
         let key = [b'k', random.below(8) as u8];
-        let value = random
-            .next()
-            .to_be_bytes()
-            .repeat(1 + random.below(8) as usize);
+        let value = random.next().to_be_bytes().repeat(1 + random.below(8) as usize);
         facts.push(fact(&key, (random.below(4) > 0).then_some(&value)));
     }
     if random.below(16) == 0 {
         let (partition, known) = (PartitionId(random.below(4) as u32), state);
         let end = known.partition(partition).log_end.0;
-        facts.push(Fact::log_start(
-            partition,
-            Offset(random.below(end as u64 + 1) as i64),
-        ));
+        facts.push(Fact::log_start(partition, Offset(random.below(end as u64 + 1) as i64)));
     }
     if batches.is_empty() && facts.is_empty() {
         batches.push((0, batch(&[b"not nothing"])));

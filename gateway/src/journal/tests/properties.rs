@@ -17,11 +17,7 @@ enum Step {
     /// Several appends before the first one is waited for.
     Burst { seed: u64, count: usize },
     /// Read at any offset, with any limit.
-    Read {
-        partition: u32,
-        offset: i64,
-        max_bytes: usize,
-    },
+    Read { partition: u32, offset: i64, max_bytes: usize },
     /// Look a time up.
     AtTime { partition: u32, timestamp: i64 },
     /// Close and open.
@@ -59,11 +55,7 @@ impl Subject {
     fn new() -> Self {
         let disk = MemoryDisk::default();
         let (journal, _) = open(disk.clone(), &small_options()).unwrap();
-        Self {
-            disk,
-            journal,
-            model: Model::new(),
-        }
+        Self { disk, journal, model: Model::new() }
     }
 
     fn burst(&mut self, seed: u64, count: usize, largest: usize) {
@@ -101,8 +93,7 @@ impl Subject {
                 assert_eq!(batches.is_empty(), offset == expected.log_end.0);
                 let bytes: usize = batches.iter().map(bytes::Bytes::len).sum();
                 assert!(batches.len() <= 1 || bytes <= max_bytes);
-                self.model
-                    .check_batches(partition, Offset(offset), &batches);
+                self.model.check_batches(partition, Offset(offset), &batches);
             }
             Err(ReadError::OutOfRange { start, end, .. }) => {
                 assert_eq!((start, end), (expected.log_start, expected.log_end));
@@ -123,15 +114,8 @@ impl Subject {
         match step {
             Step::Append { seed, largest } => self.burst(seed, 1, largest),
             Step::Burst { seed, count } => self.burst(seed, count, 1500),
-            Step::Read {
-                partition,
-                offset,
-                max_bytes,
-            } => self.read(partition, offset, max_bytes),
-            Step::AtTime {
-                partition,
-                timestamp,
-            } => self.at_time(partition, timestamp),
+            Step::Read { partition, offset, max_bytes } => self.read(partition, offset, max_bytes),
+            Step::AtTime { partition, timestamp } => self.at_time(partition, timestamp),
             Step::Reopen => {
                 self.journal.close().unwrap();
                 self.reopen(None);

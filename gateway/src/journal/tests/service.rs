@@ -22,10 +22,7 @@ fn appends_gather_while_the_disk_works() {
     const THREADS: usize = 100;
     const APPENDS: usize = 20;
     let folder = tempfile::tempdir().unwrap();
-    let options = JournalOptions {
-        max_bytes: Some(64 << 20),
-        ..JournalOptions::default()
-    };
+    let options = JournalOptions { max_bytes: Some(64 << 20), ..JournalOptions::default() };
     let (journal, state) = open(RealDisk::open(folder.path()).unwrap(), &options).unwrap();
     let state = Arc::new(Mutex::new(state));
     std::thread::scope(|scope| {
@@ -56,11 +53,7 @@ fn appends_gather_while_the_disk_works() {
         let text = String::from_utf8(value.to_vec()).unwrap();
         let (thread, n) = text.split_once(' ').unwrap();
         let thread: usize = thread.parse().unwrap();
-        assert_eq!(
-            n.parse::<usize>().unwrap(),
-            next[thread],
-            "in order per appender"
-        );
+        assert_eq!(n.parse::<usize>().unwrap(), next[thread], "in order per appender");
         next[thread] += 1;
     }
     assert!(next.iter().all(|&count| count == APPENDS));
@@ -71,13 +64,7 @@ fn an_append_is_atomic_whatever_is_in_it() {
     let disk = MemoryDisk::default();
     let (journal, mut state) = open(disk.clone(), &small_options()).unwrap();
     let batches: Vec<_> = (0..5).map(|n| (n % 2, batch(&[&[n as u8; 100]]))).collect();
-    append(
-        &journal,
-        &mut state,
-        &batches,
-        &[fact(b"a", Some(b"1")), fact(b"a", None)],
-    )
-    .unwrap();
+    append(&journal, &mut state, &batches, &[fact(b"a", Some(b"1")), fact(b"a", None)]).unwrap();
     assert_eq!(journal.durable_end(PartitionId(0)), Offset(3));
     assert_eq!(journal.durable_end(PartitionId(1)), Offset(2));
     assert_eq!(journal.status().written_bytes % 4096, 0);
@@ -106,10 +93,7 @@ fn the_largest_append_fits_and_a_larger_one_is_refused() {
 #[test]
 fn the_budget_is_kept_and_full_is_back_pressure() {
     let folder = tempfile::tempdir().unwrap();
-    let options = JournalOptions {
-        max_bytes: Some(512 << 10),
-        ..small_options()
-    };
+    let options = JournalOptions { max_bytes: Some(512 << 10), ..small_options() };
     let (journal, mut state) = open(RealDisk::open(folder.path()).unwrap(), &options).unwrap();
     let value = batch(&[&[1; 10_000]]);
     let mut appended = 0;
@@ -191,11 +175,7 @@ fn epochs_tell_how_the_journal_ended() {
     // A torn tail: offsets may be used again.
     let mut torn = killed;
     let name = "journal/0000000000000001.seg";
-    let used = torn
-        .content(name)
-        .iter()
-        .rposition(|&byte| byte != 0)
-        .unwrap();
+    let used = torn.content(name).iter().rposition(|&byte| byte != 0).unwrap();
     torn.damage(name, |content| content[used] ^= 1);
     let disk = MemoryDisk::new(torn);
     let (journal, state) = open(disk.clone(), &small_options()).unwrap();
@@ -203,12 +183,8 @@ fn epochs_tell_how_the_journal_ended() {
     let report = journal.status().recovery;
     assert_eq!((report.torn_tails, report.torn_bytes), (1, 4096));
     assert_eq!(journal.durable_end(P), Offset(0));
-    let copies: Vec<_> = disk
-        .files()
-        .names()
-        .into_iter()
-        .filter(|name| name.ends_with(".torn"))
-        .collect();
+    let copies: Vec<_> =
+        disk.files().names().into_iter().filter(|name| name.ends_with(".torn")).collect();
     assert_eq!(copies.len(), 1, "{copies:?}");
     assert_eq!(disk.files().content(&copies[0]).len(), 4096);
 }
@@ -242,9 +218,7 @@ fn a_folder_has_one_user() {
     let folder = tempfile::tempdir().unwrap();
     let first = RealDisk::open(folder.path()).unwrap();
     let error = RealDisk::open(folder.path()).unwrap_err();
-    let LockError::InUse { holder, .. } = &error else {
-        panic!("{error}")
-    };
+    let LockError::InUse { holder, .. } = &error else { panic!("{error}") };
     assert_eq!(holder, &format!("process {}", std::process::id()));
     assert!(error.to_string().contains("storage.path"), "{error}");
     drop(first);
@@ -255,10 +229,7 @@ fn a_folder_has_one_user() {
 fn what_cannot_be_opened_is_named_and_left_alone() {
     let sample = |id: &[u8; 16]| {
         let disk = MemoryDisk::default();
-        let options = JournalOptions {
-            new_id: Some(JournalId(*id)),
-            ..small_options()
-        };
+        let options = JournalOptions { new_id: Some(JournalId(*id)), ..small_options() };
         let (journal, mut state) = open(disk.clone(), &options).unwrap();
         append(&journal, &mut state, &[(1, batch(&[b"x"]))], &[]).unwrap();
         journal.close().unwrap();
@@ -275,9 +246,7 @@ fn what_cannot_be_opened_is_named_and_left_alone() {
 
     let mut headless = files.clone();
     headless.damage(name, |content| content[..4096].fill(0xff));
-    check(headless, |error| {
-        matches!(error, OpenError::NoIdentity { .. })
-    });
+    check(headless, |error| matches!(error, OpenError::NoIdentity { .. }));
 
     let mut foreign = files.clone();
     foreign.add("journal/00000000000000aa.seg", other.content(name));
@@ -292,14 +261,5 @@ fn what_cannot_be_opened_is_named_and_left_alone() {
             content[at + 76..at + 80].copy_from_slice(&crc.to_le_bytes());
         }
     });
-    check(later, |error| {
-        matches!(
-            error,
-            OpenError::Version {
-                found: 9,
-                known: 1,
-                ..
-            }
-        )
-    });
+    check(later, |error| matches!(error, OpenError::Version { found: 9, known: 1, .. }));
 }

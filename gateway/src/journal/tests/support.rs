@@ -20,11 +20,7 @@ pub(super) struct FixedClock;
 
 impl Clock for FixedClock {
     fn now(&self) -> Moment {
-        Moment {
-            unix_ms: 1_800_000_000_000,
-            quality: ClockQuality::Unknown,
-            monotonic_ms: 0,
-        }
+        Moment { unix_ms: 1_800_000_000_000, quality: ClockQuality::Unknown, monotonic_ms: 0 }
     }
 }
 
@@ -85,15 +81,10 @@ pub(super) fn admit(journal: &Journal, bytes: usize) -> Permit {
 /// An append at the ends of its partitions.
 pub(super) fn next_append(state: &State, batches: &[(u32, Batch)], facts: &[Fact]) -> Append {
     let mut ends = std::collections::BTreeMap::new();
-    let mut append = Append {
-        batches: Vec::new(),
-        facts: facts.to_vec(),
-    };
+    let mut append = Append { batches: Vec::new(), facts: facts.to_vec() };
     for (partition, batch) in batches {
         let partition = PartitionId(*partition);
-        let end = ends
-            .entry(partition)
-            .or_insert(state.partition(partition).log_end);
+        let end = ends.entry(partition).or_insert(state.partition(partition).log_end);
         append.batches.push(BatchEntry {
             partition,
             base_offset: *end,
@@ -129,9 +120,7 @@ pub(super) fn block_on<T>(future: impl Future<Output = T>) -> T {
         }
         let mut woken = signal.woken.lock().unwrap();
         while !*woken {
-            let left = deadline
-                .checked_duration_since(Instant::now())
-                .expect("within 30 s");
+            let left = deadline.checked_duration_since(Instant::now()).expect("within 30 s");
             (woken, _) = signal.changed.wait_timeout(woken, left).unwrap();
         }
         *woken = false;
