@@ -68,9 +68,7 @@ fn keys_of_sample(header: &str) -> Vec<String> {
 
 /// The line with its comment mark taken off, if what follows is a key or a table.
 fn uncommented(line: &str) -> String {
-    let Some(rest) = line.strip_prefix("# ") else {
-        return line.into();
-    };
+    let Some(rest) = line.strip_prefix("# ") else { return line.into() };
     let is_key = |key: &str| !key.contains(' ');
     let keyed = rest.split_once(" = ").is_some_and(|(key, _)| is_key(key));
     let table = rest.starts_with('[') && rest.ends_with(']');
