@@ -182,7 +182,7 @@ async fn a_record_that_the_client_cannot_even_queue_is_refused_too() {
     transaction.legs.get_mut(&PartitionId(0)).unwrap().records[2].value = Some(huge);
     match session.commit(&mut transaction).await.unwrap_err() {
         CommitError::Poison(refused) => {
-            assert!(refused[0].1.contains("buffer_memory"), "{refused:?}")
+            assert!(refused[0].1.contains("buffer_memory"), "{refused:?}");
         }
         CommitError::Lost(error) => panic!("{error}"),
     }
