@@ -57,7 +57,9 @@ pub(super) fn serve(options: &Options) -> Result<()> {
 }
 
 fn start_logging(json: bool) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    // The uplink tells what its client library means; on its own that logs every transaction.
+    let default = || EnvFilter::new("info,krafka=error");
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| default());
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     if json {
         builder.json().init();

@@ -40,7 +40,7 @@ pub(super) trait Session: Send + 'static {
     /// dropped either way.
     fn commit(
         &mut self,
-        transaction: &Transaction,
+        transaction: &mut Transaction,
     ) -> impl Future<Output = Result<(), CommitError>> + Send;
 
     /// Lets go of the connection without waiting for the centre. Whether a transaction that is
@@ -91,8 +91,10 @@ pub(super) struct Leg {
     pub(super) topic: Arc<str>,
     /// Partition index, the same on both sides.
     pub(super) index: u32,
-    /// Records in order.
+    /// Records in order. Sending takes them out, so that they are not held twice.
     pub(super) records: Vec<Record>,
+    /// How many there are.
+    pub(super) count: usize,
     /// Key of the cursor record.
     pub(super) cursor_key: Bytes,
     /// Where the partition stands once this is committed.

@@ -204,11 +204,11 @@ impl Session for KrafkaSession {
         }
     }
 
-    async fn commit(&mut self, transaction: &Transaction) -> Result<(), CommitError> {
+    async fn commit(&mut self, transaction: &mut Transaction) -> Result<(), CommitError> {
         self.producer.begin().map_err(|error| lost("begin a transaction", &error))?;
         let mut sent = Vec::new();
-        for (partition, leg) in &transaction.legs {
-            for record in &leg.records {
+        for (partition, leg) in &mut transaction.legs {
+            for record in std::mem::take(&mut leg.records) {
                 match self.producer.enqueue(out_record(leg, record)).await {
                     Ok(handle) => sent.push((*partition, handle)),
                     Err(error) => return Err(blame(sent, Some(*partition), &error).await),
@@ -446,18 +446,18 @@ fn retention_by_sample_time(settings: &HashMap<String, String>) -> Option<i64> {
     settings.get("retention.ms")?.parse().ok().filter(|retention| *retention >= 0)
 }
 
-fn out_record(leg: &Leg, record: &Record) -> OutRecord {
+fn out_record(leg: &Leg, record: Record) -> OutRecord {
     let mut out = OutRecord::new(&*leg.topic, bytes::Bytes::new())
         .partition(i32::try_from(leg.index).unwrap_or(i32::MAX))
         .timestamp(record.timestamp);
-    out.key = record.key.clone();
-    out.value = record.value.clone();
+    out.key = record.key;
+    out.value = record.value;
     out.headers = record
         .headers
-        .iter()
+        .into_iter()
         // Header names are text to every client; one that is not would be shown like this by all of
         // them anyway.
-        .map(|(name, value)| (String::from_utf8_lossy(name).into_owned(), value.clone()))
+        .map(|(name, value)| (String::from_utf8_lossy(&name).into_owned(), value))
         .collect();
     out
 }

@@ -326,7 +326,7 @@ impl Core {
                 for (partition, why) in refused {
                     let leg = transaction.legs.get(partition);
                     if let (Some(leg), Some(lane)) = (leg, self.lanes.get_mut(partition)) {
-                        lane.narrow(leg.records.len(), leg.cursor.next, why, now);
+                        lane.narrow(leg.count, leg.cursor.next, why, now);
                     }
                 }
                 // The search takes a failed transaction for each halving; growing waits would stop
@@ -385,9 +385,11 @@ impl Draft {
             topic: lane.identity.central.clone(),
             index: lane.identity.index,
             records: Vec::new(),
+            count: 0,
             cursor_key: lane.identity.cursor_key.clone(),
             cursor,
         });
+        leg.count += decoded.records.len();
         leg.records.extend(decoded.records);
         leg.cursor = cursor;
         self.transaction.bytes += decoded.bytes;

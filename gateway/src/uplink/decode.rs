@@ -13,9 +13,9 @@ use crate::{
 /// taking the gateway's memory.
 const MAX_DECOMPRESSED_BYTES: usize = 32 * 1024 * 1024;
 
-/// What a record costs in a batch beside key, value and headers; for filling transactions, not
-/// exact.
-const RECORD_OVERHEAD_BYTES: usize = 16;
+/// What a record takes in memory beside key, value and headers, here and in the client's queue.
+/// Counted, so that a transaction of small records stays within its bound.
+const RECORD_OVERHEAD_BYTES: usize = 128;
 
 /// Which records of the batches are wanted.
 #[derive(Clone, Copy, Debug)]
@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn slices_take_what_they_say() {
-        let size = 16 + 3 + 100 + 4;
+        let size = RECORD_OVERHEAD_BYTES + 3 + 100 + 4;
         for (slice, offsets, next) in [
             (ALL, 10..20, 20),
             (Slice { from: Offset(13), ..ALL }, 13..20, 20),

@@ -162,9 +162,9 @@ impl<C: Centre> Shell<C> {
                 continue;
             }
             let full = self.core.is_full(&draft);
-            let transaction = std::mem::take(&mut draft.transaction);
+            let mut transaction = std::mem::take(&mut draft.transaction);
             draft = Draft::default();
-            match self.commit(session, &transaction, full.then_some(&mut draft)).await {
+            match self.commit(session, &mut transaction, full.then_some(&mut draft)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => return self.failed(&transaction, &error),
                 Err(stop) => return stop.into(),
@@ -179,7 +179,7 @@ impl<C: Centre> Shell<C> {
     async fn commit(
         &mut self,
         session: &mut C::Session,
-        transaction: &Transaction,
+        transaction: &mut Transaction,
         next: Option<&mut Draft>,
     ) -> Result<Result<(), CommitError>, Stop> {
         let shutdown = self.shutdown.clone();
@@ -199,7 +199,7 @@ impl<C: Centre> Shell<C> {
             return Ok(Err(error));
         }
         self.core.committed(transaction);
-        let records = transaction.legs.values().map(|leg| leg.records.len() as u64).sum();
+        let records = transaction.legs.values().map(|leg| leg.count as u64).sum();
         self.shared.committed(records);
         self.publish();
         self.hints.save_if_due(&self.broker).await;

@@ -26,8 +26,12 @@ pub(super) async fn blame(
     error: &KrafkaError,
 ) -> CommitError {
     let mut refused = BTreeMap::new();
-    if let (Some(partition), Some(why)) = (at, refusal(error)) {
-        refused.insert(partition, why);
+    if let Some(partition) = at {
+        match error {
+            // A record that is larger than the client can ever queue, or whose partition is gone.
+            KrafkaError::Config { message } => refused.insert(partition, message.clone()),
+            error => refusal(error).and_then(|why| refused.insert(partition, why)),
+        };
     }
     for (partition, handle) in sent {
         // Only what is known by now: what is still on its way was not what failed.

@@ -52,7 +52,7 @@ pub(super) fn key(partition: u32) -> Bytes {
 }
 
 pub(super) fn transaction(partition: u32, values: std::ops::Range<i64>) -> Transaction {
-    let records = values
+    let records: Vec<_> = values
         .clone()
         .map(|offset| Record {
             offset,
@@ -68,8 +68,15 @@ pub(super) fn transaction(partition: u32, values: std::ops::Range<i64>) -> Trans
         topic_id: [1; 16],
         tail: Some(u32::try_from(values.end).unwrap()),
     };
-    let leg =
-        Leg { topic: "t".into(), index: partition, records, cursor_key: key(partition), cursor };
+    let count = records.len();
+    let leg = Leg {
+        count,
+        topic: "t".into(),
+        index: partition,
+        records,
+        cursor_key: key(partition),
+        cursor,
+    };
     Transaction { legs: [(PartitionId(partition), leg)].into(), bytes: 0 }
 }
 
@@ -94,8 +101,8 @@ async fn data_and_cursor_arrive_together_and_whole() {
     let mut session = centre(&broker).open().await.unwrap();
     assert_eq!(ensure(&mut session, "t", 2).await, Ok(2));
     assert_eq!(next_at_centre(&mut session, 1).await, None);
-    session.commit(&transaction(1, 0..5)).await.unwrap();
-    session.commit(&transaction(1, 5..6)).await.unwrap();
+    session.commit(&mut transaction(1, 0..5)).await.unwrap();
+    session.commit(&mut transaction(1, 5..6)).await.unwrap();
     assert_eq!(next_at_centre(&mut session, 1).await, Some(6));
 
     let there = broker.committed_records("t").unwrap();
@@ -151,7 +158,7 @@ async fn refused_records_are_told_from_lost_transactions() {
         let mut session = centre(&broker).open().await.unwrap();
         ensure(&mut session, "t", 1).await.unwrap();
         broker.on_once(ApiKey::Produce, move |_| Control::Error(code));
-        let error = session.commit(&transaction(0, 0..4)).await.unwrap_err();
+        let error = session.commit(&mut transaction(0, 0..4)).await.unwrap_err();
         match error {
             CommitError::Poison(refused) => {
                 assert!(poison, "{code:?}");
@@ -162,6 +169,22 @@ async fn refused_records_are_told_from_lost_transactions() {
         assert!(broker.committed_records("t").unwrap().is_empty());
         let mut session = centre(&broker).open().await.unwrap();
         assert_eq!(next_at_centre(&mut session, 0).await, None);
+    }
+}
+
+#[tokio::test]
+async fn a_record_that_the_client_cannot_even_queue_is_refused_too() {
+    let broker = cluster().await;
+    let mut session = centre(&broker).open().await.unwrap();
+    ensure(&mut session, "t", 1).await.unwrap();
+    let mut transaction = transaction(0, 0..4);
+    let huge = Bytes::from(vec![0; 40 << 20]);
+    transaction.legs.get_mut(&PartitionId(0)).unwrap().records[2].value = Some(huge);
+    match session.commit(&mut transaction).await.unwrap_err() {
+        CommitError::Poison(refused) => {
+            assert!(refused[0].1.contains("buffer_memory"), "{refused:?}");
+        }
+        CommitError::Lost(error) => panic!("{error}"),
     }
 }
 
@@ -185,7 +208,7 @@ async fn unknown_outcome(control: Control, committed: Option<i64>) {
     ensure(&mut session, "t", 1).await.unwrap();
     let answer = control.clone();
     broker.on(ApiKey::EndTxn, move |_| answer.clone());
-    let error = session.commit(&transaction(0, 0..4)).await.unwrap_err();
+    let error = session.commit(&mut transaction(0, 0..4)).await.unwrap_err();
     assert!(matches!(error, CommitError::Lost(_)), "{control:?}: {error:?}");
     drop(session);
     broker.clear_hooks();
@@ -202,8 +225,8 @@ async fn a_second_session_throws_the_first_one_out() {
     let mut first = centre(&broker).open().await.unwrap();
     ensure(&mut first, "t", 1).await.unwrap();
     let mut second = centre(&broker).open().await.unwrap();
-    assert!(matches!(first.commit(&transaction(0, 0..2)).await, Err(CommitError::Lost(_))));
-    second.commit(&transaction(0, 0..2)).await.unwrap();
+    assert!(matches!(first.commit(&mut transaction(0, 0..2)).await, Err(CommitError::Lost(_))));
+    second.commit(&mut transaction(0, 0..2)).await.unwrap();
     assert_eq!(broker.committed_records("t").unwrap().len(), 2);
 }
 
@@ -212,7 +235,7 @@ async fn cursors_behind_another_gateways_open_transaction_are_waited_for_not_mis
     let broker = cluster().await;
     let mut session = centre(&broker).open().await.unwrap();
     ensure(&mut session, "t", 1).await.unwrap();
-    session.commit(&transaction(0, 0..2)).await.unwrap();
+    session.commit(&mut transaction(0, 0..2)).await.unwrap();
 
     let kafka = Kafka::builder(broker.bootstrap_servers()).connect().await.unwrap();
     let other = kafka.producer().build_transactional("another").await.unwrap();
@@ -220,7 +243,7 @@ async fn cursors_behind_another_gateways_open_transaction_are_waited_for_not_mis
     other.begin().unwrap();
     let record = OutRecord::new("headwater-cursors", "x").key("headwater/1/other/t/0");
     let _sent = other.send(record.partition(home)).await.unwrap();
-    session.commit(&transaction(0, 2..4)).await.unwrap();
+    session.commit(&mut transaction(0, 2..4)).await.unwrap();
 
     let error = session.cursors(CursorScope::Home).await.err().unwrap();
     assert!(error.message.contains("another gateway's transaction"), "{error}");
@@ -234,7 +257,7 @@ async fn cursors_are_found_after_the_cursor_topic_was_given_more_partitions() {
     broker.create_topic("headwater-cursors", 1);
     let mut session = centre(&broker).open().await.unwrap();
     ensure(&mut session, "t", 1).await.unwrap();
-    session.commit(&transaction(0, 0..2)).await.unwrap();
+    session.commit(&mut transaction(0, 0..2)).await.unwrap();
     broker.add_partitions("headwater-cursors", 63);
     assert_ne!(cursor::home_partition(GATEWAY, 64), 0, "the home moves in this test");
     let mut session = centre(&broker).open().await.unwrap();

@@ -66,7 +66,7 @@ impl Session for Scripted {
         Ok(table)
     }
 
-    async fn commit(&mut self, transaction: &Transaction) -> Result<(), CommitError> {
+    async fn commit(&mut self, transaction: &mut Transaction) -> Result<(), CommitError> {
         let mut there = self.0.lock().unwrap();
         let mut poison = Vec::new();
         for (partition, leg) in &transaction.legs {

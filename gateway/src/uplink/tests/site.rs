@@ -23,7 +23,8 @@ use crate::{
     uplink::{Uplink, UplinkStatus, UplinkWatch},
 };
 
-const DEADLINE: Duration = Duration::from_secs(30);
+/// Generous: a busy machine is no failure.
+const DEADLINE: Duration = Duration::from_secs(120);
 /// Records of one batch.
 const BATCH: i64 = 7;
 

@@ -136,13 +136,13 @@ async fn one_fault(api: ApiKey, control: Control, every: u64, faults: Arc<Atomic
         }
     });
     let uplink = site.uplink(&cluster.bootstrap_servers());
-    for until in [300, 600, 2_100] {
+    for until in [300, 600, 1_200] {
         site.append_until("a", 0, until).await;
         site.append_until("a", 1, until / 3).await;
     }
     uplink.caught_up().await;
-    assert_exactly(&cluster, "a", 0, 2_100);
-    assert_exactly(&cluster, "a", 1, 700);
+    assert_exactly(&cluster, "a", 0, 1_200);
+    assert_exactly(&cluster, "a", 1, 400);
     assert_eq!(faults.load(Ordering::SeqCst), 0, "every fault of {case} came");
     uplink.stop().await;
 }
