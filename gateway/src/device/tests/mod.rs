@@ -2,6 +2,7 @@
 
 mod device;
 mod gateway;
+mod limits;
 mod serial;
 
 use std::time::Duration;
