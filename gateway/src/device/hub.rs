@@ -94,7 +94,13 @@ impl Hub {
         topic: String,
         max_devices: usize,
     ) -> io::Result<Self> {
-        broker.ensure_topic(&topic).await.map_err(io::Error::other)?;
+        if let Err(error) = broker.ensure_topic(&topic).await {
+            // A full disk keeps no gateway from starting; the first reading tries again.
+            if !matches!(error, TopicError::Append(_)) {
+                return Err(io::Error::other(error));
+            }
+            tracing::warn!(%topic, %error, "the readings' topic is not created yet");
+        }
         let mut used = BTreeSet::new();
         let mut boots = BTreeMap::new();
         for (key, value) in broker.facts(space::DEVICE_STREAM) {
