@@ -45,7 +45,7 @@ pub enum RunError {
     #[error(transparent)]
     Open(#[from] OpenError),
     /// An address cannot be listened on.
-    #[error("cannot listen on {address} ({table}.listen): {source}; is another gateway running?")]
+    #[error("cannot listen on {address} ({table}.listen): is another gateway running?")]
     Bind {
         /// Configuration table.
         table: &'static str,
@@ -55,7 +55,7 @@ pub enum RunError {
         source: io::Error,
     },
     /// A configured topic cannot be created.
-    #[error("[topics.{name:?}]: {source}")]
+    #[error("[topics.{name:?}]")]
     Topic {
         /// Topic.
         name: String,

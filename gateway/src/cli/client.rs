@@ -52,6 +52,7 @@ impl Gateway {
             KrafkaError::Config { message } => {
                 anyhow!("{address:?} is no address: use --bootstrap HOST:PORT ({message})")
             }
+            KrafkaError::Protocol { message, .. } => anyhow!("not possible: {message}"),
             other => anyhow!(other).context(format!("the gateway at {address} refused")),
         }
     }

@@ -1,6 +1,9 @@
 //! `headwater produce`: lines of standard input become records; says how many are durable.
 
-use std::io::{self, BufRead, Read};
+use std::{
+    io::{self, BufRead, Read},
+    time::Duration,
+};
 
 use anyhow::{Context, Result, bail};
 use krafka::{
@@ -18,6 +21,10 @@ const MAX_LINE_BYTES: usize = 1_000_000;
 /// Lines that are read ahead of the sender, and records that wait for their acknowledgement.
 const LINES_AHEAD: usize = 1_000;
 const UNACKNOWLEDGED: usize = 10_000;
+
+/// How long the topic may take to appear, and a record to become durable: the gateway may be restarting.
+const MAX_BLOCK: Duration = Duration::from_secs(10);
+const DELIVERY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Options of `headwater produce`.
 #[derive(Debug, clap::Args)]
@@ -74,7 +81,17 @@ async fn send(
     to_count: mpsc::Sender<DeliveryHandle>,
 ) -> Result<()> {
     let explain = |error| options.gateway.explain(error);
-    let producer = kafka.producer().acks(Acks::All).build().await.map_err(explain)?;
+    let producer = kafka
+        .producer()
+        .acks(Acks::All)
+        .max_block(MAX_BLOCK)
+        .delivery_timeout(DELIVERY_TIMEOUT)
+        .build()
+        .await
+        .map_err(explain)?;
+    if producer.partitions_for(&options.topic).await.is_err() {
+        return Err(options.gateway.no_topic(&options.topic));
+    }
     let (to_send, mut lines) = mpsc::channel(LINES_AHEAD);
     let reading = spawn_blocking(move || read_lines(io::stdin().lock(), &to_send));
     while let Some(line) = lines.recv().await {

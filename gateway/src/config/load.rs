@@ -12,7 +12,7 @@ use super::{Config, nearest::nearest};
 #[non_exhaustive]
 pub enum ConfigError {
     /// The file could not be read.
-    #[error("cannot read {}: {source}", path.display())]
+    #[error("cannot read {}", path.display())]
     Read {
         /// File.
         path: PathBuf,

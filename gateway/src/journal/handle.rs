@@ -47,16 +47,36 @@ pub fn open(
     disk: impl Disk + 'static,
     options: &JournalOptions,
 ) -> Result<(Journal, State), OpenError> {
-    let disk: Arc<dyn Disk> = Arc::new(disk);
-    let recovered = recovery::recover(&*disk)?;
+    let (shared, writer, state) = recover(&(Arc::new(disk) as Arc<dyn Disk>), options)?;
+    let threads = Threads::start(&shared, writer).map_err(OpenError::io("start a thread"))?;
+    Ok((Journal { shared, threads: Arc::new(threads) }, state))
+}
+
+/// As [`open`], without the threads: everything can be read and nothing appended.
+#[cfg(test)]
+pub(super) fn open_idle(
+    disk: impl Disk + 'static,
+    options: &JournalOptions,
+) -> Result<(Journal, State), OpenError> {
+    let (shared, _, state) = recover(&(Arc::new(disk) as Arc<dyn Disk>), options)?;
+    let threads = Threads { shared: Arc::clone(&shared), running: Mutex::default() };
+    Ok((Journal { shared, threads: Arc::new(threads) }, state))
+}
+
+/// Recovery, up to the frame that begins the new segment, if there is space for one.
+fn recover(
+    disk: &Arc<dyn Disk>,
+    options: &JournalOptions,
+) -> Result<(Arc<Shared>, Writer, State), OpenError> {
+    let recovered = recovery::recover(&**disk)?;
     let free = disk.free_bytes().map_err(OpenError::io("free space"))?;
     let settings = options.resolve(recovered.max_bytes, free, disk.medium())?;
     let journal = match recovered.journal.or(options.new_id) {
         Some(journal) => journal,
         None => random_id()?,
     };
-    let used_bytes = recovery::used_bytes(&*disk).map_err(OpenError::io("measure the journal"))?;
-    let (shared, mut writer, state) = assemble(&disk, settings, journal, recovered, used_bytes);
+    let used_bytes = recovery::used_bytes(&**disk).map_err(OpenError::io("measure the journal"))?;
+    let (shared, mut writer, state) = assemble(disk, settings, journal, recovered, used_bytes);
     let needed = writer.opening_bytes();
     let mut ready = shared.preparer.prepare_first(needed)?;
     if !ready {
@@ -68,8 +88,7 @@ pub fn open(
     } else {
         tracing::warn!("no space for a segment: reading works, writing waits for space");
     }
-    let threads = Threads::start(&shared, writer).map_err(OpenError::io("start a thread"))?;
-    Ok((Journal { shared, threads: Arc::new(threads) }, state))
+    Ok((shared, writer, state))
 }
 
 fn assemble(
@@ -89,6 +108,7 @@ fn assemble(
     opening.apply(&mut state);
     let mut log = recovered.log;
     log.adopt(&recovered.state);
+    let needed = opening.needed_bytes(&settings, &recovered.state);
     let ledger = Ledger::new(settings.max_append_bytes, opening.held_bytes());
     let used_bytes = Arc::new(AtomicU64::new(used_bytes));
     let preparer = Preparer::new(
@@ -99,7 +119,7 @@ fn assemble(
         recovered.next_sequence,
     );
     for spare in recovered.spares {
-        opening.leftovers.extend(preparer.adopt(spare));
+        opening.leftovers.extend(preparer.adopt(spare, needed));
     }
     let opened_ms = settings.clock.now().monotonic_ms;
     let shared = Arc::new(Shared::new(Parts {

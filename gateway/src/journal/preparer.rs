@@ -86,7 +86,8 @@ impl Preparer {
     /// space for a whole one a shorter one will do, and the shortest may go past the budget: what was
     /// acknowledged must be readable. False if the disk has no space even for that.
     pub(super) fn prepare_first(&self, needed: u64) -> Result<bool, OpenError> {
-        if self.lock().ready.front().is_some_and(|ready| ready.length >= needed) {
+        if let Some(ready) = self.lock().ready.front() {
+            debug_assert!(ready.length >= needed, "only such were adopted");
             return Ok(true);
         }
         let needed = align_up(needed);
@@ -145,9 +146,10 @@ impl Preparer {
         Ok(())
     }
 
-    /// Takes over a file that an earlier run prepared; gives it back if it is of no use.
-    pub(super) fn adopt(&self, spare: Prepared) -> Option<Prepared> {
-        if spare.length != self.settings.segment_bytes {
+    /// Takes over a file that an earlier run prepared; gives it back if it is of no use, for the
+    /// opening that needs so many bytes or at all.
+    pub(super) fn adopt(&self, spare: Prepared, needed: u64) -> Option<Prepared> {
+        if spare.length != self.settings.segment_bytes || spare.length < needed {
             return Some(spare);
         }
         // The run that made it may have ended before either was durable.

@@ -42,7 +42,9 @@ pub(super) fn read_batches(seed: Seed, sources: &[Source]) -> Result<Vec<StoredB
 
 /// How many of the sources lie close enough to be read at once.
 fn run_length(sources: &[Source]) -> usize {
-    let Some(first) = sources.first() else { return 0 };
+    let Some(first) = sources.first() else {
+        return 0;
+    };
     let mut end = end_of(first);
     let near = |source: &&Source| {
         let gap = source.location.position.0.checked_sub(end.0);

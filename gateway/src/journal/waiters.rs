@@ -75,7 +75,9 @@ impl Waiters {
                 return;
             }
             for (partition, end) in ends {
-                let Some(entries) = inner.by_partition.get_mut(&partition) else { continue };
+                let Some(entries) = inner.by_partition.get_mut(&partition) else {
+                    continue;
+                };
                 woken.extend(
                     entries.extract_if(|_, entry| entry.past < end).map(|(_, entry)| entry.waiter),
                 );

@@ -18,6 +18,7 @@ use super::{
         SEGMENT_HEADER_BYTES, SegmentHeader, entry_size,
     },
     frame::FrameBuilder,
+    options::Settings,
     queue::{Queued, Room, Take},
     recovery::{Carried, Leftovers},
     segment::{Prepared, Segment, segment_name},
@@ -89,6 +90,11 @@ impl Opening {
         FrameHeader::length_for(carried + entry_size(BARRIER_BYTES))
     }
 
+    /// Bytes that the segment of the frame needs at least: with its header and the snapshot.
+    pub(super) fn needed_bytes(&self, settings: &Settings, state: &State) -> u64 {
+        SEGMENT_HEADER_BYTES + self.held_bytes() + settings.snapshot_bytes(state.bytes())
+    }
+
     /// What the frame does to the state.
     pub(super) fn apply(&self, state: &mut State) {
         if let Some(carried) = &self.carried {
@@ -138,10 +144,10 @@ impl Writer {
         Ok(())
     }
 
-    /// Bytes that the first segment needs at least: for the opening and for the snapshot.
+    /// Bytes that the first segment needs at least.
     pub(super) fn opening_bytes(&self) -> u64 {
-        let held = self.opening.as_ref().map_or(0, Opening::held_bytes);
-        SEGMENT_HEADER_BYTES + held + self.shared.settings.snapshot_bytes(self.state.bytes())
+        let opening = self.opening.as_ref();
+        opening.map_or(0, |opening| opening.needed_bytes(&self.shared.settings, &self.state))
     }
 
     /// Space that the last segment of the earlier run did not use, given back before there is a new one.
@@ -323,7 +329,9 @@ impl Writer {
 
     /// Bytes of the segment in use that its snapshot does not need.
     fn left_in_segment(&self) -> u64 {
-        let Some(active) = &self.segment else { return 0 };
+        let Some(active) = &self.segment else {
+            return 0;
+        };
         let pending: u64 = self
             .snapshot
             .slices

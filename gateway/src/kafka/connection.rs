@@ -11,14 +11,13 @@ use std::{
     net::SocketAddr,
     pin::pin,
     sync::Arc,
-    time::Duration,
 };
 
 use bytes::Buf;
 use tokio::{
     io::AsyncWriteExt,
     net::{TcpStream, tcp::WriteHalf},
-    time::{Instant, sleep_until, timeout},
+    time::{sleep_until, timeout},
 };
 
 use super::{
@@ -26,28 +25,14 @@ use super::{
     codec::FixedHead,
     context::{Context, Endpoint},
     dispatch::{Answer, PRODUCE_KEY, Pending, dispatch},
-    frames::{Frame, FrameReader, ReadEnd},
+    frames::{Frame, FrameReader, Partial, ReadEnd},
     output::{Output, Reply},
     refusal::Refusal,
+    timer::{Look, Timer},
 };
 
 /// Produce requests of one connection that wait for the disk.
 const MAX_IN_FLIGHT: usize = 64;
-
-/// A connection without requests is closed after this time, as by Kafka's `connections.max.idle.ms`.
-const IDLE: Duration = Duration::from_secs(600);
-
-/// How often an incomplete frame is looked at.
-const STALL_TICK: Duration = Duration::from_secs(1);
-
-/// An incomplete frame may stand still for this long.
-const STALL_TICKS: u32 = 30;
-
-/// While others wait for its memory an incomplete frame must grow by this much in a tick.
-const CONTENDED_TICK_BYTES: u64 = 64 * 1024;
-
-/// A client that takes none of its answer for this long is closed.
-const UNREAD: Duration = Duration::from_secs(30);
 
 /// Serves one client until it leaves, breaks the rules or the gateway stops.
 pub(crate) async fn serve(
@@ -109,7 +94,8 @@ enum End {
 /// What a connection was waiting for.
 enum Event {
     Answer(Result<Reply, Refusal>),
-    Frame(Result<Frame, ReadEnd>),
+    /// A request, or a part of one.
+    Frame(Result<Option<Frame>, ReadEnd>),
     Closed,
     MoreIsWaiting,
     Stop,
@@ -120,7 +106,7 @@ impl Connection<'_> {
     async fn run(&mut self) -> Result<(), End> {
         let shutdown = self.context.shutdown.clone();
         let mut stop = pin!(shutdown.requested());
-        let mut timer = Timer::new();
+        let mut timer = Timer::new(self.context.patience);
         let mut deadline = pin!(sleep_until(timer.next()));
         loop {
             self.take_held().await?;
@@ -137,26 +123,24 @@ impl Connection<'_> {
             if self.slots.is_empty() {
                 self.reader.release();
             }
-            if timer.shorten(self.reader.partial().is_some()) {
+            let attention = self.attention();
+            if timer.shorten(self.partial()) {
                 deadline.as_mut().reset(timer.next());
             }
             let is_draining = self.is_draining;
             let event = tokio::select! {
                 biased;
                 () = &mut stop, if !is_draining => Event::Stop,
-                event = Self::next(&mut self.slots, &mut self.reader, Wait {
-                    is_reading: !is_draining && self.held.is_none(),
-                    is_watching: !self.more_is_waiting,
-                }) => event,
+                event = next(&mut self.slots, &mut self.reader, attention) => event,
                 () = &mut deadline => Event::Tick,
             };
             match event {
                 Event::Answer(answer) => self.output.push(answer?),
-                Event::Frame(Ok(frame)) => {
+                Event::Frame(Ok(Some(frame))) => {
                     timer.note_activity();
                     self.held = Some(frame);
-                    self.more_is_waiting = false;
                 }
+                Event::Frame(Ok(None)) => self.more_is_waiting = false,
                 Event::Closed | Event::Frame(Err(ReadEnd::Closed)) => return Ok(()),
                 Event::Frame(Err(ReadEnd::Io(error))) => return Err(End::Io(error)),
                 Event::Frame(Err(ReadEnd::Refused(refusal))) => return Err(refusal.into()),
@@ -166,7 +150,13 @@ impl Connection<'_> {
                     self.held = None;
                 }
                 Event::Tick => {
-                    if !timer.tick(&self.reader, self.slots.is_empty())? {
+                    let look = Look {
+                        partial: self.partial(),
+                        received_bytes: self.reader.received_bytes(),
+                        is_contended: self.reader.is_contended(),
+                        is_quiet: self.slots.is_empty() && self.held.is_none(),
+                    };
+                    if !timer.tick(look)? {
                         return Ok(());
                     }
                     deadline.as_mut().reset(timer.next());
@@ -224,44 +214,71 @@ impl Connection<'_> {
 
     /// Writes everything that is queued.
     async fn flush(&mut self) -> Result<(), End> {
+        let unread = self.context.patience.unread;
         while self.output.has_remaining() {
-            match timeout(UNREAD, self.writer.write_buf(&mut self.output)).await {
+            match timeout(unread, self.writer.write_buf(&mut self.output)).await {
                 Ok(Ok(0)) => return Err(End::Io(io::ErrorKind::WriteZero.into())),
                 Ok(Ok(_)) => {}
                 Ok(Err(error)) => return Err(End::Io(error)),
-                Err(_) => return Err(Refusal::Unread(UNREAD).into()),
+                Err(_) => return Err(Refusal::Unread(unread).into()),
             }
         }
         Ok(())
     }
 
-    /// The next answer or request. A client whose request waits long is watched for leaving.
-    async fn next(slots: &mut VecDeque<Slot>, reader: &mut FrameReader<'_>, wait: Wait) -> Event {
-        let is_barrier = slots.front().is_some_and(|slot| !slot.is_produce);
-        let is_full = slots.len() >= MAX_IN_FLIGHT;
-        let may_read = wait.is_reading && !is_barrier && !is_full;
-        let may_watch = wait.is_watching && is_barrier && !reader.has_buffered();
-        let has_slots = !slots.is_empty();
-        let incoming = async {
-            if may_read {
-                Event::Frame(reader.next().await)
-            } else if may_watch {
-                if reader.closed().await { Event::Closed } else { Event::MoreIsWaiting }
-            } else {
-                pending().await
-            }
-        };
-        tokio::select! {
-            biased;
-            answer = front(slots), if has_slots => Event::Answer(answer),
-            event = incoming => event,
+    /// The frame that the client should be sending.
+    fn partial(&self) -> Option<Partial> {
+        match self.attention() {
+            Attention::Requests => self.reader.partial(),
+            Attention::End | Attention::None => None,
+        }
+    }
+
+    /// What the socket is looked at for.
+    fn attention(&self) -> Attention {
+        let is_barrier = self.slots.front().is_some_and(|slot| !slot.is_produce);
+        let is_full = self.slots.len() >= MAX_IN_FLIGHT;
+        if !self.is_draining && self.held.is_none() && !is_barrier && !is_full {
+            Attention::Requests
+        } else if is_barrier && !self.more_is_waiting && !self.reader.has_buffered() {
+            Attention::End
+        } else {
+            Attention::None
         }
     }
 }
 
-struct Wait {
-    is_reading: bool,
-    is_watching: bool,
+/// What a socket is looked at for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Attention {
+    /// The next request.
+    Requests,
+    /// Whether the client, whose request waits long, has left.
+    End,
+    /// Nothing: other requests must be answered first.
+    None,
+}
+
+/// The next answer, or what comes in.
+async fn next(
+    slots: &mut VecDeque<Slot>,
+    reader: &mut FrameReader<'_>,
+    attention: Attention,
+) -> Event {
+    let has_slots = !slots.is_empty();
+    let incoming = async {
+        match attention {
+            Attention::Requests => Event::Frame(reader.next().await),
+            Attention::End if reader.closed().await => Event::Closed,
+            Attention::End => Event::MoreIsWaiting,
+            Attention::None => pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        answer = front(slots), if has_slots => Event::Answer(answer),
+        event = incoming => event,
+    }
 }
 
 /// The answer of the oldest request, which then leaves the queue; cancel-safe.
@@ -273,70 +290,6 @@ async fn front(slots: &mut VecDeque<Slot>) -> Result<Reply, Refusal> {
     .await;
     slots.pop_front();
     answer
-}
-
-/// The clock of one connection: seconds while a frame is incomplete, minutes otherwise.
-struct Timer {
-    next: Instant,
-    is_short: bool,
-    last_activity: Instant,
-    received_at_tick: u64,
-    still_ticks: u32,
-}
-
-impl Timer {
-    fn new() -> Self {
-        let now = Instant::now();
-        Self {
-            next: now + IDLE,
-            is_short: false,
-            last_activity: now,
-            received_at_tick: 0,
-            still_ticks: 0,
-        }
-    }
-
-    fn next(&self) -> Instant {
-        self.next
-    }
-
-    fn note_activity(&mut self) {
-        self.last_activity = Instant::now();
-    }
-
-    /// Goes to short ticks when a frame stays incomplete; says whether the deadline moved.
-    fn shorten(&mut self, is_partial: bool) -> bool {
-        if !is_partial || self.is_short {
-            return false;
-        }
-        self.is_short = true;
-        self.still_ticks = 0;
-        self.next = Instant::now() + STALL_TICK;
-        true
-    }
-
-    /// Whether the connection may go on.
-    fn tick(&mut self, reader: &FrameReader<'_>, is_quiet: bool) -> Result<bool, End> {
-        let now = Instant::now();
-        let grown = reader.received_bytes() - self.received_at_tick;
-        self.received_at_tick = reader.received_bytes();
-        let Some((received, announced)) = reader.partial() else {
-            self.is_short = false;
-            if is_quiet && now >= self.last_activity + IDLE {
-                return Ok(false);
-            }
-            self.next = if is_quiet { self.last_activity + IDLE } else { now + IDLE };
-            return Ok(true);
-        };
-        self.is_short = true;
-        self.still_ticks = if grown == 0 { self.still_ticks + 1 } else { 0 };
-        let is_slow = reader.is_contended() && grown < CONTENDED_TICK_BYTES;
-        if is_slow || self.still_ticks >= STALL_TICKS {
-            return Err(Refusal::Stalled { received, announced }.into());
-        }
-        self.next = now + STALL_TICK;
-        Ok(true)
-    }
 }
 
 impl From<Refusal> for End {

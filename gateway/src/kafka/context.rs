@@ -19,6 +19,7 @@ use super::{
     codec::{StrBytes, Uuid},
     frames::{FrameLimits, RequestMemory},
     refusal::RefusalLog,
+    timer::Patience,
 };
 
 /// The only node of the cluster that a gateway is.
@@ -58,6 +59,7 @@ pub(crate) struct Context {
     pub(crate) large_decodes: Semaphore,
     pub(crate) responses: Budget,
     pub(crate) refusals: RefusalLog,
+    pub(crate) patience: Patience,
     pub(crate) shutdown: Shutdown,
 }
 
@@ -85,6 +87,7 @@ impl Context {
             large_decodes: Semaphore::new(LARGE_DECODES),
             responses: Budget::new(RESPONSE_MEMORY_BYTES),
             refusals: RefusalLog::default(),
+            patience: Patience::default(),
             shutdown,
         }
     }

@@ -64,6 +64,13 @@ pub(crate) struct FrameReader<'a> {
     received_bytes: u64,
 }
 
+/// A frame of which some bytes are here.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Partial {
+    pub(crate) received: usize,
+    pub(crate) announced: usize,
+}
+
 /// Why no frame came.
 #[derive(Debug)]
 pub(crate) enum ReadEnd {
@@ -106,36 +113,37 @@ impl<'a> FrameReader<'a> {
         self.is_proven = true;
     }
 
-    /// The next frame; cancel-safe.
-    pub(crate) async fn next(&mut self) -> Result<Frame, ReadEnd> {
-        loop {
-            if self.announced.is_none() {
-                self.announced = self.announcement().map_err(ReadEnd::Refused)?;
-            }
-            match self.announced {
-                Some(length) => {
-                    let is_complete = self.buffer.len() >= LENGTH_BYTES + length;
-                    if is_complete || length > READ_BYTES {
-                        self.memory.of(length).raise(&mut self.charge, length).await;
-                    }
-                    if is_complete {
-                        return Ok(self.take(length));
-                    }
-                    self.buffer.reserve(LENGTH_BYTES + length - self.buffer.len());
-                }
-                None => {
-                    if self.buffer.is_empty() {
-                        // An idle connection holds no buffer.
-                        self.socket.readable().await.map_err(ReadEnd::Io)?;
-                    }
-                    self.buffer.reserve(READ_BYTES);
+    /// One step: the next frame if it is complete, else `None` once more of it or memory for it is there; cancel-safe.
+    pub(crate) async fn next(&mut self) -> Result<Option<Frame>, ReadEnd> {
+        if self.announced.is_none() {
+            self.announced = self.announcement().map_err(ReadEnd::Refused)?;
+        }
+        if let Some(length) = self.announced {
+            let is_complete = self.buffer.len() >= LENGTH_BYTES + length;
+            if self.charge.is_empty() && (is_complete || length > READ_BYTES) {
+                self.memory.of(length).raise(&mut self.charge, length).await;
+                if !is_complete {
+                    return Ok(None);
                 }
             }
-            match self.socket.read_buf(&mut self.buffer).await {
-                Ok(0) => return Err(ReadEnd::Closed),
-                Ok(count) => self.received_bytes += count as u64,
-                Err(error) => return Err(ReadEnd::Io(error)),
+            if is_complete {
+                return Ok(Some(self.take(length)));
             }
+            self.buffer.reserve(LENGTH_BYTES + length - self.buffer.len());
+        } else {
+            if self.buffer.is_empty() {
+                // An idle connection holds no buffer.
+                self.socket.readable().await.map_err(ReadEnd::Io)?;
+            }
+            self.buffer.reserve(READ_BYTES);
+        }
+        match self.socket.read_buf(&mut self.buffer).await {
+            Ok(0) => Err(ReadEnd::Closed),
+            Ok(count) => {
+                self.received_bytes += count as u64;
+                Ok(None)
+            }
+            Err(error) => Err(ReadEnd::Io(error)),
         }
     }
 
@@ -156,13 +164,15 @@ impl<'a> FrameReader<'a> {
         !self.buffer.is_empty()
     }
 
-    /// Bytes received and announced of a frame that is not complete, though memory for it is there.
-    pub(crate) fn partial(&self) -> Option<(usize, usize)> {
-        match self.announced {
-            Some(length) if length > READ_BYTES && self.charge.is_empty() => None,
-            Some(length) => Some((self.buffer.len(), length)),
-            None => self.has_buffered().then_some((self.buffer.len(), LENGTH_BYTES)),
-        }
+    /// The frame that is being received, once there is memory for it.
+    pub(crate) fn partial(&self) -> Option<Partial> {
+        let announced = match self.announced {
+            Some(length) if length > READ_BYTES && self.charge.is_empty() => return None,
+            Some(length) => length,
+            None if self.buffer.is_empty() => return None,
+            None => LENGTH_BYTES,
+        };
+        Some(Partial { received: self.buffer.len(), announced })
     }
 
     /// Whether others wait for memory of the kind that the frame being received holds.

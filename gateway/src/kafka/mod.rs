@@ -20,5 +20,6 @@ mod refusal;
 mod server;
 #[cfg(test)]
 mod tests;
+mod timer;
 
 pub use server::Server;

@@ -20,6 +20,7 @@ use super::{
     connection,
     context::{Context, Endpoint},
     refusal::{Refusal, RefusalLog},
+    timer::Patience,
 };
 
 /// Time for answers in flight after a stop was asked for; the whole gateway has two seconds.
@@ -39,6 +40,7 @@ pub struct Server {
     config: KafkaConfig,
     advertised: Option<Endpoint>,
     broker: Arc<Broker>,
+    patience: Patience,
 }
 
 impl Server {
@@ -55,7 +57,14 @@ impl Server {
             })?),
             None => None,
         };
-        Ok(Self { listener, local_addr, config: config.clone(), advertised, broker })
+        Ok(Self {
+            listener,
+            local_addr,
+            config: config.clone(),
+            advertised,
+            broker,
+            patience: Patience::default(),
+        })
     }
 
     /// The bound address (with the port that the system chose, if it was asked to).
@@ -64,9 +73,17 @@ impl Server {
         self.local_addr
     }
 
+    /// With other times than a gateway's.
+    #[cfg(test)]
+    pub(crate) fn with_patience(self, patience: Patience) -> Self {
+        Self { patience, ..self }
+    }
+
     /// Serves until shutdown, then answers what is in flight and returns.
     pub async fn run(self, shutdown: Shutdown) {
-        let context = Arc::new(Context::new(&self.config, self.broker, shutdown.clone()));
+        let mut context = Context::new(&self.config, self.broker, shutdown.clone());
+        context.patience = self.patience;
+        let context = Arc::new(context);
         let seats = Seats::new(self.config.max_connections);
         let refusals = RefusalLog::default();
         let mut connections = JoinSet::new();

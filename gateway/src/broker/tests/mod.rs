@@ -20,6 +20,8 @@ use crate::{
     record::{Batch, BatchBuilder, Record},
 };
 
+const BROKER_OPTIONS: BrokerOptions =
+    BrokerOptions { default_partitions: 1, auto_create_topics: true, max_message_bytes: 100_000 };
 const T0: i64 = 1_700_000_000_000;
 
 /// Opens or creates a gateway's data; the caller drops every handle before it opens again.
@@ -34,12 +36,7 @@ pub(crate) async fn open_on(disk: impl Disk + 'static) -> Arc<Broker> {
         ..JournalOptions::default()
     };
     let (journal, state) = journal::open(disk, &options).expect("a healthy folder");
-    let options = BrokerOptions {
-        default_partitions: 1,
-        auto_create_topics: true,
-        max_message_bytes: 100_000,
-    };
-    Broker::open(journal, state, options).await.expect("a healthy journal")
+    Broker::open(journal, state, BROKER_OPTIONS).await.expect("a healthy journal")
 }
 
 /// As [`open`], with a gate before the disk's syncs. The gate comes last, so that it goes first: a

@@ -282,24 +282,41 @@ impl<'a> Window<'a> {
         Some(self.segment.header.first.plus(next / ALIGN * ALIGN))
     }
 
-    /// A block that the disk refuses is taken as zeros: no CRC accepts them.
+    /// Moves the window to a place, keeping what is already in memory.
     fn load(&mut self, at: u64, length: usize) {
         let start = at / ALIGN * ALIGN;
         let wanted = (at - start) + length as u64;
-        let rest = self.file_bytes - start;
-        let size = wanted.max(WINDOW_BYTES as u64).min(rest);
-        self.buffer.resize(usize::try_from(size).unwrap_or(0), 0);
+        let size = wanted.max(WINDOW_BYTES as u64).min(self.file_bytes - start);
+        let size = usize::try_from(size).unwrap_or(usize::MAX);
+        let kept = start
+            .checked_sub(self.start)
+            .and_then(|skip| usize::try_from(skip).ok())
+            .filter(|&skip| skip < self.buffer.len())
+            .map_or(0, |skip| {
+                self.buffer.copy_within(skip.., 0);
+                self.buffer.len() - skip
+            });
+        self.buffer.resize(size, 0);
         self.start = start;
-        self.read_bytes += size;
-        if self.segment.file.read_at(&mut self.buffer, start).is_ok() {
-            return;
+        if let Some(missing) = self.buffer.get_mut(kept..) {
+            let at = start + kept as u64;
+            self.read_bytes += missing.len() as u64;
+            if self.segment.file.read_at(missing, at).is_err() {
+                self.load_by_block(kept);
+            }
         }
-        for (index, block) in self.buffer.chunks_mut(ALIGN as usize).enumerate() {
-            let at = start + index as u64 * ALIGN;
+    }
+
+    /// A block that the disk refuses is taken as zeros: no CRC accepts them.
+    fn load_by_block(&mut self, from: usize) {
+        let blocks = self.buffer.get_mut(from..).unwrap_or_default().chunks_mut(ALIGN as usize);
+        for (index, block) in (0..).zip(blocks) {
+            let at = self.start + from as u64 + index * ALIGN;
             if self.segment.file.read_at(block, at).is_err() {
                 block.fill(0);
-                if !self.unreadable.contains(&at) {
-                    self.unreadable.push(at);
+                let block_at = at / ALIGN * ALIGN;
+                if !self.unreadable.contains(&block_at) {
+                    self.unreadable.push(block_at);
                 }
             }
         }

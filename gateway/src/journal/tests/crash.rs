@@ -5,7 +5,7 @@ use super::{
     model::{Model, random_append},
     support::{admit, batch, block_on, fact, next_append, small_options},
 };
-use crate::journal::{Journal, State, open};
+use crate::journal::{Journal, State, handle::open_idle, open};
 
 /// What is done to the journal, with the model kept alongside.
 struct Run {
@@ -124,7 +124,7 @@ fn images(files: &Files, seed: u64) -> Vec<(String, Files)> {
 fn recover(image: Files, model: &Model, acked: usize, what: &str) -> (MemoryDisk, usize) {
     let disk = MemoryDisk::new(image);
     let (journal, state): (Journal, State) =
-        open(disk.clone(), &small_options()).unwrap_or_else(|error| panic!("{what}: {error}"));
+        open_idle(disk.clone(), &small_options()).unwrap_or_else(|error| panic!("{what}: {error}"));
     let found = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         model.check(&journal, &state, acked)
     }));

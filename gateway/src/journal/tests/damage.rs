@@ -15,6 +15,7 @@ use crate::journal::{
         ALIGN, ENTRY_HEADER_BYTES, EntryHeader, EntryKind, FRAME_HEADER_BYTES, FrameHeader, Seed,
         SegmentHeader,
     },
+    handle::open_idle,
     open,
 };
 
@@ -62,10 +63,8 @@ impl Sample {
         let mut files = self.files.clone();
         damage(&mut files);
         let disk = MemoryDisk::new(files);
-        let (journal, mut state) = match open(disk, &small_options()) {
-            Ok(opened) => opened,
-            Err(error) => panic!("{what}: {error}"),
-        };
+        let (journal, _) =
+            open_idle(disk, &small_options()).unwrap_or_else(|error| panic!("{what}: {error}"));
         for (&(partition, offset), stored) in &self.batches {
             match journal.read(partition, offset, 1) {
                 Ok(batches) => match batches.first() {
@@ -81,8 +80,6 @@ impl Sample {
                 Err(error) => panic!("{what}: {error}"),
             }
         }
-        append(&journal, &mut state, &[(9, batch(&[b"goes on"]))], &[]).unwrap();
-        assert_eq!(read_all(&journal, PartitionId(9)).len(), 1, "{what}");
     }
 
     /// Every file of the journal with its length.
@@ -106,11 +103,15 @@ fn walk(
     batches: &mut BTreeMap<(PartitionId, Offset), StoredAt>,
 ) {
     let content = files.content(name);
-    let Ok(segment) = SegmentHeader::decode(content) else { return };
+    let Ok(segment) = SegmentHeader::decode(content) else {
+        return;
+    };
     let mut at = ALIGN as usize;
     let position = |at: usize| segment.first.plus(at as u64);
     while let Some(header) = content.get(at..).and_then(<[u8]>::first_chunk) {
-        let Some((frame, _)) = FrameHeader::decode(header, seed, position(at)) else { break };
+        let Some((frame, _)) = FrameHeader::decode(header, seed, position(at)) else {
+            break;
+        };
         let mut entry_at = at + FRAME_HEADER_BYTES;
         for _ in 0..frame.entry_count {
             let header = content[entry_at..].first_chunk().unwrap();
@@ -258,6 +259,24 @@ fn a_block_that_cannot_be_read_hits_only_the_entries_in_it() {
                     },
                     Err(error) => assert!(hit, "{what}: {partition:?} {offset:?}: {error}"),
                 }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_damaged_journal_goes_on() {
+    let sample = Sample::new();
+    for (file, _) in sample.lengths() {
+        for at in (0..sample.used(&file)).step_by(9001) {
+            let mut files = sample.files.clone();
+            files.damage(&file, |content| content[at] ^= 4);
+            let disk = MemoryDisk::new(files);
+            for round in 1..4 {
+                let (journal, mut state) = open(disk.clone(), &small_options()).unwrap();
+                append(&journal, &mut state, &[(9, batch(&[b"goes on"]))], &[]).unwrap();
+                assert_eq!(read_all(&journal, PartitionId(9)).len(), round, "{file} {at}");
+                assert_eq!(journal.status().recovery.torn_tails, 0, "{file} {at}");
             }
         }
     }

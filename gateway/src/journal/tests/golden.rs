@@ -116,7 +116,9 @@ fn the_frames_of_the_sample_are_written_the_same_today() {
         let mut at = ALIGN as usize;
         while let Some(header) = content.get(at..).and_then(<[u8]>::first_chunk) {
             let position = segment.first.plus(at as u64);
-            let Some((header, _)) = FrameHeader::decode(header, seed, position) else { break };
+            let Some((header, _)) = FrameHeader::decode(header, seed, position) else {
+                break;
+            };
             let mut builder = FrameBuilder::new(seed);
             builder.begin(position, None);
             let mut entry_at = at + FRAME_HEADER_BYTES;

@@ -22,7 +22,7 @@ use crate::{
     broker::{Broker, BrokerOptions},
     config::KafkaConfig,
     journal::{self, Journal, JournalOptions, RealDisk},
-    kafka::{Server, codec},
+    kafka::{Server, codec, timer::Patience},
     record::{Batch, BatchBuilder},
 };
 
@@ -47,6 +47,14 @@ impl Gateway {
         folder: &Path,
         configure: impl FnOnce(&mut KafkaConfig),
     ) -> Self {
+        Self::start_patient(folder, Patience::default(), configure).await
+    }
+
+    pub(super) async fn start_patient(
+        folder: &Path,
+        patience: Patience,
+        configure: impl FnOnce(&mut KafkaConfig),
+    ) -> Self {
         let mut config = KafkaConfig { listen: ([127, 0, 0, 1], 0).into(), ..Default::default() };
         configure(&mut config);
         let disk = Arc::new(RealDisk::open(folder).expect("the folder is free"));
@@ -59,6 +67,7 @@ impl Gateway {
         };
         let broker = Broker::open(journal.clone(), state, options).await.expect("the broker opens");
         let server = Server::bind(&config, Arc::clone(&broker)).await.expect("a free port");
+        let server = server.with_patience(patience);
         let address = server.local_addr();
         let shutdown = Shutdown::new();
         let server = tokio::spawn(server.run(shutdown.clone()));
@@ -153,6 +162,12 @@ impl Wire {
         })
         .await
         .expect("an answer or the end")
+    }
+
+    /// Waits until the server cuts the connection, without reading what it sent.
+    pub(super) async fn expect_cut(&mut self) {
+        let cut = self.stream.ready(tokio::io::Interest::ERROR);
+        timeout(SOON, cut).await.expect("the server cuts").expect("a socket");
     }
 
     /// Waits until the server closes, without another answer.

@@ -1,6 +1,6 @@
 //! Bytes that no correct client sends: limits, random and mutated frames, neighbours, shutdown.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use kafka_wire::{ApiVersionsRequest, FetchRequest, OffsetFetchRequest, ProduceRequest};
@@ -10,7 +10,7 @@ use proptest::{
 };
 
 use super::harness::*;
-use crate::kafka::dispatch::APIS;
+use crate::kafka::{dispatch::APIS, timer::Patience};
 
 /// Frames per kind of damage.
 const FRAMES: usize = 3_000;
@@ -152,13 +152,89 @@ async fn a_stop_answers_what_waits() {
     let first = waiting.send(0, &ApiVersionsRequest::default()).await;
     let second = waiting.send(11, &request).await;
     waiting.receive::<ApiVersionsRequest>(0, first).await;
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     gateway.stop().await;
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
     let response = waiting.receive::<FetchRequest>(11, second).await;
     assert_eq!(response.responses[0].partitions[0].error_code, 0);
     waiting.expect_close().await;
     idle.expect_close().await;
+}
+
+/// A Produce frame of 8 MiB, half of what all large frames together may take and more.
+fn large_frame() -> Bytes {
+    let records = Bytes::from(vec![0; 7 << 20]);
+    frame(9, 1, &produce_request(-1, &[("t", 0, records)]))
+}
+
+#[tokio::test]
+async fn whoever_withholds_memory_from_others_is_closed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let gateway = Gateway::start(folder.path()).await;
+    create(&gateway, "t", 1).await;
+    let large = large_frame();
+    let mut slow = Wire::connect(&gateway).await;
+    slow.call(0, &ApiVersionsRequest::default()).await;
+    slow.send_bytes(&large[..1000]).await;
+    let mut small = Wire::connect(&gateway).await;
+    let mut quick = Wire::connect(&gateway).await;
+    quick.call(0, &ApiVersionsRequest::default()).await;
+    let sending = tokio::spawn(async move {
+        quick.send_bytes(&large).await;
+        produced(&quick.receive::<ProduceRequest>(9, 1).await).0
+    });
+    assert_eq!(append(&mut small, "t", &["a"]).await, 0, "small requests have memory of their own");
+    slow.expect_close().await;
+    assert_ne!(sending.await.expect("an answer"), 0, "zeros are no batch");
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn silence_ends_a_connection() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let minutes = Patience::default().idle;
+    let short = Duration::from_millis(150);
+    let tick = Duration::from_millis(20);
+    for (idle, stalled, is_partial) in [(short, minutes, false), (minutes, short, true)] {
+        let patience = Patience { idle, stalled, tick, ..Patience::default() };
+        let gateway = Gateway::start_patient(folder.path(), patience, |_| {}).await;
+        let mut silent = Wire::connect(&gateway).await;
+        silent.call(0, &ApiVersionsRequest::default()).await;
+        let began = Instant::now();
+        if is_partial {
+            silent.send_bytes(&large_frame()[..5]).await;
+        }
+        silent.expect_close().await;
+        assert!(began.elapsed() >= short);
+        gateway.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_takes_no_answers_is_closed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let patience = Patience { unread: Duration::from_millis(100), ..Patience::default() };
+    let gateway = Gateway::start_patient(folder.path(), patience, |_| {}).await;
+    create(&gateway, "t", 1).await;
+    let mut wire = Wire::connect(&gateway).await;
+    let value = "x".repeat(900_000);
+    for _ in 0..4 {
+        wire.call(0, &ApiVersionsRequest::default()).await;
+        append(&mut wire, "t", &[&value]).await;
+    }
+    let mut request = FetchRequest::default();
+    request.max_bytes = i32::MAX;
+    let mut partition = kafka_wire::fetch_request::FetchPartition::default();
+    partition.partition_max_bytes = i32::MAX;
+    let mut topic = kafka_wire::fetch_request::FetchTopic::default();
+    topic.topic = "t".into();
+    topic.partitions = vec![partition];
+    request.topics = vec![topic];
+    for _ in 0..50 {
+        wire.send(11, &request).await;
+    }
+    wire.expect_cut().await;
+    gateway.stop().await;
 }
 
 /// A runner with a seed, so that a failure can be repeated.
@@ -226,6 +302,7 @@ async fn mutated_requests_are_answered_or_refused() {
     let records = batch(&["a", "b"]).bytes().clone();
     let mut fetch = FetchRequest::default();
     fetch.max_bytes = 1000;
+    fetch.min_bytes = 0;
     let mut topic = kafka_wire::fetch_request::FetchTopic::default();
     topic.topic = "t".into();
     topic.partitions = vec![Default::default()];

@@ -248,9 +248,7 @@ impl Session {
                 pauses.reset();
                 self.subscribed(&suback);
             }
-            Event::Incoming(Packet::UnsubAck(_)) if self.subscriptions.unsubscribed() => {
-                self.subscriptions.store(&self.broker);
-            }
+            Event::Incoming(Packet::UnsubAck(_)) => self.unsubscribed(),
             Event::Incoming(Packet::Publish(publish)) => {
                 pauses.reset();
                 self.receive(publish);
@@ -259,6 +257,12 @@ impl Session {
             _ => {}
         }
         Duration::ZERO
+    }
+
+    fn unsubscribed(&mut self) {
+        if self.subscriptions.unsubscribed() {
+            self.subscriptions.store(&self.broker);
+        }
     }
 
     fn receive(&mut self, publish: Publish) {
