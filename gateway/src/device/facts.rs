@@ -121,6 +121,11 @@ pub(super) fn schema_key(hash: u64) -> Bytes {
     Bytes::copy_from_slice(&hash.to_be_bytes())
 }
 
+/// The schema of a key.
+pub(super) fn schema_hash(key: &[u8]) -> Option<u64> {
+    key.try_into().ok().map(u64::from_be_bytes)
+}
+
 /// A complete schema as its SCHEMA bodies by index.
 pub(super) fn schema_fact(hash: u64, bodies: &[Bytes]) -> Fact {
     let mut out = vec![VERSION];
@@ -242,6 +247,29 @@ mod tests {
             let longer = [&value[..], &[0]].concat();
             assert_eq!(StreamFact::read(&longer), None);
         }
+    }
+
+    /// The bytes on disk; a change of them is a new version.
+    #[test]
+    fn the_bytes_are_these() {
+        let hex = |fact: Fact| -> String {
+            fact.value.expect("a value").iter().map(|byte| format!("{byte:02x}")).collect()
+        };
+        let sample = samples().pop().expect("three");
+        assert_eq!(
+            hex(sample.fact(stream(1))),
+            "010a73696d2d303030303031\
+             03000000ffffffffffffffff4d00000000000000\
+             010300000040420f000900000000000000\
+             0203006162630000"
+        );
+        let streams = [stream(1), stream(0xabc)];
+        assert_eq!(
+            hex(device_fact(sample.device, &streams)),
+            "01020100000000000000bc0a000000000000"
+        );
+        assert_eq!(hex(schema_fact(5, &[Bytes::from_static(b"xy")])), "010102007879");
+        assert_eq!(schema_hash(&schema_key(5)), Some(5));
     }
 
     #[test]

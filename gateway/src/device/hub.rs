@@ -94,7 +94,13 @@ impl Hub {
         topic: String,
         max_devices: usize,
     ) -> io::Result<Self> {
-        broker.ensure_topic(&topic).await.map_err(io::Error::other)?;
+        if let Err(error) = broker.ensure_topic(&topic).await {
+            // A full disk keeps no gateway from starting; the first reading tries again.
+            if !matches!(error, TopicError::Append(_)) {
+                return Err(io::Error::other(error));
+            }
+            tracing::warn!(%topic, %error, "the readings' topic is not created yet");
+        }
         let mut used = BTreeSet::new();
         let mut boots = BTreeMap::new();
         for (key, value) in broker.facts(space::DEVICE_STREAM) {
@@ -106,7 +112,8 @@ impl Hub {
             used.extend(fact.boot.map(|boot| boot.schema));
             boots.insert(stream, fact.position.boot);
         }
-        let (library, unused) = Library::load(&broker, &used);
+        let (library, unused) =
+            Library::load(&broker, &used).map_err(|key| unreadable("schema", &key))?;
         if !unused.is_empty() {
             let facts = unused.into_iter().map(|key| facts::deleted(space::SCHEMA, key)).collect();
             let request = AppendRequest { batches: Vec::new(), facts };
@@ -115,7 +122,7 @@ impl Hub {
                 tracing::debug!(%error, "unused schemas stay");
             }
         }
-        let devices = known_devices(&broker, &boots);
+        let devices = known_devices(&broker, &boots)?;
         let inner = Inner {
             broker,
             topic,
@@ -308,14 +315,15 @@ enum Busy {
 }
 
 /// Devices of the journal, for the page.
-fn known_devices(broker: &Broker, boots: &BTreeMap<StreamId, u32>) -> BTreeMap<String, Entry> {
+fn known_devices(
+    broker: &Broker,
+    boots: &BTreeMap<StreamId, u32>,
+) -> io::Result<BTreeMap<String, Entry>> {
     let mut devices = BTreeMap::new();
     for (key, value) in broker.facts(space::DEVICE) {
-        let Some((device, streams)) = DeviceId::from_bytes(&key).zip(facts::read_device(&value))
-        else {
-            tracing::error!(?key, "device fact is not readable");
-            continue;
-        };
+        let (device, streams) = DeviceId::from_bytes(&key)
+            .zip(facts::read_device(&value))
+            .ok_or_else(|| unreadable("device", &key))?;
         let last = streams.last();
         let status = DeviceStatus {
             device: device.to_string(),
@@ -325,7 +333,14 @@ fn known_devices(broker: &Broker, boots: &BTreeMap<StreamId, u32>) -> BTreeMap<S
         };
         devices.insert(device.to_string(), Entry { status, durable: true, ..Entry::default() });
     }
-    devices
+    Ok(devices)
+}
+
+/// Going on without such a fact would take items a second time.
+fn unreadable(what: &str, key: &[u8]) -> io::Error {
+    let key = key.escape_ascii();
+    let why = format!("fact of {what} {key} is not readable; was it written by a later version?");
+    io::Error::new(io::ErrorKind::InvalidData, why)
 }
 
 /// The right to feed one device's streams; given back when dropped.

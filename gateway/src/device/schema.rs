@@ -134,26 +134,24 @@ pub(super) struct Library {
 }
 
 impl Library {
-    /// Everything that the journal knows and a stream still uses, and the keys of what none uses any more.
-    pub(super) fn load(broker: &Broker, used: &BTreeSet<u64>) -> (Self, Vec<Bytes>) {
+    /// Everything that the journal knows and a stream still uses, and the keys of what none uses any more; the
+    /// key of a fact that is not readable is the error.
+    pub(super) fn load(broker: &Broker, used: &BTreeSet<u64>) -> Result<(Self, Vec<Bytes>), Bytes> {
         let mut schemas = HashMap::new();
         let mut unused = Vec::new();
         for (key, value) in broker.facts(space::SCHEMA) {
-            let schema = key
-                .as_ref()
-                .try_into()
-                .ok()
-                .map(u64::from_be_bytes)
-                .filter(|hash| used.contains(hash))
-                .and_then(|hash| Schema::assemble(hash, facts::read_schema(&value)?));
-            match schema {
-                Some(schema) => {
-                    schemas.insert(schema.hash, Arc::new(schema));
+            let Some((hash, bodies)) = facts::schema_hash(&key).zip(facts::read_schema(&value))
+            else {
+                return Err(key);
+            };
+            match Schema::assemble(hash, bodies) {
+                Some(schema) if used.contains(&hash) => {
+                    schemas.insert(hash, Arc::new(schema));
                 }
-                None => unused.push(key),
+                _ => unused.push(key),
             }
         }
-        (Self { schemas: Arc::new(Mutex::new(schemas)) }, unused)
+        Ok((Self { schemas: Arc::new(Mutex::new(schemas)) }, unused))
     }
 
     /// A schema by hash.

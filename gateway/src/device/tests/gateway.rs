@@ -62,7 +62,7 @@ impl Gateway {
         (Self::on(broker, 100).await, gate)
     }
 
-    async fn on(broker: Arc<Broker>, most: usize) -> Self {
+    pub(super) async fn on(broker: Arc<Broker>, most: usize) -> Self {
         let hub = Hub::open(Arc::clone(&broker), TOPIC.into(), most).await.expect("opens");
         Self { broker, hub, shutdown: Shutdown::new(), connections: JoinSet::new() }
     }

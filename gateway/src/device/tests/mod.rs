@@ -2,10 +2,12 @@
 
 mod device;
 mod gateway;
+mod limits;
 mod serial;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use headwater_protocol::{ItemKind, Refusal};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -16,7 +18,13 @@ use super::{
     connection::{Ended, Patience},
     hub::Hub,
 };
-use crate::broker::tests::gate::Sync;
+use crate::{
+    broker::{
+        AppendRequest, space,
+        tests::{gate::Sync, open},
+    },
+    journal::Fact,
+};
 use device::TestDevice;
 use gateway::{Gateway, expected};
 
@@ -413,6 +421,22 @@ async fn a_stop_acknowledges_what_is_durable() {
     assert!(matches!(gateway.ended().await, Ended::Shutdown));
     let log = gateway.readings(device.stream()).await;
     assert_eq!(log, expected(&device.ledger)[..log.len()]);
+}
+
+#[tokio::test]
+async fn facts_of_a_later_version_are_left_alone() {
+    for space in [space::DEVICE_STREAM, space::DEVICE, space::SCHEMA] {
+        let folder = folder();
+        let broker = open(folder.path()).await;
+        let key = Bytes::from_static(b"12345678");
+        let fact = Fact { space, key: key.clone(), value: Some(Bytes::from_static(b"\x02")) };
+        let request = AppendRequest { batches: Vec::new(), facts: vec![fact] };
+        broker.append(request).expect("admitted").durable().await.expect("durable");
+        let opened = Hub::open(Arc::clone(&broker), "readings".into(), 10).await;
+        let error = opened.expect_err("refused").to_string();
+        assert!(error.contains("12345678"), "{error}");
+        assert!(broker.fact(space, &key).is_some());
+    }
 }
 
 #[tokio::test]

@@ -153,9 +153,14 @@ impl Session {
                             self.receive(publish);
                         }
                     }
-                    self.lost(&error, &mut pauses)
+                    self.lost(&error.to_string(), &mut pauses)
                 }
             };
+            if self.intake.has_too_many_acks() {
+                events.clean();
+                events.state.events.clear();
+                pause = self.lost("more messages in flight than there are packet ids", &mut pauses);
+            }
         }
         self.board.update(|status| status.connected = false);
         if self.poisoned {
@@ -174,7 +179,10 @@ impl Session {
         shutdown: &Shutdown,
     ) -> Option<Result<Event, ConnectionError>> {
         let mut poll = pin!(async {
-            sleep(pause).await;
+            // Even a sleep of no length takes a tick of the timer, a millisecond.
+            if !pause.is_zero() {
+                sleep(pause).await;
+            }
             events.poll().await
         });
         loop {
@@ -268,14 +276,14 @@ impl Session {
         });
     }
 
-    fn lost(&mut self, error: &ConnectionError, pauses: &mut Pauses) -> Duration {
+    fn lost(&mut self, error: &str, pauses: &mut Pauses) -> Duration {
         self.link = Link::Down;
         self.intake.disconnected();
         let mut first = false;
         self.board.update(|status| {
             first = status.connected || status.last_error.is_none();
             status.connected = false;
-            status.last_error = Some(error.to_string());
+            status.last_error = Some(error.to_owned());
         });
         let pause = pauses.next();
         if first {

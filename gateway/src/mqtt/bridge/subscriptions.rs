@@ -104,6 +104,7 @@ mod tests {
         let filters = vec!["a/#".to_owned(), String::new(), "b/+/c".to_owned()];
         let value = write(filters.iter());
         assert_eq!(read(&value), Some(filters));
+        assert_eq!(&value[..], b"\x01\x03\x00a/#\x00\x00\x05\x00b/+/c");
         for len in 0..value.len() {
             let _ = read(&value[..len]);
         }
