@@ -17,7 +17,7 @@ use bytes::Buf;
 use tokio::{
     io::AsyncWriteExt,
     net::{TcpStream, tcp::WriteHalf},
-    time::{sleep_until, timeout},
+    time::{Instant, sleep_until, timeout},
 };
 
 use super::{
@@ -214,13 +214,22 @@ impl Connection<'_> {
 
     /// Writes everything that is queued.
     async fn flush(&mut self) -> Result<(), End> {
-        let unread = self.context.patience.unread;
+        let patience = self.context.patience;
+        let mut last_taken = Instant::now();
         while self.output.has_remaining() {
-            match timeout(unread, self.writer.write_buf(&mut self.output)).await {
+            match timeout(patience.tick, self.writer.write_buf(&mut self.output)).await {
                 Ok(Ok(0)) => return Err(End::Io(io::ErrorKind::WriteZero.into())),
-                Ok(Ok(_)) => {}
+                Ok(Ok(_)) => last_taken = Instant::now(),
                 Ok(Err(error)) => return Err(End::Io(error)),
-                Err(_) => return Err(Refusal::Unread(unread).into()),
+                Err(_) => {
+                    let is_contended =
+                        self.output.holds_memory() && self.context.responses.is_contended();
+                    let limit =
+                        if is_contended { patience.unread_contended } else { patience.unread };
+                    if last_taken.elapsed() >= limit {
+                        return Err(Refusal::Unread(limit).into());
+                    }
+                }
             }
         }
         Ok(())

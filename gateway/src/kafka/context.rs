@@ -16,7 +16,7 @@ use crate::{
 
 use super::{
     budget::Budget,
-    codec::{StrBytes, Uuid},
+    codec::StrBytes,
     frames::{FrameLimits, RequestMemory},
     refusal::RefusalLog,
     timer::Patience,
@@ -94,12 +94,6 @@ impl Context {
 }
 
 impl Context {
-    /// A topic by Kafka's topic id.
-    pub(crate) fn topic_by_id(&self, id: Uuid) -> Option<Arc<Topic>> {
-        let id = id.to_bytes();
-        self.broker.topics().into_iter().find(|topic| topic.id == id)
-    }
-
     /// A partition by its index in a topic.
     pub(crate) fn partition(topic: &Topic, index: i32) -> Option<PartitionId> {
         topic.partitions.get(usize::try_from(index).ok()?).copied()

@@ -18,6 +18,9 @@ use super::{
 /// Smallest room for one read: most requests fit, and a busy client's come several at a time.
 const READ_BYTES: usize = 8 * 1024;
 
+/// Largest room for a read that begins a frame, for clients whose last frame was that large. Not charged for.
+const EAGER_READ_BYTES: usize = 32 * 1024;
+
 /// Smallest frame: API key, version, correlation id.
 const SMALLEST_FRAME_BYTES: usize = 8;
 
@@ -61,6 +64,8 @@ pub(crate) struct FrameReader<'a> {
     announced: Option<usize>,
     /// What the frame being received holds.
     charge: Charge,
+    /// Room for the next frame to begin in.
+    eager_bytes: usize,
     received_bytes: u64,
 }
 
@@ -104,6 +109,7 @@ impl<'a> FrameReader<'a> {
             buffer: BytesMut::new(),
             announced: None,
             charge: Charge::default(),
+            eager_bytes: READ_BYTES,
             received_bytes: 0,
         }
     }
@@ -134,6 +140,7 @@ impl<'a> FrameReader<'a> {
             if self.buffer.is_empty() {
                 // An idle connection holds no buffer.
                 self.socket.readable().await.map_err(ReadEnd::Io)?;
+                self.buffer.reserve(self.eager_bytes);
             }
             self.buffer.reserve(READ_BYTES);
         }
@@ -215,6 +222,7 @@ impl<'a> FrameReader<'a> {
 
     fn take(&mut self, length: usize) -> Frame {
         self.announced = None;
+        self.eager_bytes = (LENGTH_BYTES + length).clamp(READ_BYTES, EAGER_READ_BYTES);
         let mut bytes = self.buffer.split_to(LENGTH_BYTES + length);
         bytes.advance(LENGTH_BYTES);
         Frame { bytes: bytes.freeze(), charge: std::mem::take(&mut self.charge) }

@@ -123,6 +123,11 @@ impl Output {
             }
         }
     }
+
+    /// Whether what is queued is charged for.
+    pub(crate) fn holds_memory(&self) -> bool {
+        !self.charges.is_empty()
+    }
 }
 
 impl Buf for Output {

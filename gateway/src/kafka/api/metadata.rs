@@ -113,7 +113,7 @@ fn find(context: &Context, wanted: MetadataRequestTopic) -> Found {
             Some(topic) => Found::Topic(topic),
             None => Found::Missing(name),
         },
-        None => match context.topic_by_id(wanted.topic_id) {
+        None => match context.broker.topic_by_id(wanted.topic_id.as_bytes()) {
             Some(topic) => Found::Topic(topic),
             None => Found::MissingId(wanted.topic_id),
         },

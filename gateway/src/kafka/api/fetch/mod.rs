@@ -126,7 +126,7 @@ async fn reserve(
 /// Looks a topic up and takes its partitions over.
 fn plan(context: &Context, topic: FetchTopic, version: i16) -> Topic {
     let (known, unknown_code) = if version >= TOPIC_IDS_FROM {
-        (context.topic_by_id(topic.topic_id), ErrorCode::UNKNOWN_TOPIC_ID)
+        (context.broker.topic_by_id(topic.topic_id.as_bytes()), ErrorCode::UNKNOWN_TOPIC_ID)
     } else {
         (context.broker.topic(&topic.topic), ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
     };
