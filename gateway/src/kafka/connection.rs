@@ -1,8 +1,9 @@
 //! One client connection: frames in, responses out in the order of the requests.
 //!
-//! Produce requests are pipelined: the next is taken while earlier ones wait for the disk. Every other request begins
-//! when all before it are answered, as Kafka does it, so that it sees their effects. One task per connection reads,
-//! waits and writes; while it writes it does not read, so a client that takes no answers gets no more of them.
+//! Produce requests are pipelined: the next is taken while earlier ones wait for the disk. Every
+//! other request begins when all before it are answered, as Kafka does it, so that it sees their
+//! effects. One task per connection reads, waits and writes; while it writes it does not read, so a
+//! client that takes no answers gets no more of them.
 
 use std::{
     collections::VecDeque,
@@ -74,7 +75,8 @@ struct Connection<'a> {
     held: Option<Frame>,
     output: Output,
     is_draining: bool,
-    /// The client sent more while its request waited; only reading can tell whether it is still there.
+    /// The client sent more while its request waited; only reading can tell whether it is still
+    /// there.
     more_is_waiting: bool,
 }
 

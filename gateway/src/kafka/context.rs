@@ -1,4 +1,5 @@
-//! What every handler needs: the broker, what this node says of itself, and the limits of the server.
+//! What every handler needs: the broker, what this node says of itself, and the limits of the
+//! server.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -25,12 +26,13 @@ use super::{
 /// The only node of the cluster that a gateway is.
 pub(crate) const NODE_ID: i32 = 1;
 
-/// What everybody may do to the cluster, as bits by Kafka's operation codes: create, alter, describe, cluster action,
-/// describe and alter configs, idempotent write.
+/// What everybody may do to the cluster, as bits by Kafka's operation codes: create, alter,
+/// describe, cluster action, describe and alter configs, idempotent write.
 pub(crate) const CLUSTER_OPERATIONS: i32 =
     1 << 5 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12;
 
-/// Memory of all requests that are being received or answered: 16 MiB, a quarter of it for small ones alone.
+/// Memory of all requests that are being received or answered: 16 MiB, a quarter of it for small
+/// ones alone.
 const SMALL_REQUEST_MEMORY_BYTES: usize = 4 * 1024 * 1024;
 const LARGE_REQUEST_MEMORY_BYTES: usize = 12 * 1024 * 1024;
 

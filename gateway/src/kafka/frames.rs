@@ -1,8 +1,10 @@
-//! Length-prefixed frames off a socket: every length is checked and paid for before memory is reserved.
+//! Length-prefixed frames off a socket: every length is checked and paid for before memory is
+//! reserved.
 //!
-//! A frame is charged whole before its bytes are read, while its connection holds nothing else: frames that are
-//! being received never wait for each other. What an announced length withholds from others is bounded by time:
-//! whoever is too slow while others wait is closed (see `connection`).
+//! A frame is charged whole before its bytes are read, while its connection holds nothing else:
+//! frames that are being received never wait for each other. What an announced length withholds
+//! from others is bounded by time: whoever is too slow while others wait is closed (see
+//! `connection`).
 
 use std::io;
 
@@ -18,7 +20,8 @@ use super::{
 /// Smallest room for one read: most requests fit, and a busy client's come several at a time.
 const READ_BYTES: usize = 8 * 1024;
 
-/// Largest room for a read that begins a frame, for clients whose last frame was that large. Not charged for.
+/// Largest room for a read that begins a frame, for clients whose last frame was that large. Not
+/// charged for.
 const EAGER_READ_BYTES: usize = 32 * 1024;
 
 /// Smallest frame: API key, version, correlation id.
@@ -35,7 +38,8 @@ pub(crate) struct FrameLimits {
     pub(crate) produce_bytes: usize,
 }
 
-/// Frames up to this size have an allowance of their own, so that large ones do not keep them waiting.
+/// Frames up to this size have an allowance of their own, so that large ones do not keep them
+/// waiting.
 const SMALL_FRAME_BYTES: usize = 64 * 1024;
 
 /// The allowances of all frames that are being received or answered.
@@ -119,7 +123,8 @@ impl<'a> FrameReader<'a> {
         self.is_proven = true;
     }
 
-    /// One step: the next frame if it is complete, else `None` once more of it or memory for it is there; cancel-safe.
+    /// One step: the next frame if it is complete, else `None` once more of it or memory for it is
+    /// there; cancel-safe.
     pub(crate) async fn next(&mut self) -> Result<Option<Frame>, ReadEnd> {
         if self.announced.is_none() {
             self.announced = self.announcement().map_err(ReadEnd::Refused)?;
@@ -154,7 +159,8 @@ impl<'a> FrameReader<'a> {
         }
     }
 
-    /// Resolves when the client has closed the connection, or sent more; cancel-safe and reads nothing.
+    /// Resolves when the client has closed the connection, or sent more; cancel-safe and reads
+    /// nothing.
     pub(crate) async fn closed(&mut self) -> bool {
         !matches!(self.socket.peek(&mut [0]).await, Ok(count) if count > 0)
     }
