@@ -140,6 +140,12 @@ impl Broker {
         self.core.catalog().topic(name).cloned()
     }
 
+    /// A topic by its random id.
+    #[must_use]
+    pub fn topic_by_id(&self, id: &[u8; 16]) -> Option<Arc<Topic>> {
+        self.core.catalog().topic_by_id(id).cloned()
+    }
+
     /// All topics by name.
     #[must_use]
     pub fn topics(&self) -> Vec<Arc<Topic>> {

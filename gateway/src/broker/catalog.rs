@@ -19,6 +19,7 @@ const FACT_VERSION: u8 = 1;
 #[derive(Debug, Default)]
 pub(super) struct Catalog {
     topics: BTreeMap<String, Arc<Topic>>,
+    ids: HashMap<[u8; 16], Arc<Topic>>,
     partitions: HashMap<PartitionId, Arc<Topic>>,
 }
 
@@ -38,11 +39,16 @@ impl Catalog {
         for partition in &topic.partitions {
             self.partitions.insert(*partition, Arc::clone(&topic));
         }
+        self.ids.insert(topic.id, Arc::clone(&topic));
         self.topics.insert(topic.name.clone(), topic);
     }
 
     pub(super) fn topic(&self, name: &str) -> Option<&Arc<Topic>> {
         self.topics.get(name)
+    }
+
+    pub(super) fn topic_by_id(&self, id: &[u8; 16]) -> Option<&Arc<Topic>> {
+        self.ids.get(id)
     }
 
     pub(super) fn topics(&self) -> Vec<Arc<Topic>> {

@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand.
 //!
-//! `serve` and `config` work on this machine; `topics`, `produce` and `tail` are Kafka clients and work with any gateway.
+//! `serve` and `config` work on this machine; `topics`, `produce` and `tail` are Kafka clients and
+//! work with any gateway.
 
 mod client;
 mod config;

@@ -22,7 +22,8 @@ const MAX_LINE_BYTES: usize = 1_000_000;
 const LINES_AHEAD: usize = 1_000;
 const UNACKNOWLEDGED: usize = 10_000;
 
-/// How long the topic may take to appear, and a record to become durable: the gateway may be restarting.
+/// How long the topic may take to appear, and a record to become durable: the gateway may be
+/// restarting.
 const MAX_BLOCK: Duration = Duration::from_secs(10);
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(60);
 

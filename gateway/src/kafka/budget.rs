@@ -1,6 +1,7 @@
 //! The memory that all connections together may hold in requests.
 //!
-//! Whoever needs more than is left waits without reading its socket, so TCP carries the back-pressure to the client.
+//! Whoever needs more than is left waits without reading its socket, so TCP carries the
+//! back-pressure to the client.
 
 use std::sync::{
     Arc,
@@ -48,7 +49,8 @@ impl Budget {
         self.waiting.load(Ordering::Relaxed) > 0
     }
 
-    /// Raises a charge to `bytes` (at most everything there is), waiting until that is free; cancel-safe.
+    /// Raises a charge to `bytes` (at most everything there is), waiting until that is free;
+    /// cancel-safe.
     pub(crate) async fn raise(&self, charge: &mut Charge, bytes: usize) {
         let missing = self.missing(charge, bytes);
         if missing == 0 || self.take(charge, missing) {

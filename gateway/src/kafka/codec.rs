@@ -1,7 +1,8 @@
 //! The seam to the wire codec: request headers in, bounded messages in, framed responses out.
 //!
-//! Message types come from `kafka-wire`; nothing outside this room sees them. Every decode runs under
-//! [`limits`], and no response is encoded before its size is known to be below [`MAX_RESPONSE_BYTES`].
+//! Message types come from `kafka-wire`; nothing outside this room sees them. Every decode runs
+//! under [`limits`], and no response is encoded before its size is known to be below
+//! [`MAX_RESPONSE_BYTES`].
 
 use bytes::{Buf, Bytes, BytesMut};
 use kafka_wire::{KafkaMessage, KafkaResponse};
@@ -24,8 +25,8 @@ const MAX_TAGGED_FIELDS: usize = 16;
 /// Bytes of all unknown tagged fields in one structure.
 const MAX_TAG_BYTES: usize = 16 * 1024;
 
-/// Largest response body that is built from decoded structures (Fetch builds its own). A legitimate one is
-/// far below; a small request can name the same large thing many times.
+/// Largest response body that is built from decoded structures (Fetch builds its own). A legitimate
+/// one is far below; a small request can name the same large thing many times.
 const MAX_RESPONSE_BYTES: usize = 8 * 1024 * 1024;
 
 /// Length of the frame prefix and of what follows it in every request: key, version, correlation.
@@ -64,7 +65,8 @@ impl FixedHead {
 
     /// Parses the rest of the header; returns it with the body.
     ///
-    /// Flexible requests carry tagged fields in their header, whatever the API's own version number.
+    /// Flexible requests carry tagged fields in their header, whatever the API's own version
+    /// number.
     pub(crate) fn finish(self, frame: Bytes, flexible: bool) -> Result<(Head, Bytes), DecodeError> {
         let mut decoder = Decoder::new(frame, limits())?;
         decoder.take_bytes(FIXED_HEAD_BYTES)?;
@@ -90,8 +92,8 @@ pub(crate) fn limits() -> DecodeLimits {
     limits
 }
 
-/// Decodes a body. Bytes after the message are ignored, as Apache Kafka does: librdkafka 2.16 leaves some behind
-/// Metadata version 12.
+/// Decodes a body. Bytes after the message are ignored, as Apache Kafka does: librdkafka 2.16
+/// leaves some behind Metadata version 12.
 pub(crate) fn decode<M: KafkaMessage>(body: Bytes, version: i16) -> Result<M, DecodeError> {
     let mut decoder = Decoder::new(body, limits())?;
     M::decode(&mut decoder, ApiVersion::new(version))
@@ -115,7 +117,8 @@ pub(crate) fn encode<R: KafkaResponse>(head: &Head, response: &R) -> Result<Repl
     Ok(Reply::frame(frame))
 }
 
-/// Begins a response frame: room for the length, the correlation id, and an empty tag section if the header has one.
+/// Begins a response frame: room for the length, the correlation id, and an empty tag section if
+/// the header has one.
 pub(crate) fn start_frame(frame: &mut BytesMut, correlation_id: i32, flexible_head: bool) {
     use bytes::BufMut;
     frame.put_i32(0);

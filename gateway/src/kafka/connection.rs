@@ -1,8 +1,9 @@
 //! One client connection: frames in, responses out in the order of the requests.
 //!
-//! Produce requests are pipelined: the next is taken while earlier ones wait for the disk. Every other request begins
-//! when all before it are answered, as Kafka does it, so that it sees their effects. One task per connection reads,
-//! waits and writes; while it writes it does not read, so a client that takes no answers gets no more of them.
+//! Produce requests are pipelined: the next is taken while earlier ones wait for the disk. Every
+//! other request begins when all before it are answered, as Kafka does it, so that it sees their
+//! effects. One task per connection reads, waits and writes; while it writes it does not read, so a
+//! client that takes no answers gets no more of them.
 
 use std::{
     collections::VecDeque,
@@ -17,7 +18,7 @@ use bytes::Buf;
 use tokio::{
     io::AsyncWriteExt,
     net::{TcpStream, tcp::WriteHalf},
-    time::{sleep_until, timeout},
+    time::{Instant, sleep_until, timeout},
 };
 
 use super::{
@@ -74,7 +75,8 @@ struct Connection<'a> {
     held: Option<Frame>,
     output: Output,
     is_draining: bool,
-    /// The client sent more while its request waited; only reading can tell whether it is still there.
+    /// The client sent more while its request waited; only reading can tell whether it is still
+    /// there.
     more_is_waiting: bool,
 }
 
@@ -214,13 +216,22 @@ impl Connection<'_> {
 
     /// Writes everything that is queued.
     async fn flush(&mut self) -> Result<(), End> {
-        let unread = self.context.patience.unread;
+        let patience = self.context.patience;
+        let mut last_taken = Instant::now();
         while self.output.has_remaining() {
-            match timeout(unread, self.writer.write_buf(&mut self.output)).await {
+            match timeout(patience.tick, self.writer.write_buf(&mut self.output)).await {
                 Ok(Ok(0)) => return Err(End::Io(io::ErrorKind::WriteZero.into())),
-                Ok(Ok(_)) => {}
+                Ok(Ok(_)) => last_taken = Instant::now(),
                 Ok(Err(error)) => return Err(End::Io(error)),
-                Err(_) => return Err(Refusal::Unread(unread).into()),
+                Err(_) => {
+                    let is_contended =
+                        self.output.holds_memory() && self.context.responses.is_contended();
+                    let limit =
+                        if is_contended { patience.unread_contended } else { patience.unread };
+                    if last_taken.elapsed() >= limit {
+                        return Err(Refusal::Unread(limit).into());
+                    }
+                }
             }
         }
         Ok(())

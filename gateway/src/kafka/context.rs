@@ -1,4 +1,5 @@
-//! What every handler needs: the broker, what this node says of itself, and the limits of the server.
+//! What every handler needs: the broker, what this node says of itself, and the limits of the
+//! server.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -16,7 +17,7 @@ use crate::{
 
 use super::{
     budget::Budget,
-    codec::{StrBytes, Uuid},
+    codec::StrBytes,
     frames::{FrameLimits, RequestMemory},
     refusal::RefusalLog,
     timer::Patience,
@@ -25,12 +26,13 @@ use super::{
 /// The only node of the cluster that a gateway is.
 pub(crate) const NODE_ID: i32 = 1;
 
-/// What everybody may do to the cluster, as bits by Kafka's operation codes: create, alter, describe, cluster action,
-/// describe and alter configs, idempotent write.
+/// What everybody may do to the cluster, as bits by Kafka's operation codes: create, alter,
+/// describe, cluster action, describe and alter configs, idempotent write.
 pub(crate) const CLUSTER_OPERATIONS: i32 =
     1 << 5 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12;
 
-/// Memory of all requests that are being received or answered: 16 MiB, a quarter of it for small ones alone.
+/// Memory of all requests that are being received or answered: 16 MiB, a quarter of it for small
+/// ones alone.
 const SMALL_REQUEST_MEMORY_BYTES: usize = 4 * 1024 * 1024;
 const LARGE_REQUEST_MEMORY_BYTES: usize = 12 * 1024 * 1024;
 
@@ -94,12 +96,6 @@ impl Context {
 }
 
 impl Context {
-    /// A topic by Kafka's topic id.
-    pub(crate) fn topic_by_id(&self, id: Uuid) -> Option<Arc<Topic>> {
-        let id = id.to_bytes();
-        self.broker.topics().into_iter().find(|topic| topic.id == id)
-    }
-
     /// A partition by its index in a topic.
     pub(crate) fn partition(topic: &Topic, index: i32) -> Option<PartitionId> {
         topic.partitions.get(usize::try_from(index).ok()?).copied()

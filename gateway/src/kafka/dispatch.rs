@@ -1,7 +1,7 @@
 //! The table of served APIs, and the way of one request from its frame to its handler.
 //!
-//! Adding an API is a file in `api/` and a line here. The set is Apache Kafka 3.9's, as far as it is served: clients
-//! that infer the broker's release from single entries must find one release.
+//! Adding an API is a file in `api/` and a line here. The set is Apache Kafka 3.9's, as far as it
+//! is served: clients that infer the broker's release from single entries must find one release.
 
 use std::{future::Future, net::SocketAddr, pin::Pin, sync::Arc};
 
@@ -27,8 +27,8 @@ use super::{
 /// The only API whose requests may be large, and may overtake the durability of earlier ones.
 pub(crate) const PRODUCE_KEY: i16 = 0;
 
-/// Control requests above this size are decoded one at a time: an empty string is one byte on the wire and 32 decoded,
-/// and vectors grow by doubling.
+/// Control requests above this size are decoded one at a time: an empty string is one byte on the
+/// wire and 32 decoded, and vectors grow by doubling.
 const LARGE_CONTROL_BYTES: usize = 16 * 1024;
 
 /// Every API that is served.
@@ -56,7 +56,8 @@ pub(crate) static APIS: &[Api] = &[
     Api::of::<DescribeClusterRequest>(0, 1, api::describe_cluster::handle),
 ];
 
-/// How a handler takes a request: everything that must happen in the order of requests happens before it returns.
+/// How a handler takes a request: everything that must happen in the order of requests happens
+/// before it returns.
 type Handler = fn(&Arc<Context>, &mut Call) -> Result<Pending, Refusal>;
 
 /// One served API.
@@ -122,7 +123,8 @@ pub(crate) struct Call {
     pub(crate) endpoint: Endpoint,
 }
 
-/// What a handler returns: the answer, or what will become of it once the disk, other members or new data allow.
+/// What a handler returns: the answer, or what will become of it once the disk, other members or
+/// new data allow.
 pub(crate) enum Pending {
     Ready(Reply),
     Later(Answer),

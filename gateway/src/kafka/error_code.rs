@@ -66,8 +66,8 @@ impl ErrorCode {
 }
 
 impl ErrorCode {
-    /// Compares the leader epoch that a client knows with the partition's: an older one must look again, a newer one
-    /// knows more than this node.
+    /// Compares the leader epoch that a client knows with the partition's: an older one must look
+    /// again, a newer one knows more than this node.
     pub(crate) fn of_epoch(asked: i32, current: i32) -> Result<(), Self> {
         match asked {
             ANY_EPOCH => Ok(()),

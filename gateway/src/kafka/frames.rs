@@ -1,8 +1,10 @@
-//! Length-prefixed frames off a socket: every length is checked and paid for before memory is reserved.
+//! Length-prefixed frames off a socket: every length is checked and paid for before memory is
+//! reserved.
 //!
-//! A frame is charged whole before its bytes are read, while its connection holds nothing else: frames that are
-//! being received never wait for each other. What an announced length withholds from others is bounded by time:
-//! whoever is too slow while others wait is closed (see `connection`).
+//! A frame is charged whole before its bytes are read, while its connection holds nothing else:
+//! frames that are being received never wait for each other. What an announced length withholds
+//! from others is bounded by time: whoever is too slow while others wait is closed (see
+//! `connection`).
 
 use std::io;
 
@@ -18,6 +20,10 @@ use super::{
 /// Smallest room for one read: most requests fit, and a busy client's come several at a time.
 const READ_BYTES: usize = 8 * 1024;
 
+/// Largest room for a read that begins a frame, for clients whose last frame was that large. Not
+/// charged for.
+const EAGER_READ_BYTES: usize = 32 * 1024;
+
 /// Smallest frame: API key, version, correlation id.
 const SMALLEST_FRAME_BYTES: usize = 8;
 
@@ -32,7 +38,8 @@ pub(crate) struct FrameLimits {
     pub(crate) produce_bytes: usize,
 }
 
-/// Frames up to this size have an allowance of their own, so that large ones do not keep them waiting.
+/// Frames up to this size have an allowance of their own, so that large ones do not keep them
+/// waiting.
 const SMALL_FRAME_BYTES: usize = 64 * 1024;
 
 /// The allowances of all frames that are being received or answered.
@@ -61,6 +68,8 @@ pub(crate) struct FrameReader<'a> {
     announced: Option<usize>,
     /// What the frame being received holds.
     charge: Charge,
+    /// Room for the next frame to begin in.
+    eager_bytes: usize,
     received_bytes: u64,
 }
 
@@ -104,6 +113,7 @@ impl<'a> FrameReader<'a> {
             buffer: BytesMut::new(),
             announced: None,
             charge: Charge::default(),
+            eager_bytes: READ_BYTES,
             received_bytes: 0,
         }
     }
@@ -113,7 +123,8 @@ impl<'a> FrameReader<'a> {
         self.is_proven = true;
     }
 
-    /// One step: the next frame if it is complete, else `None` once more of it or memory for it is there; cancel-safe.
+    /// One step: the next frame if it is complete, else `None` once more of it or memory for it is
+    /// there; cancel-safe.
     pub(crate) async fn next(&mut self) -> Result<Option<Frame>, ReadEnd> {
         if self.announced.is_none() {
             self.announced = self.announcement().map_err(ReadEnd::Refused)?;
@@ -134,6 +145,7 @@ impl<'a> FrameReader<'a> {
             if self.buffer.is_empty() {
                 // An idle connection holds no buffer.
                 self.socket.readable().await.map_err(ReadEnd::Io)?;
+                self.buffer.reserve(self.eager_bytes);
             }
             self.buffer.reserve(READ_BYTES);
         }
@@ -147,7 +159,8 @@ impl<'a> FrameReader<'a> {
         }
     }
 
-    /// Resolves when the client has closed the connection, or sent more; cancel-safe and reads nothing.
+    /// Resolves when the client has closed the connection, or sent more; cancel-safe and reads
+    /// nothing.
     pub(crate) async fn closed(&mut self) -> bool {
         !matches!(self.socket.peek(&mut [0]).await, Ok(count) if count > 0)
     }
@@ -215,6 +228,7 @@ impl<'a> FrameReader<'a> {
 
     fn take(&mut self, length: usize) -> Frame {
         self.announced = None;
+        self.eager_bytes = (LENGTH_BYTES + length).clamp(READ_BYTES, EAGER_READ_BYTES);
         let mut bytes = self.buffer.split_to(LENGTH_BYTES + length);
         bytes.advance(LENGTH_BYTES);
         Frame { bytes: bytes.freeze(), charge: std::mem::take(&mut self.charge) }

@@ -1,11 +1,14 @@
 //! The Kafka protocol server: any Kafka client, unmodified.
 //!
-//! - `server` accepts connections, `connection` runs one, `frames` reads its requests under bounds, `output` writes.
+//! - `server` accepts connections, `connection` runs one, `frames` reads its requests under bounds,
+//!   `output` writes.
 //! - `dispatch` holds the table of APIs; `api/` has one handler file for each of them.
-//! - `codec` is the only place that turns bytes into messages and back; nothing outside this room sees wire types.
+//! - `codec` is the only place that turns bytes into messages and back; nothing outside this room
+//!   sees wire types.
 //!
-//! This room keeps no durable state and decides nothing about records: offsets, producers and groups are `broker`'s.
-//! Every length and count that a client sends is bounded before memory is reserved for it.
+//! This room keeps no durable state and decides nothing about records: offsets, producers and
+//! groups are `broker`'s. Every length and count that a client sends is bounded before memory is
+//! reserved for it.
 
 mod api;
 mod budget;

@@ -1,4 +1,5 @@
-//! Responses as they leave: frames of shared chunks, queued for vectored writes without copying records.
+//! Responses as they leave: frames of shared chunks, queued for vectored writes without copying
+//! records.
 
 use std::{collections::VecDeque, io::IoSlice};
 
@@ -6,8 +7,8 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use super::{budget::Charge, codec::LENGTH_BYTES};
 
-/// Record bytes below this size are copied beside the header that precedes them: a slice of a vectored write
-/// costs more than moving so few bytes.
+/// Record bytes below this size are copied beside the header that precedes them: a slice of a
+/// vectored write costs more than moving so few bytes.
 const COPY_BELOW_BYTES: usize = 1024;
 
 /// What a request gets back.
@@ -122,6 +123,11 @@ impl Output {
                 self.chunks.push_back(chunk);
             }
         }
+    }
+
+    /// Whether what is queued is charged for.
+    pub(crate) fn holds_memory(&self) -> bool {
+        !self.charges.is_empty()
     }
 }
 

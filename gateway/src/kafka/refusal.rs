@@ -8,11 +8,12 @@ use std::{
 
 use kafka_wire_core::{DecodeError, EncodeError};
 
-/// The log takes one line about refused bytes in this time; the next one says how many were left out.
+/// The log takes one line about refused bytes in this time; the next one says how many were left
+/// out.
 const LOG_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What ends a connection: bytes that are no Kafka request, a client beyond its limits, or an error that the
-/// protocol can only express by closing.
+/// What ends a connection: bytes that are no Kafka request, a client beyond its limits, or an error
+/// that the protocol can only express by closing.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub(crate) enum Refusal {

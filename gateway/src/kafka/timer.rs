@@ -18,7 +18,9 @@ pub(crate) struct Patience {
     pub(crate) stalled: Duration,
     /// Without taking a byte of its answers.
     pub(crate) unread: Duration,
-    /// How often an incomplete frame is looked at.
+    /// The same while others wait for the memory that the answers hold.
+    pub(crate) unread_contended: Duration,
+    /// How often an incomplete frame, or an answer that is not taken, is looked at.
     pub(crate) tick: Duration,
 }
 
@@ -28,6 +30,7 @@ impl Default for Patience {
             idle: Duration::from_secs(600),
             stalled: Duration::from_secs(30),
             unread: Duration::from_secs(30),
+            unread_contended: Duration::from_secs(3),
             tick: Duration::from_secs(1),
         }
     }

@@ -40,8 +40,8 @@ pub(crate) fn handle(_: &Arc<Context>, call: &mut Call) -> Result<Pending, Refus
     call.answer(&served())
 }
 
-/// The answer to a version that is not served: in the layout of version 0, which every client can read, with
-/// the versions it may use.
+/// The answer to a version that is not served: in the layout of version 0, which every client can
+/// read, with the versions it may use.
 pub(crate) fn unsupported(head: FixedHead) -> Result<Reply, Refusal> {
     let mut response = served();
     response.error_code = ErrorCode::UNSUPPORTED_VERSION.0;

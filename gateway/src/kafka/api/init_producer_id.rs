@@ -17,8 +17,8 @@ pub(crate) fn handle(context: &Arc<Context>, call: &mut Call) -> Result<Pending,
         return call.answer(&failed(ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED));
     }
     let context = Arc::clone(context);
-    // A non-transactional producer that asks again, with an id or without, gets a new one (as in Kafka): its epoch lives
-    // nowhere but in the partitions it wrote to.
+    // A non-transactional producer that asks again, with an id or without, gets a new one (as in
+    // Kafka): its epoch lives nowhere but in the partitions it wrote to.
     Ok(call.answer_later(async move {
         match context.broker.allocate_producer_id().await {
             Ok(id) => {

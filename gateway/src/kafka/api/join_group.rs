@@ -17,8 +17,8 @@ use crate::{
     },
 };
 
-/// First versions: with a rebalance timeout of its own, with the second step for new members (KIP-394), with nullable
-/// protocols, with skipped assignments (KIP-814).
+/// First versions: with a rebalance timeout of its own, with the second step for new members
+/// (KIP-394), with nullable protocols, with skipped assignments (KIP-814).
 const REBALANCE_TIMEOUT_FROM: i16 = 1;
 const KNOWN_MEMBER_FROM: i16 = 4;
 const NULLABLE_PROTOCOL_FROM: i16 = 7;

@@ -1,4 +1,5 @@
-//! ListOffsets: the first, the next, the latest by timestamp, and the first offset at or after a time.
+//! ListOffsets: the first, the next, the latest by timestamp, and the first offset at or after a
+//! time.
 
 use std::sync::Arc;
 
@@ -24,7 +25,8 @@ use crate::{
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
 const MAX_TIMESTAMP: i64 = -3;
-/// Of logs with a remote tier, which there is none of here: the first local offset is the first, and nothing is tiered.
+/// Of logs with a remote tier, which there is none of here: the first local offset is the first,
+/// and nothing is tiered.
 const EARLIEST_LOCAL: i64 = -4;
 const LATEST_TIERED: i64 = -5;
 

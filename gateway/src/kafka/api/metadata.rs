@@ -1,4 +1,5 @@
-//! Metadata: the node, the topics and their partitions; creates unknown topics if the client and the gateway allow it.
+//! Metadata: the node, the topics and their partitions; creates unknown topics if the client and
+//! the gateway allow it.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -19,8 +20,8 @@ use crate::{
     },
 };
 
-/// What everybody may do to a topic, as bits by Kafka's operation codes: read, write, create, delete, alter, describe,
-/// describe and alter configs.
+/// What everybody may do to a topic, as bits by Kafka's operation codes: read, write, create,
+/// delete, alter, describe, describe and alter configs.
 const TOPIC_OPERATIONS: i32 =
     1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 10 | 1 << 11;
 
@@ -113,7 +114,7 @@ fn find(context: &Context, wanted: MetadataRequestTopic) -> Found {
             Some(topic) => Found::Topic(topic),
             None => Found::Missing(name),
         },
-        None => match context.topic_by_id(wanted.topic_id) {
+        None => match context.broker.topic_by_id(wanted.topic_id.as_bytes()) {
             Some(topic) => Found::Topic(topic),
             None => Found::MissingId(wanted.topic_id),
         },

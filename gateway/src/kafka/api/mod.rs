@@ -1,7 +1,8 @@
 //! One handler file per Kafka API; `dispatch` lists them.
 //!
-//! A handler decodes, asks the broker, and answers. What must happen in the order of requests happens before it
-//! returns; what waits for the disk, for members or for data goes into the answer that it returns.
+//! A handler decodes, asks the broker, and answers. What must happen in the order of requests
+//! happens before it returns; what waits for the disk, for members or for data goes into the answer
+//! that it returns.
 
 pub(super) mod api_versions;
 pub(super) mod create_topics;

@@ -1,8 +1,9 @@
 //! Produce: appends one batch per partition and answers when they are durable.
 //!
-//! The request is decoded here rather than by the generated code: records stay slices of the frame, and the number of
-//! partitions is bounded over the whole request. Batches are checked, given offsets and queued before the handler
-//! returns, so that requests of one connection keep their order; only the wait for the disk comes later.
+//! The request is decoded here rather than by the generated code: records stay slices of the frame,
+//! and the number of partitions is bounded over the whole request. Batches are checked, given
+//! offsets and queued before the handler returns, so that requests of one connection keep their
+//! order; only the wait for the disk comes later.
 
 use std::sync::Arc;
 
@@ -67,8 +68,7 @@ pub(crate) fn handle(context: &Arc<Context>, call: &mut Call) -> Result<Pending,
     if request.acks == ACKS_NONE {
         return unacknowledged(topics);
     }
-    let context = Arc::clone(context);
-    Ok(call.answer_later(async move { respond(&context, topics).await }))
+    Ok(call.answer_later(respond(topics)))
 }
 
 /// A decoded request.
@@ -225,20 +225,20 @@ fn check(records: Option<&Bytes>, version: i16) -> Result<Batch, Rejected> {
 }
 
 /// Answers once every batch is durable.
-async fn respond(context: &Context, topics: Vec<TopicOutcome>) -> ProduceResponse {
+async fn respond(topics: Vec<TopicOutcome>) -> ProduceResponse {
     let mut response = ProduceResponse::default();
     for topic in topics {
         let mut answered = TopicProduceResponse::default();
         answered.name = topic.name;
         for outcome in topic.partitions {
-            answered.partition_responses.push(conclude(context, outcome).await);
+            answered.partition_responses.push(conclude(outcome).await);
         }
         response.responses.push(answered);
     }
     response
 }
 
-async fn conclude(context: &Context, outcome: PartitionOutcome) -> PartitionProduceResponse {
+async fn conclude(outcome: PartitionOutcome) -> PartitionProduceResponse {
     let mut response = PartitionProduceResponse::default();
     response.index = outcome.index;
     response.base_offset = -1;
@@ -257,13 +257,7 @@ async fn conclude(context: &Context, outcome: PartitionOutcome) -> PartitionProd
             response.log_start_offset = log_start.0;
         }
         Err(Rejected { code, message }) => {
-            tracing::debug!(
-                cluster = context.cluster_id.as_str(),
-                partition = outcome.index,
-                code = code.0,
-                message,
-                "batch rejected"
-            );
+            tracing::debug!(partition = outcome.index, code = code.0, message, "batch refused");
             response.error_code = code.0;
             response.error_message = message.map(Into::into);
         }

@@ -118,7 +118,8 @@ async fn two_members_share_the_partitions() {
     let kafka = connect(&gateway).await;
     let topic = NewTopic::new("readings", 4, 1).expect("a topic");
     kafka.admin().create_topics([topic], Default::default()).await.expect("created");
-    // Members on one connection would wait for each other, as with Apache Kafka: answers come in order.
+    // Members on one connection would wait for each other, as with Apache Kafka: answers come in
+    // order.
     let member = async || {
         let kafka = connect(&gateway).await;
         kafka.consumer("group").build().await.expect("a consumer")

@@ -1,4 +1,5 @@
-//! A gateway's Kafka server in this process, and a client that speaks single requests in chosen versions.
+//! A gateway's Kafka server in this process, and a client that speaks single requests in chosen
+//! versions.
 
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 

@@ -213,7 +213,8 @@ async fn silence_ends_a_connection() {
 #[tokio::test]
 async fn a_client_that_takes_no_answers_is_closed() {
     let folder = tempfile::tempdir().expect("a folder");
-    let patience = Patience { unread: Duration::from_millis(100), ..Patience::default() };
+    let (unread, tick) = (Duration::from_millis(100), Duration::from_millis(20));
+    let patience = Patience { unread, tick, ..Patience::default() };
     let gateway = Gateway::start_patient(folder.path(), patience, |_| {}).await;
     create(&gateway, "t", 1).await;
     let mut wire = Wire::connect(&gateway).await;

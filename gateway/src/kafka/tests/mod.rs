@@ -1,4 +1,5 @@
-//! The server over real sockets, with a real broker on a temporary folder: APIs, limits, hostile bytes, a whole client.
+//! The server over real sockets, with a real broker on a temporary folder: APIs, limits, hostile
+//! bytes, a whole client.
 
 mod apis;
 mod client;

@@ -1,4 +1,5 @@
-//! Reads the batches of one Fetch, partition by partition in the order of the request, under its limits.
+//! Reads the batches of one Fetch, partition by partition in the order of the request, under its
+//! limits.
 
 use bytes::Bytes;
 use tokio::task::spawn_blocking;
@@ -102,7 +103,8 @@ impl Partition {
         }
     }
 
-    /// Reads at most `max_bytes`, but one batch of any size if `takes_oversize`; says whether data was left for the size.
+    /// Reads at most `max_bytes`, but one batch of any size if `takes_oversize`; says whether data
+    /// was left for the size.
     fn read(
         &mut self,
         journal: &Journal,

@@ -1,4 +1,5 @@
-//! The Fetch response, written by hand so that records are shared with the journal's buffers rather than copied.
+//! The Fetch response, written by hand so that records are shared with the journal's buffers rather
+//! than copied.
 
 use bytes::{BufMut, BytesMut};
 

@@ -1,7 +1,8 @@
 //! Fetch: whole durable batches of many partitions, waiting for data if the client wants to.
 //!
-//! There are no fetch sessions: session id 0 tells a client to name all its partitions each time, which is legal
-//! (KIP-227). `collect` reads under the limits of the request, `encode` writes the response around shared records.
+//! There are no fetch sessions: session id 0 tells a client to name all its partitions each time,
+//! which is legal (KIP-227). `collect` reads under the limits of the request, `encode` writes the
+//! response around shared records.
 
 mod collect;
 mod encode;
@@ -30,7 +31,8 @@ const TOPIC_IDS_FROM: i16 = 13;
 /// Longest wait for data; clients ask for half a second.
 const MAX_WAIT: Duration = Duration::from_secs(60);
 
-/// Records in one response, whatever a client asks for: more only occupies memory, as the next request follows at once.
+/// Records in one response, whatever a client asks for: more only occupies memory, as the next
+/// request follows at once.
 const MAX_RESPONSE_BYTES: usize = 2 * 1024 * 1024;
 
 /// When memory for responses is short, they get smaller down to this.
@@ -50,7 +52,8 @@ pub(crate) fn handle(context: &Arc<Context>, call: &mut Call) -> Result<Pending,
     let request: FetchRequest = call.decode()?;
     let version = call.version();
     let frame = call.frame_start();
-    // 0 asks for a session, -1 for an answer without one; anything else continues a session that does not exist.
+    // 0 asks for a session, -1 for an answer without one; anything else continues a session that
+    // does not exist.
     if !matches!(request.session_epoch, 0 | -1) {
         let code = ErrorCode::FETCH_SESSION_ID_NOT_FOUND;
         return Ok(Pending::Ready(encode(frame, version, code, &[], Charge::default())));
@@ -103,8 +106,8 @@ async fn collect(
     encode(frame, version, ErrorCode::NONE, &collector.into_topics(), charge)
 }
 
-/// Pays for the records that may be read now; returns how many bytes of them in all. `None`: slow readers hold the
-/// memory, and another answer with records would be one more of them.
+/// Pays for the records that may be read now; returns how many bytes of them in all. `None`: slow
+/// readers hold the memory, and another answer with records would be one more of them.
 async fn reserve(
     context: &Context,
     charge: &mut Charge,
@@ -126,7 +129,7 @@ async fn reserve(
 /// Looks a topic up and takes its partitions over.
 fn plan(context: &Context, topic: FetchTopic, version: i16) -> Topic {
     let (known, unknown_code) = if version >= TOPIC_IDS_FROM {
-        (context.topic_by_id(topic.topic_id), ErrorCode::UNKNOWN_TOPIC_ID)
+        (context.broker.topic_by_id(topic.topic_id.as_bytes()), ErrorCode::UNKNOWN_TOPIC_ID)
     } else {
         (context.broker.topic(&topic.topic), ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
     };
