@@ -14,7 +14,8 @@ pub struct At24c<I> {
 }
 
 impl<I: I2c> At24c<I> {
-    /// A memory of `total` bytes at 7-bit `address`, written in pages of `page` bytes (at most 64 are used).
+    /// A memory of `total` bytes at 7-bit `address`, written in pages of `page` bytes (at most 64
+    /// are used).
     #[must_use]
     pub fn new(i2c: I, address: u8, total: u32, page: u16) -> Self {
         Self { i2c, address, total, page: page.clamp(1, PAGE_MAX as u16) }
@@ -58,8 +59,8 @@ impl<I: I2c> Nvm for At24c<I> {
     }
 
     fn read(&mut self, address: u32, out: &mut [u8]) -> Result<(), I::Error> {
-        // Two transfers with a STOP between them, not a repeated START: the chip keeps its pointer, and some
-        // controllers cannot restart.
+        // Two transfers with a STOP between them, not a repeated START: the chip keeps its pointer,
+        // and some controllers cannot restart.
         self.patiently(|i2c, chip| i2c.write(chip, &word(address)))?;
         self.patiently(|i2c, chip| i2c.read(chip, out))
     }
@@ -86,7 +87,8 @@ const fn word(address: u32) -> [u8; 2] {
 
 /// Largest page written at once, bytes.
 const PAGE_MAX: usize = 64;
-/// Refused address bytes until a chip counts as gone. A write cycle takes 5 ms, an address byte at 1 MHz 10 us.
+/// Refused address bytes until a chip counts as gone. A write cycle takes 5 ms, an address byte at
+/// 1 MHz 10 us.
 const BUSY_TRIES: u32 = 1_000;
 
 #[cfg(test)]
@@ -98,7 +100,8 @@ mod tests {
     use super::*;
     use crate::{Identity, IdentityStore};
 
-    /// A chip as the data sheet has it: writes wrap within a page, and it is deaf while one is under way.
+    /// A chip as the data sheet has it: writes wrap within a page, and it is deaf while one is
+    /// under way.
     struct Chip {
         bytes: Vec<u8>,
         page: usize,

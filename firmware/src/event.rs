@@ -9,9 +9,9 @@ use headwater_protocol::{
 
 /// Something a ledger notes. `Display` gives the line of `tests/LEDGER.md`, without its line end.
 ///
-/// Drain events after every call of the node and *before* handing transmitted bytes to the line: then the
-/// ledger knows of an item before anybody else can. A ledger on a serial line begins every start with
-/// [`TORN_LINE_END`], since the line before may have been cut by the loss of power.
+/// Drain events after every call of the node and *before* handing transmitted bytes to the line:
+/// then the ledger knows of an item before anybody else can. A ledger on a serial line begins every
+/// start with [`TORN_LINE_END`], since the line before may have been cut by the loss of power.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     /// The device started; its boot counter is settled.

@@ -1,9 +1,10 @@
-//! The stream and the boot counter, kept so that a loss of power at any instant never repeats a boot.
+//! The stream and the boot counter, kept so that a loss of power at any instant never repeats a
+//! boot.
 //!
-//! Two slots are written in turn, each with a number and a CRC, so that the write under way can only harm
-//! the older one. Bytes of a slot, little endian: magic u32, number u32, stream u64, boot u32, 8 zero bytes,
-//! CRC-32C u32 of all before. What cannot be read is no identity at all: the device then asks the gateway
-//! for a new stream instead of repeating positions of an old one.
+//! Two slots are written in turn, each with a number and a CRC, so that the write under way can
+//! only harm the older one. Bytes of a slot, little endian: magic u32, number u32, stream u64, boot
+//! u32, 8 zero bytes, CRC-32C u32 of all before. What cannot be read is no identity at all: the
+//! device then asks the gateway for a new stream instead of repeating positions of an old one.
 
 use headwater_protocol::{StreamId, crc::crc32c};
 
@@ -26,7 +27,8 @@ pub enum SaveError<E> {
     Nvm(E),
     /// The memory said yes and reads back something else.
     Unproven,
-    /// The memory has no room for two slots, or writes in units larger than [`IdentityStore::MAX_WRITE`].
+    /// The memory has no room for two slots, or writes in units larger than
+    /// [`IdentityStore::MAX_WRITE`].
     Unsuitable,
 }
 
@@ -47,8 +49,8 @@ impl IdentityStore {
     /// Largest write unit of a memory, in bytes.
     pub const MAX_WRITE: u32 = 64;
 
-    /// Reads the memory; the identity is the one for this start, its boot not used before and **not yet
-    /// saved**: [`crate::Node`] asks for that with its first storage operation.
+    /// Reads the memory; the identity is the one for this start, its boot not used before and **not
+    /// yet saved**: [`crate::Node`] asks for that with its first storage operation.
     ///
     /// `None` means no stream: blank, damaged or unreadable memory.
     pub fn open<N: Nvm>(nvm: &mut N) -> (Self, Option<Identity>) {
@@ -58,7 +60,8 @@ impl IdentityStore {
             return (fresh, None);
         };
         let newest = |slot: u32, number: u32, identity: Identity, other_damaged: bool| {
-            // A damaged other slot was either torn, or held the next boot before it decayed: skip that one.
+            // A damaged other slot was either torn, or held the next boot before it decayed: skip
+            // that one.
             let boot = identity.boot.saturating_add(if other_damaged { 2 } else { 1 });
             let store = Self { slot: 1 - slot, number: number.wrapping_add(1) };
             (store, Some(Identity { boot, ..identity }))

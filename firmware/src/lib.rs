@@ -1,13 +1,14 @@
-//! Headwater for microcontrollers: number readings where they are sampled, keep them until the gateway has made them
-//! durable, and say so when some had to go.
+//! Headwater for microcontrollers: number readings where they are sampled, keep them until the
+//! gateway has made them durable, and say so when some had to go.
 //!
-//! [`Node`] is the device without I/O. A board owns clock, UART, bus and memory, and either drives the node by
-//! [`shell::Port`] in a loop or by its own interrupts and tasks:
+//! [`Node`] is the device without I/O. A board owns clock, UART, bus and memory, and either drives
+//! the node by [`shell::Port`] in a loop or by its own interrupts and tasks:
 //!
 //! ```text
 //! let (mut port, identity) = Port::open(uart, eeprom);
 //! let mut node = Node::<1, 64, 2048, 32, 8>::new(config, identity);
-//! port.turn(&mut node, now(), |event| write_ledger(event))?; // settles the boot counter before the first reading
+//! // Settles the boot counter before the first reading.
+//! port.turn(&mut node, now(), |event| write_ledger(event))?;
 //! let mut schedule = Schedule::every(config.period.into(), now());
 //! loop {
 //!     if let Some(due) = schedule.due(now()) {

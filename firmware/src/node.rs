@@ -1,4 +1,5 @@
-//! The device without I/O: readings and received bytes in, bytes to send and storage operations out.
+//! The device without I/O: readings and received bytes in, bytes to send and storage operations
+//! out.
 
 use headwater_protocol::{
     DeviceConfig, DeviceCounters, DeviceEvent, DeviceId, DeviceLink, ItemKind, Position, Refusal,
@@ -41,7 +42,8 @@ pub struct Config {
 }
 
 impl Config {
-    /// Readings every `period` ticks of a clock of `tick_hz`, sealed after a second, oldest dropped first.
+    /// Readings every `period` ticks of a clock of `tick_hz`, sealed after a second, oldest dropped
+    /// first.
     #[must_use]
     pub const fn new(
         id: DeviceId,
@@ -79,11 +81,11 @@ pub enum StorageOutcome {
 /// | `ROWS` | bytes of packed readings in a block; 16 to 64 are plenty for a slow sensor |
 /// | `BYTES` | bytes of items that wait for the gateway |
 /// | `ITEMS` | their number, at least 4 (12 bytes of RAM each) |
-/// | `EVENTS` | events kept for [`Node::poll_event`]: 8 when each call is followed by draining, 0 for none |
+/// | `EVENTS` | events kept for [`Node::poll_event`]: 8 where each call is drained, 0 for none |
 ///
 /// Ticks are those of one counter that starts with the boot and never wraps (extend a 32-bit one).
-/// Call [`Node::storage_op`] first, before any reading is recorded, and after every [`Node::receive`]: nothing is sent while an
-/// operation waits.
+/// Call [`Node::storage_op`] first, before any reading is recorded, and after every
+/// [`Node::receive`]: nothing is sent while an operation waits.
 #[derive(Clone, Debug)]
 pub struct Node<
     const CHANNELS: usize,
@@ -130,8 +132,8 @@ impl<
         if block > Schema::LEN_MAX { block } else { Schema::LEN_MAX }
     };
 
-    /// A device at its start. `identity` is what [`crate::IdentityStore::open`] gave: the boot is new and not yet
-    /// saved.
+    /// A device at its start. `identity` is what [`crate::IdentityStore::open`] gave: the boot is
+    /// new and not yet saved.
     ///
     /// # Panics
     /// When `config.channels` are not `CHANNELS`.
@@ -167,7 +169,8 @@ impl<
         this
     }
 
-    /// The operation on non-volatile memory that waits to be done; answer with [`Self::storage_done`].
+    /// The operation on non-volatile memory that waits to be done; answer with
+    /// [`Self::storage_done`].
     #[must_use]
     pub fn storage_op(&self) -> Option<StorageOp> {
         match self.storage {
@@ -182,7 +185,8 @@ impl<
     pub fn storage_done(&mut self, now: u64, outcome: StorageOutcome) {
         match core::mem::replace(&mut self.storage, Storage::Settled) {
             Storage::Boot(identity) => {
-                // A boot that may not be kept could come again, so the stream must not go on with it.
+                // A boot that may not be kept could come again, so the stream must not go on with
+                // it.
                 self.begin(now, (outcome == StorageOutcome::Saved).then_some(identity));
             }
             // Without memory too the stream holds for this start; the next one asks for another.
@@ -213,8 +217,8 @@ impl<
         self.note(Event::Stream { boot: self.queue.boot(), stream });
     }
 
-    /// Takes a reading, sampled at `tick`; a code is [`headwater_protocol::item::MISSING`] where the sensor gave none. Gives its
-    /// number within the boot.
+    /// Takes a reading, sampled at `tick`; a code is [`headwater_protocol::item::MISSING`] where
+    /// the sensor gave none. Gives its number within the boot.
     pub fn record(&mut self, tick: u64, codes: &[i32; CHANNELS]) -> u64 {
         let seq = self.next_seq;
         self.next_seq += 1;
@@ -228,7 +232,8 @@ impl<
         seq
     }
 
-    /// Seals the readings taken so far into an item, whatever the linger: for alerts, and before an orderly end.
+    /// Seals the readings taken so far into an item, whatever the linger: for alerts, and before an
+    /// orderly end.
     pub fn seal(&mut self) {
         let readings =
             Readings { first_seq: self.block.first_seq(), count: u64::from(self.block.count()) };
@@ -249,7 +254,8 @@ impl<
         }
     }
 
-    /// Queues the block, and before it the GAP that is due; `false`, and nothing changed, when there is no room.
+    /// Queues the block, and before it the GAP that is due; `false`, and nothing changed, when
+    /// there is no room.
     fn queue_block(&mut self, readings: Readings) -> bool {
         if !self.queue.introduce() {
             return false;
@@ -276,8 +282,8 @@ impl<
         true
     }
 
-    /// A GAP goes with the block behind it, so that gaps do not take the room of blocks; one that no block follows goes
-    /// when the queue is empty.
+    /// A GAP goes with the block behind it, so that gaps do not take the room of blocks; one that
+    /// no block follows goes when the queue is empty.
     fn queue_last_gap(&mut self) {
         if let Some(dropped) = self.dropped
             && self.queue_gap(dropped)
@@ -318,8 +324,8 @@ impl<
         }
     }
 
-    /// Writes the next frame that is due to `out`, of [`Self::FRAME_MAX`] bytes, and gives its length, 0 when none is.
-    /// Seals a block whose linger has passed.
+    /// Writes the next frame that is due to `out`, of [`Self::FRAME_MAX`] bytes, and gives its
+    /// length, 0 when none is. Seals a block whose linger has passed.
     pub fn transmit(&mut self, now: u64, out: &mut [u8]) -> usize {
         if self.lingers_until().is_some_and(|end| end <= now) {
             self.seal();
@@ -334,7 +340,8 @@ impl<
         self.link.transmit(now, &self.queue, out)
     }
 
-    /// When [`Self::transmit`] or [`Self::storage_op`] has something to do if nothing else happens; `now` or earlier means at once.
+    /// When [`Self::transmit`] or [`Self::storage_op`] has something to do if nothing else happens;
+    /// `now` or earlier means at once.
     #[must_use]
     pub fn next_wake(&self, now: u64) -> Option<u64> {
         let link = match self.storage {

@@ -1,7 +1,8 @@
-//! Non-volatile memory as the firmware sees it: bytes at addresses, erased in units, written in units.
+//! Non-volatile memory as the firmware sees it: bytes at addresses, erased in units, written in
+//! units.
 //!
-//! An EEPROM or FRAM is the simple case (erase is a no-op, every byte can be written); NOR flash sets
-//! [`Sizes::erase`] and [`Sizes::write`]. Nothing here knows what is stored.
+//! An EEPROM or FRAM is the simple case (erase is a no-op, every byte can be written); NOR flash
+//! sets [`Sizes::erase`] and [`Sizes::write`]. Nothing here knows what is stored.
 
 /// Shape of a memory, all in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +26,8 @@ impl Sizes {
 /// A memory that keeps its bytes without power.
 ///
 /// When a method returns `Ok` the operation has finished: a later loss of power leaves it in place.
-/// A write or erase that was cut may leave anything in the range it was given, nothing outside of it.
+/// A write or erase that was cut may leave anything in the range it was given, nothing outside of
+/// it.
 pub trait Nvm {
     /// What can go wrong below (a missing acknowledge on the bus, a flash controller's refusal).
     type Error: core::fmt::Debug;
@@ -36,11 +38,12 @@ pub trait Nvm {
     /// Fills `out` from `address` on.
     fn read(&mut self, address: u32, out: &mut [u8]) -> Result<(), Self::Error>;
 
-    /// Writes `bytes` at `address`; both ends are multiples of [`Sizes::write`], the range is erased.
+    /// Writes `bytes` at `address`; both ends are multiples of [`Sizes::write`], the range is
+    /// erased.
     fn write(&mut self, address: u32, bytes: &[u8]) -> Result<(), Self::Error>;
 
-    /// Makes `length` bytes from `address` writable again; both ends are multiples of [`Sizes::erase`].
-    /// A memory that needs no erase keeps the default, which does nothing.
+    /// Makes `length` bytes from `address` writable again; both ends are multiples of
+    /// [`Sizes::erase`]. A memory that needs no erase keeps the default, which does nothing.
     fn erase(&mut self, address: u32, length: u32) -> Result<(), Self::Error> {
         let _ = (address, length);
         Ok(())

@@ -1,7 +1,9 @@
-//! The items that are not yet durable at the gateway: a bounded log in RAM, in order, immutable once sent.
+//! The items that are not yet durable at the gateway: a bounded log in RAM, in order, immutable
+//! once sent.
 //!
-//! Bodies lie one after the other in one array, so that each is one slice; releasing and dropping move the
-//! rest down. What overflow takes leaves a GAP in its place, and what the host may know of stays untouched.
+//! Bodies lie one after the other in one array, so that each is one slice; releasing and dropping
+//! move the rest down. What overflow takes leaves a GAP in its place, and what the host may know of
+//! stays untouched.
 
 use headwater_protocol::{
     Item, ItemKind, ItemQueue, Position,
@@ -93,8 +95,8 @@ impl<const BYTES: usize, const ITEMS: usize> Queue<BYTES, ITEMS> {
         true
     }
 
-    /// Queues an item whose body `encode` writes to the free bytes, giving kind and length. Gives the item's
-    /// number, or `None`, and nothing changed, when there is no room.
+    /// Queues an item whose body `encode` writes to the free bytes, giving kind and length. Gives
+    /// the item's number, or `None`, and nothing changed, when there is no room.
     pub(crate) fn push(
         &mut self,
         readings: u32,
@@ -120,8 +122,8 @@ impl<const BYTES: usize, const ITEMS: usize> Queue<BYTES, ITEMS> {
         }
     }
 
-    /// Drops the oldest BLOCK beyond `in_flight` and leaves a GAP in its place; gives the readings dropped,
-    /// `None` when nothing may be dropped.
+    /// Drops the oldest BLOCK beyond `in_flight` and leaves a GAP in its place; gives the readings
+    /// dropped, `None` when nothing may be dropped.
     pub(crate) fn drop_oldest(&mut self, in_flight: Position) -> Option<Readings> {
         let droppable = |placed: &Placed| Position::new(self.boot, placed.item) > in_flight;
         let block = self
@@ -129,7 +131,8 @@ impl<const BYTES: usize, const ITEMS: usize> Queue<BYTES, ITEMS> {
             .find(|placed| droppable(placed) && placed.entry.kind == ItemKind::BLOCK)?;
         let before = block.index.checked_sub(1).and_then(|index| self.placed().nth(index));
         let dropped = Readings { first_seq: block.first_seq, count: block.entry.readings.into() };
-        // A GAP before it that the host cannot know either grows, so that gaps do not use up the items.
+        // A GAP before it that the host cannot know either grows, so that gaps do not use up the
+        // items.
         let merged = before.filter(|gap| {
             droppable(gap)
                 && gap.entry.kind == ItemKind::GAP

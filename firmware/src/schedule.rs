@@ -1,7 +1,7 @@
 //! When the next sample is due: a fixed rate without drift.
 //!
-//! Deadlines are multiples of the period from the first one, whatever the loop's delays were. A deadline
-//! that was slept through is counted and left out, never sampled late in a burst.
+//! Deadlines are multiples of the period from the first one, whatever the loop's delays were. A
+//! deadline that was slept through is counted and left out, never sampled late in a burst.
 
 /// A fixed-rate schedule in ticks of the board's extended 64-bit counter.
 #[derive(Clone, Debug)]
@@ -48,8 +48,8 @@ impl Schedule {
     }
 }
 
-/// Quotient and remainder by shifts: the compiler's 64-bit division costs a Cortex-M0 half a kilobyte, and the quotient is
-/// nearly always 0.
+/// Quotient and remainder by shifts: the compiler's 64-bit division costs a Cortex-M0 half a
+/// kilobyte, and the quotient is nearly always 0.
 fn divide(mut rest: u64, divisor: u64) -> (u64, u64) {
     let mut step = divisor;
     while step <= rest >> 1 {

@@ -25,7 +25,8 @@ where
         (Self { line, memory, store, frame: [0; FRAME] }, identity)
     }
 
-    /// Does everything that can be done now: storage, received bytes, due frames. Gives the tick of the next timer.
+    /// Does everything that can be done now: storage, received bytes, due frames. Gives the tick of
+    /// the next timer.
     ///
     /// `on_event` hears of each event before bytes that depend on it are sent.
     ///

@@ -4,8 +4,8 @@ use std::vec::Vec;
 
 use crate::nvm::{Nvm, Sizes};
 
-/// Where the power goes: after so many bytes were written or erased, the rest of that operation's range
-/// reads `garbage`.
+/// Where the power goes: after so many bytes were written or erased, the rest of that operation's
+/// range reads `garbage`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cut {
     pub(crate) bytes: u64,

@@ -1,4 +1,5 @@
-//! Compares what devices say of themselves with what the log holds, by the rules of `tests/LEDGER.md`.
+//! Compares what devices say of themselves with what the log holds, by the rules of
+//! `tests/LEDGER.md`.
 //!
 //! Nothing here reads a network: records come in one by one, in log order per partition.
 
@@ -192,8 +193,8 @@ impl Comparison {
         self.runs.push(Followed { device, run, seen: BTreeMap::new(), reported: Vec::new() });
     }
 
-    /// Takes the next record; records of one device in log order. Those of devices without a ledger are
-    /// somebody else's and ignored.
+    /// Takes the next record; records of one device in log order. Those of devices without a ledger
+    /// are somebody else's and ignored.
     pub fn observe(&mut self, logged: &Logged) {
         let Some(device) = self.devices.get_mut(&logged.device) else { return };
         let run =
@@ -276,7 +277,8 @@ impl Followed {
                 report.contradicted += 1;
                 report.example(|| format!("{}: lost and in the log", self.name(seq)));
             } else if is_dropped {
-                // A GAP item lies before the blocks behind it, so one of those acknowledged proves it too.
+                // A GAP item lies before the blocks behind it, so one of those acknowledged proves
+                // it too.
                 if newest.is_some_and(|newest| newest > seq) && !reported.contain(seq) {
                     report.unreported += 1;
                     report.example(|| format!("{}: dropped in silence", self.name(seq)));
@@ -337,7 +339,8 @@ fn same(channels: &[Channel], codes: &[Option<i64>], values: &Map<String, Value>
                 (None, None) => true,
                 (Some(code), Some(value)) => {
                     let steps = value / channel.mantissa as f64 / 10f64.powi(channel.exponent);
-                    // An f64 carries 53 bits, so a right value is far closer than a thousandth of a step.
+                    // An f64 carries 53 bits, so a right value is far closer than a thousandth of a
+                    // step.
                     (steps - *code as f64).abs() < 1e-3
                 }
                 _ => false,

@@ -30,8 +30,8 @@ use crate::{
     signal::{CLIMATE, Climate},
 };
 
-/// The node of a simulated device: blocks of up to 200 bytes of rows, and a queue for some minutes of outage
-/// at ten readings a second.
+/// The node of a simulated device: blocks of up to 200 bytes of rows, and a queue for some minutes
+/// of outage at ten readings a second.
 pub type DeviceNode = Node<{ CLIMATE.len() }, 200, 16_384, 256, 16>;
 
 /// How a device reaches its gateway.
@@ -142,6 +142,8 @@ impl Device {
         let cause = if identity.is_some() { Cause::Reset } else { Cause::Power };
         let mut config = Config::new(id, TICK_HZ, settings.channels, period, cause);
         config.linger = (settings.linger.as_secs_f64() * f64::from(TICK_HZ)) as u32;
+        // Rooms do not sample, nor seal their blocks, all at the same instant.
+        let spread = period.max(config.linger.min(TICK_HZ));
         let connection = match &settings.attachment {
             Attachment::Tcp(_) => {
                 // A fleet that was switched on at once does not connect at once.
@@ -154,7 +156,7 @@ impl Device {
         };
         Ok(Self {
             node: Box::new(Node::new(config, identity)),
-            schedule: Schedule::every(period.into(), (random.unit() * f64::from(period)) as u64),
+            schedule: Schedule::every(period.into(), (random.unit() * f64::from(spread)) as u64),
             clock,
             climate: Climate::new(settings.seed, number),
             random,
@@ -171,7 +173,8 @@ impl Device {
         })
     }
 
-    /// Lives until `stop` says so; then samples no more, and ends when everything is acknowledged or the patience is over.
+    /// Lives until `stop` says so; then samples no more, and ends when everything is acknowledged
+    /// or the patience is over.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) -> io::Result<Tally> {
         let mut deadline = None;
         let mut received = [0; 512];
@@ -257,7 +260,8 @@ impl Device {
     fn next_wake(&self) -> Instant {
         let now = self.clock.now();
         let mut tick = if self.sampling { self.schedule.next() } else { u64::MAX };
-        // Without a line, or with frames that it has not taken, the node's timers have nothing to do but seal.
+        // Without a line, or with frames that it has not taken, the node's timers have nothing to
+        // do but seal.
         if let Some(wake) = self.node.next_wake(now)
             && matches!(self.connection, Connection::Up(_))
             && self.outgoing.is_empty()

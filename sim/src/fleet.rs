@@ -10,10 +10,10 @@ use anyhow::{Context, Result, ensure};
 use headwater_firmware::protocol::item::Channel;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::watch,
     task::JoinSet,
-    time::sleep,
+    time::timeout,
 };
 
 use crate::{
@@ -49,7 +49,7 @@ pub struct Plan {
 pub struct Outcome {
     /// Devices that were switched on.
     pub devices: u64,
-    /// Devices that could not write their ledger or memory.
+    /// Devices whose ledger, memory or pseudo-terminal failed.
     pub failed: u64,
     /// Sum over the others.
     pub tally: Tally,
@@ -99,10 +99,20 @@ pub async fn run(plan: Plan) -> Result<Outcome> {
         let device = start(number, &settings, &plan.folder)?;
         lives.spawn(device.run(stopped.clone()));
     }
-    end_of_life(plan.life).await?;
+    let mut signals = Signals::new()?;
+    match plan.life {
+        Some(life) => drop(timeout(life, signals.next()).await),
+        None => signals.next().await,
+    }
     stop.send_replace(true);
     let mut outcome = Outcome { devices: plan.devices, ..Outcome::default() };
-    while let Some(life) = lives.join_next().await {
+    loop {
+        let life = tokio::select! {
+            life = lives.join_next() => life,
+            // A second one means now.
+            () = signals.next() => break,
+        };
+        let Some(life) = life else { break };
         match life.context("a device's task ended early")? {
             Ok(tally) => outcome.tally += tally,
             Err(error) => {
@@ -119,24 +129,28 @@ fn start(number: u64, settings: &Settings, folder: &Path) -> Result<Device> {
         .with_context(|| format!("device {}", crate::device::device_name(number)))
 }
 
-async fn end_of_life(life: Option<Duration>) -> io::Result<()> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let over = async {
-        match life {
-            Some(life) => sleep(life).await,
-            None => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        () = over => {}
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
-    Ok(())
+/// SIGINT and SIGTERM.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
 }
 
-/// The channel descriptors that all devices share; they live as long as the process, as in a board's flash.
+impl Signals {
+    fn new() -> io::Result<Self> {
+        let interrupt = signal(SignalKind::interrupt())?;
+        Ok(Self { interrupt, terminate: signal(SignalKind::terminate())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// The channel descriptors that all devices share; they live as long as the process, as in a
+/// board's flash.
 #[must_use]
 pub fn channels(rate_hz: f64) -> &'static [Channel<'static>] {
     let period_us = (1e6 / rate_hz).round().clamp(1.0, f64::from(u32::MAX)) as u32;
@@ -151,7 +165,8 @@ pub fn channels(rate_hz: f64) -> &'static [Channel<'static>] {
     Box::leak(Box::new(channels))
 }
 
-/// Each device has a ledger, a memory and a line; the usual soft limit of 1,024 files ends at some 300 devices.
+/// Each device has a ledger, a memory and a line; the usual soft limit of 1,024 files ends at some
+/// 300 devices.
 fn raise_file_limit(devices: u64) {
     let needed = devices * FILES_PER_DEVICE + FILES_BESIDE;
     let limit = getrlimit(Resource::Nofile);

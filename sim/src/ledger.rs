@@ -160,8 +160,8 @@ pub struct LedgerFile {
 }
 
 impl LedgerFile {
-    /// Opens for appending; a torn last line of a killed run is closed first, so that it never reads as a
-    /// whole line with half a number.
+    /// Opens for appending; a torn last line of a killed run is closed first, so that it never
+    /// reads as a whole line with half a number.
     pub fn open(path: &Path) -> io::Result<Self> {
         let mut file = OpenOptions::new().create(true).read(true).append(true).open(path)?;
         let mut pending = Vec::new();

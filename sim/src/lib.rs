@@ -1,6 +1,8 @@
-//! Fleets of simulated devices that run the real firmware library, and the comparison of their ledgers with the log.
+//! Fleets of simulated devices that run the real firmware library, and the comparison of their
+//! ledgers with the log.
 //!
-//! [`fleet`] runs them, [`ledger`] and [`compare`] decide whether a log agrees with what devices say of themselves.
+//! [`fleet`] runs them, [`ledger`] and [`compare`] decide whether a log agrees with what devices
+//! say of themselves.
 
 pub mod compare;
 pub mod device;

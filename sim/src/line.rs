@@ -18,7 +18,8 @@ use tokio::{
     time::{Duration, sleep},
 };
 
-/// A device's line to the gateway. Reading and writing may wait at the same time and may be cancelled.
+/// A device's line to the gateway. Reading and writing may wait at the same time and may be
+/// cancelled.
 #[derive(Debug)]
 pub enum Line {
     /// A connection, which ends.
@@ -60,8 +61,8 @@ impl Line {
 /// The device's end of a pseudo-terminal, with a link of stable name to the gateway's end.
 #[derive(Debug)]
 pub struct Serial {
-    // Asked again and again instead of by readiness: once the other end was closed, epoll reports a hang-up, which
-    // tokio takes as final, though the end may be opened again.
+    // Asked again and again instead of by readiness: once the other end was closed, epoll reports a
+    // hang-up, which tokio takes as final, though the end may be opened again.
     master: OwnedFd,
     /// Whether the other end is open. Without it bytes go nowhere, as on a UART without a cable.
     plugged: AtomicBool,
@@ -76,7 +77,8 @@ impl Serial {
         grantpt(&master)?;
         unlockpt(&master)?;
         let name = ptsname(&master, Vec::new())?;
-        // Raw from the start: what is sent before the gateway sets its own modes must not come back as echo.
+        // Raw from the start: what is sent before the gateway sets its own modes must not come back
+        // as echo.
         let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
         let other = rustix::fs::open(name.as_c_str(), flags, Mode::empty())?;
         let mut modes = tcgetattr(&other)?;

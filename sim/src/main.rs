@@ -1,4 +1,5 @@
-//! The `headwater-sim` program: `fleet` runs simulated devices, `verify` compares their ledgers with the log.
+//! The `headwater-sim` program: `fleet` runs simulated devices, `verify` compares their ledgers
+//! with the log.
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
@@ -25,7 +26,8 @@ enum Verb {
     Verify(Verify),
 }
 
-/// Runs devices with the firmware's own library; exits 0 if every reading was acknowledged in the end.
+/// Runs devices with the firmware's own library; exits 0 if every reading was acknowledged in the
+/// end.
 ///
 /// A fleet started again on the same folder is the same devices after a reset.
 #[derive(Debug, Args)]

@@ -1,4 +1,5 @@
-//! What the simulated sensors see: a room's climate with drift, daily swing and sensor noise, as codes.
+//! What the simulated sensors see: a room's climate with drift, daily swing and sensor noise, as
+//! codes.
 
 use crate::random::Random;
 

@@ -1,5 +1,5 @@
-//! One device and one gateway in virtual time, everything between and below them failing: the ledger must
-//! equal the log, and once the faults end everything must arrive.
+//! One device and one gateway in virtual time, everything between and below them failing: the
+//! ledger must equal the log, and once the faults end everything must arrive.
 
 mod world;
 

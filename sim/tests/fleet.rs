@@ -1,4 +1,5 @@
-//! Fleets against a stand-in for the gateway, whose connections are cut: ledgers must equal its log.
+//! Fleets against a stand-in for the gateway, whose connections are cut: ledgers must equal its
+//! log.
 
 mod gateway;
 

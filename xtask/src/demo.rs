@@ -1,8 +1,10 @@
-//! `cargo demo`: builds release, starts a gateway in a temporary folder and a simulated fleet, shows what happens.
+//! `cargo demo`: builds release, starts a gateway in a temporary folder and a simulated fleet,
+//! shows what happens.
 //!
-//! Two processes of this program: the outer one builds and then only waits; the inner one, in a process group of
-//! its own, owns gateway, fleets and folder. It notices by the end of its standard input that the outer one is
-//! gone, whatever ended it (Ctrl-C, a closed terminal, a kill), and stops everything in order.
+//! Two processes of this program: the outer one builds and then only waits; the inner one, in a
+//! process group of its own, owns gateway, fleets and folder. It notices by the end of its standard
+//! input that the outer one is gone, whatever ended it (Ctrl-C, a closed terminal, a kill), and
+//! stops everything in order.
 
 use std::{
     env, fs,
@@ -29,7 +31,8 @@ use serde_json::Value;
                   Everything lives in a temporary folder and is gone afterwards. Ctrl-C ends the demo."
 )]
 struct Options {
-    /// End by itself after so many seconds of sampling and compare every device's ledger with the log.
+    /// End by itself after so many seconds of sampling and compare every device's ledger with the
+    /// log.
     #[arg(long, value_name = "N")]
     seconds: Option<u64>,
     /// Simulated devices over TCP.
@@ -179,7 +182,7 @@ impl Demo {
 
     /// One status line a second until the end; whether everything agreed.
     fn follow(&mut self, options: &Options, noted: &Receiver<Note>) -> Result<bool> {
-        let mut last: Option<(Instant, Status)> = None;
+        let mut last = (Instant::now(), 0);
         let mut next = Instant::now() + STATUS_EVERY;
         // Fleets print one summary line each when they end.
         let mut summaries = Vec::new();
@@ -221,26 +224,24 @@ impl Demo {
         Ok(ended)
     }
 
-    fn print_status(&self, last: &mut Option<(Instant, Status)>) {
+    /// `last`: when, and how many readings were durable then.
+    fn print_status(&self, last: &mut (Instant, u64)) {
         let now = Instant::now();
         let Ok(status) = fetch_status(self.addresses.http) else {
             println!("the gateway does not answer");
             return;
         };
-        let rate = last.as_ref().map_or(0.0, |(then, before)| {
-            let seconds = now.duration_since(*then).as_secs_f64();
-            status.durable.saturating_sub(before.durable) as f64 / seconds.max(0.001)
-        });
+        let seconds = now.duration_since(last.0).as_secs_f64().max(0.001);
+        let rate = status.durable.saturating_sub(last.1) as f64 / seconds;
         let uplink = status.uplink_lag.map_or(String::new(), |lag| format!(", uplink lag {lag}"));
         println!(
-            "{:>7.0} readings/s   durable {}   lag {}{uplink}   {}/{} devices",
-            rate,
+            "{rate:>7.0} readings/s   durable {}   lag {}{uplink}   {}/{} devices",
             status.durable,
             status.written.saturating_sub(status.durable),
             status.connected,
             self.devices,
         );
-        *last = Some((now, status));
+        *last = (now, status.durable);
     }
 
     fn verify(&self) -> Result<bool> {

@@ -160,7 +160,8 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Every reading is in exactly one item, in order; what was sent stays as it was; nothing else moves.
+    /// Every reading is in exactly one item, in order; what was sent stays as it was; nothing else
+    /// moves.
     #[test]
     fn items_are_those_of_a_plain_list(ops in ops()) {
         let mut queue = queue();

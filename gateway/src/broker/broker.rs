@@ -89,6 +89,7 @@ impl Broker {
         options: BrokerOptions,
     ) -> Result<Arc<Self>, OpenError> {
         let catalog = Catalog::restore(&state)?;
+        producer_id::next_block(&state)?;
         let stored = state.fact(space::GATEWAY, GATEWAY_ID_KEY).cloned();
         let core = Core {
             admission: Mutex::new(Admission::new(state)),

@@ -25,6 +25,8 @@ pub(super) struct Catalog {
 impl Catalog {
     /// The catalog that the facts describe.
     pub(super) fn restore(state: &State) -> Result<Self, FactError> {
+        // Found unreadable now, not when the first topic is created.
+        next_partition(state)?;
         let mut catalog = Self::default();
         for (name, value) in state.facts(space::TOPIC) {
             catalog.insert(Arc::new(Topic::from_fact(name, value.clone())?));
@@ -106,4 +108,48 @@ fn next_partition_fact(next: u32) -> Bytes {
     out.put_u8(FACT_VERSION);
     out.put_u32(next);
     out.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::Change;
+
+    #[test]
+    fn golden_counter() {
+        assert_eq!(&next_partition_fact(258)[..], [1, 0, 0, 1, 2]);
+        let with = |value: &[u8]| {
+            let mut state = State::default();
+            let (space, key) = (space::GATEWAY, NEXT_PARTITION_KEY);
+            state.apply(Change::Fact { space, key, value: Some(value) }, 0);
+            next_partition(&state)
+        };
+        assert_eq!(next_partition(&State::default()), Ok(0));
+        assert_eq!(with(&[1, 0, 0, 1, 2]), Ok(258));
+        for bad in [&[][..], &[1], &[2, 0, 0, 1, 2], &[1, 0, 0, 1], &[1, 0, 0, 1, 2, 3]] {
+            assert!(with(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn ids_that_run_out_are_not_reused() {
+        let mut state = State::default();
+        let (space, key) = (space::GATEWAY, NEXT_PARTITION_KEY);
+        let value = next_partition_fact(u32::MAX - 1);
+        state.apply(Change::Fact { space, key, value: Some(&value) }, 0);
+        let draft = |partitions| Draft::new(&state, "t", [0; 16], partitions, BTreeMap::new());
+        assert_eq!(draft(1).expect("the last one").topic.partitions, [PartitionId(u32::MAX - 1)]);
+        assert!(matches!(draft(2), Err(TopicError::TooMany(_))));
+    }
+
+    #[test]
+    fn topics_are_limited() {
+        let mut state = State::default();
+        for number in 0..MAX_TOPICS {
+            let (space, key) = (space::TOPIC, number.to_string());
+            state.apply(Change::Fact { space, key: key.as_bytes(), value: Some(b"") }, 0);
+        }
+        let error = Draft::new(&state, "t", [0; 16], 1, BTreeMap::new()).expect_err("full");
+        assert!(matches!(error, TopicError::TooMany(MAX_TOPICS)));
+    }
 }

@@ -94,6 +94,12 @@ mod tests {
         assert_ne!(one, other);
         let text = one.to_string();
         assert_eq!((text.len(), &text[14..15]), (36, "4"));
+    }
+
+    #[test]
+    fn golden_fact() {
+        let one = Uuid([7; 16]);
+        assert_eq!(&one.to_fact()[..], [&[1][..], &[7; 16]].concat());
         assert_eq!(Uuid::from_fact(one.to_fact()), Ok(one));
         assert!(Uuid::from_fact(one.to_fact().slice(..16)).is_err());
     }

@@ -58,3 +58,37 @@ pub(super) fn reserve(first: i64) -> Fact {
     let key = Bytes::from_static(NEXT_BLOCK_KEY);
     Fact { space: space::GATEWAY, key, value: Some(Bytes::from(out)) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::Change;
+
+    #[test]
+    fn golden_block() {
+        let fact = reserve(258);
+        let value: &[u8] = &[1, 0, 0, 0, 0, 0, 0, 0x04, 0xea];
+        assert_eq!((&fact.key[..], fact.value.as_deref()), (&b"next-producer-id"[..], Some(value)));
+        let with = |value: &[u8]| {
+            let mut state = State::default();
+            let (space, key) = (space::GATEWAY, NEXT_BLOCK_KEY);
+            state.apply(Change::Fact { space, key, value: Some(value) }, 0);
+            next_block(&state)
+        };
+        assert_eq!(next_block(&State::default()), Ok(0));
+        assert_eq!(with(value), Ok(1258));
+        let negative = [1, 0xff, 0, 0, 0, 0, 0, 0, 0];
+        for bad in [&[][..], &value[..8], &[value, &[0]].concat(), &negative] {
+            assert!(with(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_block_is_used_up_and_no_further() {
+        let mut ids = ProducerIds::default();
+        assert_eq!(ids.take(), None);
+        ids.refill(5000);
+        let taken: Vec<i64> = std::iter::from_fn(|| ids.take()).collect();
+        assert!(taken.into_iter().eq(5000..6000));
+    }
+}

@@ -41,6 +41,10 @@ pub const CLEANUP_POLICY: &str = "cleanup.policy";
 /// What happens to an append for which the storage has no room.
 pub const FULL_POLICY: &str = "headwater.full.policy";
 
+/// Longest value: all settings of a topic share one fact with its partitions, and a number may have
+/// any count of leading zeros.
+const MAX_VALUE_BYTES: usize = 64;
+
 const NUMBER: SettingKind = SettingKind::Integer { min: 0, max: i64::MAX };
 /// -1 means without end.
 const LIMIT: SettingKind = SettingKind::Integer { min: -1, max: i64::MAX };
@@ -92,6 +96,9 @@ impl TopicSetting {
 
     /// Says what is wrong with a value, if anything is.
     pub fn check(&self, value: &str) -> Result<(), String> {
+        if value.len() > MAX_VALUE_BYTES {
+            return Err(format!("value is longer than {MAX_VALUE_BYTES} bytes"));
+        }
         match self.kind {
             SettingKind::Integer { min, max } => match value.parse::<i64>() {
                 Ok(number) if (min..=max).contains(&number) => Ok(()),
@@ -147,7 +154,10 @@ mod tests {
 
     #[test]
     fn values_are_judged() {
+        let (zeros, more_zeros) = ("0".repeat(64), "0".repeat(65));
         let cases = [
+            ("retention.ms", zeros.as_str(), true),
+            ("retention.ms", &more_zeros, false),
             ("retention.ms", "-1", true),
             ("retention.ms", "-2", false),
             ("retention.ms", "1 day", false),

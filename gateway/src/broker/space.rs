@@ -18,3 +18,5 @@ pub const DEVICE: Space = Space(6);
 pub const DEVICE_CLOCK: Space = Space(7);
 /// Uplink hints (the centre is the authority).
 pub const UPLINK: Space = Space(8);
+/// MQTT bridges: (client id, broker) -> filters that the session may still hold.
+pub const MQTT_BRIDGE: Space = Space(9);

@@ -47,7 +47,7 @@ pub fn open(
     disk: impl Disk + 'static,
     options: &JournalOptions,
 ) -> Result<(Journal, State), OpenError> {
-    let (shared, writer, state) = recover(Arc::new(disk), options)?;
+    let (shared, writer, state) = recover(&(Arc::new(disk) as Arc<dyn Disk>), options)?;
     let threads = Threads::start(&shared, writer).map_err(OpenError::io("start a thread"))?;
     Ok((Journal { shared, threads: Arc::new(threads) }, state))
 }
@@ -58,25 +58,25 @@ pub(super) fn open_idle(
     disk: impl Disk + 'static,
     options: &JournalOptions,
 ) -> Result<(Journal, State), OpenError> {
-    let (shared, _, state) = recover(Arc::new(disk), options)?;
+    let (shared, _, state) = recover(&(Arc::new(disk) as Arc<dyn Disk>), options)?;
     let threads = Threads { shared: Arc::clone(&shared), running: Mutex::default() };
     Ok((Journal { shared, threads: Arc::new(threads) }, state))
 }
 
 /// Recovery, up to the frame that begins the new segment, if there is space for one.
 fn recover(
-    disk: Arc<dyn Disk>,
+    disk: &Arc<dyn Disk>,
     options: &JournalOptions,
 ) -> Result<(Arc<Shared>, Writer, State), OpenError> {
-    let recovered = recovery::recover(&*disk)?;
+    let recovered = recovery::recover(&**disk)?;
     let free = disk.free_bytes().map_err(OpenError::io("free space"))?;
     let settings = options.resolve(recovered.max_bytes, free, disk.medium())?;
     let journal = match recovered.journal.or(options.new_id) {
         Some(journal) => journal,
         None => random_id()?,
     };
-    let used_bytes = recovery::used_bytes(&*disk).map_err(OpenError::io("measure the journal"))?;
-    let (shared, mut writer, state) = assemble(&disk, settings, journal, recovered, used_bytes);
+    let used_bytes = recovery::used_bytes(&**disk).map_err(OpenError::io("measure the journal"))?;
+    let (shared, mut writer, state) = assemble(disk, settings, journal, recovered, used_bytes);
     let needed = writer.opening_bytes();
     let mut ready = shared.preparer.prepare_first(needed)?;
     if !ready {

@@ -1,4 +1,5 @@
-//! Device, line and gateway of the fault simulation. Time is virtual, in microseconds; a seed repeats a life.
+//! Device, line and gateway of the fault simulation. Time is virtual, in microseconds; a seed
+//! repeats a life.
 
 use std::{collections::HashMap, fmt::Write as _};
 
@@ -135,7 +136,8 @@ impl World {
         self.device.memory.bytes.fill(0xFF);
     }
 
-    /// The board starts anew; with `torn` first a start whose identity write lost power after so many bytes.
+    /// The board starts anew; with `torn` first a start whose identity write lost power after so
+    /// many bytes.
     pub(crate) fn reset_device(&mut self, torn: Option<u64>) {
         if let Some(bytes) = torn {
             self.device.memory.cut = Some(bytes);

@@ -12,6 +12,8 @@ use super::{
 
 /// Longest group id: it is part of the key of every offset.
 pub(super) const MAX_GROUP_ID_BYTES: usize = 1024;
+/// What of a client's own name goes into its member id: ids travel as strings of at most 32 KiB.
+const MAX_ID_PREFIX_BYTES: usize = 255;
 /// Assignors of one member: each is compared with those of all others. Clients have one to three.
 const MAX_PROTOCOLS: usize = 32;
 /// Shortest rebalance timeout: every deadline of a group lies ahead of the time that it is set at.
@@ -107,6 +109,7 @@ impl Coordinator {
             request.rebalance_timeout.clamp(MIN_REBALANCE_TIMEOUT, MAX_REBALANCE_TIMEOUT);
         let name = request.group.clone();
         let prefix = request.instance_id.as_ref().unwrap_or(&request.client_id);
+        let prefix = &prefix[..prefix.floor_char_boundary(MAX_ID_PREFIX_BYTES)];
         let fresh_id = format!("{prefix}-{fresh}");
         let options = self.options.clone();
         let group = &mut self.groups.entry(name.clone()).or_default().group;

@@ -111,6 +111,8 @@ impl Groups {
         who: &MemberRef,
         commits: Vec<OffsetCommit>,
     ) -> Result<Vec<Result<(), CommitError>>, CommitError> {
+        // Before anything is made of it: keys carry 16-bit lengths.
+        check_group_id(&who.group)?;
         let committed_ms = wall_clock_ms();
         let mut results = Vec::with_capacity(commits.len());
         let mut facts = Vec::with_capacity(commits.len());

@@ -68,6 +68,13 @@ async fn offsets_survive_a_restart() {
             Err(CommitError::MetadataTooLarge { bytes: 4097, limit: 4096 }),
         ]
     ));
+    for group in [String::new(), "g".repeat(1025), "g".repeat(70_000)] {
+        let error = groups.commit(&nobody(&group), vec![commit("t", 0, 9, "")]).await;
+        let error = error.expect_err("not a group id");
+        assert!(matches!(error, CommitError::Group(GroupError::InvalidGroupId)), "{error}");
+        assert_eq!(groups.committed(&group, "t", 0), None);
+        assert!(groups.all_committed(&group).is_empty() && groups.describe(&group).is_none());
+    }
     groups.commit(&nobody("ga"), vec![commit("t", 0, 9, "")]).await.expect("allowed");
     groups.commit(&nobody("g"), vec![commit("t", 0, 6, "newer")]).await.expect("allowed");
 

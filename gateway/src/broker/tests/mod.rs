@@ -1,14 +1,18 @@
 //! The broker on a real journal in a temporary folder.
 
 mod appending;
+pub(crate) mod full;
 pub(crate) mod gate;
 mod groups;
 mod lookups;
+mod model;
 mod topics;
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use bytes::Bytes;
+
+use gate::Gate;
 
 use super::{AppendRequest, Broker, BrokerOptions};
 use crate::{
@@ -16,6 +20,8 @@ use crate::{
     record::{Batch, BatchBuilder, Record},
 };
 
+const BROKER_OPTIONS: BrokerOptions =
+    BrokerOptions { default_partitions: 1, auto_create_topics: true, max_message_bytes: 100_000 };
 const T0: i64 = 1_700_000_000_000;
 
 /// Opens or creates a gateway's data; the caller drops every handle before it opens again.
@@ -30,12 +36,15 @@ pub(crate) async fn open_on(disk: impl Disk + 'static) -> Arc<Broker> {
         ..JournalOptions::default()
     };
     let (journal, state) = journal::open(disk, &options).expect("a healthy folder");
-    let options = BrokerOptions {
-        default_partitions: 1,
-        auto_create_topics: true,
-        max_message_bytes: 100_000,
-    };
-    Broker::open(journal, state, options).await.expect("a healthy journal")
+    Broker::open(journal, state, BROKER_OPTIONS).await.expect("a healthy journal")
+}
+
+/// As [`open`], with a gate before the disk's syncs. The gate comes last, so that it goes first: a
+/// journal does not close while its syncs wait.
+pub(crate) async fn open_gated(folder: &Path) -> (Arc<Broker>, Gate) {
+    let gate = Gate::new();
+    let disk = RealDisk::open(folder).expect("no other journal is open there");
+    (open_on(gate.before(disk)).await, gate)
 }
 
 /// Waits for the journal's threads to let go of the folder, then opens it again.

@@ -5,13 +5,12 @@ use std::{
     sync::Arc,
 };
 
-use super::{
-    gate::{Gate, Sync},
-    open, open_on, reopen, settings,
-};
+use bytes::Bytes;
+
+use super::{BROKER_OPTIONS, gate::Sync, open, open_gated, reopen, settings};
 use crate::{
-    broker::{TopicError, Uuid},
-    journal::RealDisk,
+    broker::{AppendRequest, Broker, OpenError, TopicError, Uuid, space},
+    journal::{self, Fact, JournalOptions, RealDisk},
 };
 
 #[tokio::test]
@@ -107,9 +106,7 @@ async fn of_many_creators_of_one_name_one_succeeds() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_topic_shows_once_durable_even_if_its_creator_went_away() {
     let folder = tempfile::tempdir().expect("folder");
-    let gate = Gate::new();
-    let disk = RealDisk::open(folder.path()).expect("free");
-    let broker = open_on(gate.before(disk)).await;
+    let (broker, gate) = open_gated(folder.path()).await;
     gate.set(Sync::Wait);
     {
         let creation = broker.create_topic("t", None, BTreeMap::new());
@@ -152,4 +149,30 @@ async fn producer_ids_are_never_given_twice() {
         broker = reopen(broker, folder.path()).await;
     }
     assert_eq!(given.len(), 4800);
+}
+
+#[tokio::test]
+async fn a_fact_of_a_later_version_is_refused_at_the_start() {
+    for (space, key) in [
+        (space::GATEWAY, &b"gateway-id"[..]),
+        (space::GATEWAY, b"next-partition"),
+        (space::GATEWAY, b"next-producer-id"),
+        (space::TOPIC, b"t"),
+    ] {
+        let folder = tempfile::tempdir().expect("folder");
+        let broker = open(folder.path()).await;
+        broker.ensure_topic("t").await.expect("created");
+        broker.allocate_producer_id().await.expect("allocated");
+        let value = broker.fact(space, key).expect("stored");
+        let later = Bytes::from([&[2], &value[1..]].concat());
+        let fact = Fact { space, key: Bytes::from_static(key), value: Some(later) };
+        let request = AppendRequest { batches: Vec::new(), facts: vec![fact] };
+        broker.append(request).expect("admitted").durable().await.expect("durable");
+        drop(broker);
+
+        let disk = RealDisk::open(folder.path()).expect("free");
+        let (journal, state) = journal::open(disk, &JournalOptions::default()).expect("healthy");
+        let error = Broker::open(journal, state, BROKER_OPTIONS).await.expect_err("not readable");
+        assert!(matches!(error, OpenError::Fact(_)), "{error}");
+    }
 }

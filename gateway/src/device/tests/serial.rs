@@ -5,7 +5,7 @@ use std::{io, os::fd::OwnedFd, os::unix::fs::symlink, path::Path, time::Duration
 use rustix::{
     fs::{Mode, OFlags},
     pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
-    termios::{ControlModes, tcgetattr},
+    termios::{ControlModes, OptionalActions, tcgetattr, tcsetattr},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, unix::AsyncFd},
@@ -114,10 +114,16 @@ async fn a_port_is_ours_alone_and_keeps_dtr_when_closed() {
     let link = folder.path().join("port");
     let board = Board::plug(&link);
     let config = SerialConfig { port: link.clone(), baud: 9600 };
+    let flags = OFlags::RDWR | OFlags::NOCTTY;
+    {
+        let port = rustix::fs::open(&board.port, flags, Mode::empty()).expect("opens");
+        let mut settings = tcgetattr(&port).expect("a terminal");
+        settings.control_modes.insert(ControlModes::HUPCL);
+        tcsetattr(&port, OptionalActions::Now, &settings).expect("set");
+    }
     let port = serial::open(&config).expect("opens");
     assert!(serial::open(&config).is_err(), "a second open would steal bytes");
     drop(port);
-    let flags = OFlags::RDWR | OFlags::NOCTTY;
     let again = rustix::fs::open(&board.port, flags, Mode::empty()).expect("opens");
     let settings = tcgetattr(&again).expect("a terminal");
     assert!(!settings.control_modes.contains(ControlModes::HUPCL));

@@ -14,6 +14,7 @@
 mod intake;
 mod records;
 mod session;
+mod subscriptions;
 #[cfg(test)]
 mod tests;
 

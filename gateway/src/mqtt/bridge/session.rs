@@ -24,6 +24,7 @@ use super::{
     Board, address,
     intake::{Intake, Number, Receipt},
     records::{REJECTED_TOPIC, rejection, request},
+    subscriptions::Subscriptions,
 };
 use crate::{
     Shutdown,
@@ -39,6 +40,8 @@ const CONNECT_TIMEOUT_SECS: u64 = 10;
 /// Largest packet that is read. A larger one cannot even be acknowledged (its packet id is inside), so the
 /// bridge stands still and says so.
 const MAX_PACKET_BYTES: usize = 32 * 1024 * 1024;
+/// MQTT's own limit of a string.
+const MAX_FILTER_BYTES: usize = u16::MAX as usize;
 /// Acknowledgements handed to the client at once; the rest wait in the intake.
 const REQUESTS: usize = 256;
 /// Appends on their way to the disk; more wait and gather into fewer, larger ones.
@@ -61,7 +64,8 @@ pub(super) fn options(config: &BridgeConfig) -> io::Result<MqttOptions> {
             "mqtt bridge: client_id is empty; a persistent session needs one".into(),
         ));
     }
-    if let Some(filter) = config.filters.iter().find(|filter| !rumqttc::valid_filter(filter)) {
+    let legal = |filter: &String| rumqttc::valid_filter(filter) && filter.len() <= MAX_FILTER_BYTES;
+    if let Some(filter) = config.filters.iter().find(|filter| !legal(filter)) {
         return Err(invalid(format!("mqtt bridge: {filter:?} is no legal topic filter")));
     }
     if config.filters.is_empty() {
@@ -85,6 +89,7 @@ pub(super) struct Session {
     broker: Arc<Broker>,
     board: Board,
     intake: Intake,
+    subscriptions: Subscriptions,
     /// Appends in the order of their admission, each with the number that it makes durable.
     appends: VecDeque<(Number, PendingCommit)>,
     /// Messages of the next append; shrinks when an append is too large.
@@ -111,11 +116,13 @@ type PendingCommit = Pin<Box<dyn Future<Output = Result<(), Poisoned>> + Send>>;
 
 impl Session {
     pub(super) fn new(config: BridgeConfig, broker: Arc<Broker>, board: Board) -> Self {
+        let subscriptions = Subscriptions::load(&config, &broker);
         Self {
             config,
             broker,
             board,
             intake: Intake::default(),
+            subscriptions,
             appends: VecDeque::new(),
             chunk: usize::MAX,
             retry_at: None,
@@ -226,13 +233,14 @@ impl Session {
                 self.intake.connected(connack.session_present);
                 // Subscribing again would make the broker send all retained messages again.
                 if !(connack.session_present && self.subscribed) {
-                    self.subscribe(client);
+                    self.subscribe(client, connack.session_present);
                 }
             }
             Event::Incoming(Packet::SubAck(suback)) => {
                 pauses.reset();
                 self.subscribed(&suback);
             }
+            Event::Incoming(Packet::UnsubAck(_)) => self.unsubscribed(),
             Event::Incoming(Packet::Publish(publish)) => {
                 pauses.reset();
                 self.receive(publish);
@@ -241,6 +249,12 @@ impl Session {
             _ => {}
         }
         Duration::ZERO
+    }
+
+    fn unsubscribed(&mut self) {
+        if self.subscriptions.unsubscribed() {
+            self.subscriptions.store(&self.broker);
+        }
     }
 
     fn receive(&mut self, publish: Publish) {
@@ -272,8 +286,14 @@ impl Session {
         pause
     }
 
-    fn subscribe(&mut self, client: &AsyncClient) {
+    /// Subscribes to what is configured and unsubscribes what no longer is.
+    fn subscribe(&mut self, client: &AsyncClient, session_present: bool) {
         self.subscribed = false;
+        for filter in self.subscriptions.connected(session_present) {
+            // There is room for all of them; one that does not get through is tried at the next start.
+            let _ = client.try_unsubscribe(filter);
+        }
+        self.subscriptions.store(&self.broker);
         let filters = self
             .config
             .filters

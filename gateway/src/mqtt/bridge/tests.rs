@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use bytes::BytesMut;
 use rumqttc::{
-    ConnAck, ConnectReturnCode, Error, Packet, Publish, QoS, SubAck, SubscribeReasonCode,
+    ConnAck, ConnectReturnCode, Error, Packet, Publish, QoS, SubAck, SubscribeReasonCode, UnsubAck,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -15,18 +15,16 @@ use tokio::{
 
 use super::*;
 use crate::{
-    broker::{
-        AppendError, AppendRequest,
-        tests::{
-            gate::{Gate, GatedDisk, Sync},
-            open, open_on,
-        },
+    broker::tests::{
+        full::fill,
+        gate::{Gate, Sync},
+        open, open_gated,
     },
-    journal::{AdmitError, Offset, RealDisk},
+    journal::Offset,
     record::{Batch, BatchBuilder, Record},
 };
 
-const DEADLINE: Duration = Duration::from_secs(20);
+const DEADLINE: Duration = Duration::from_secs(60);
 const GOOD: SubscribeReasonCode = SubscribeReasonCode::Success(QoS::AtLeastOnce);
 
 /// A bridge that runs, and the listener that it connects to.
@@ -49,9 +47,7 @@ impl Fixture {
     /// On a disk whose syncs can be held up or made to fail.
     async fn gated() -> (Self, Gate) {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let gate = Gate::new();
-        let disk = RealDisk::open(folder.path()).expect("not open");
-        let broker = open_on(GatedDisk { disk, gate: gate.clone() }).await;
+        let (broker, gate) = open_gated(folder.path()).await;
         (Self::on(folder, broker, &[]).await, gate)
     }
 
@@ -71,18 +67,7 @@ impl Fixture {
 
     /// The bridge's next connection.
     async fn accept(&self, session_present: bool) -> Peer {
-        let (stream, _) =
-            timeout(DEADLINE, self.listener.accept()).await.expect("in time").expect("accepted");
-        let mut peer = Peer { stream, buffer: BytesMut::new() };
-        match peer.next().await {
-            Packet::Connect(connect) => {
-                assert!(!connect.clean_session);
-                assert_eq!(connect.client_id, "bridge-1");
-            }
-            other => panic!("{other:?} in place of CONNECT"),
-        }
-        peer.send(Packet::ConnAck(ConnAck::new(ConnectReturnCode::Success, session_present))).await;
-        peer
+        Peer::accept(&self.listener, session_present).await
     }
 
     async fn accept_new(&self) -> Peer {
@@ -92,18 +77,14 @@ impl Fixture {
     }
 
     /// Appends of others until storage takes nothing more.
-    fn fill(&self) {
+    async fn fill(&self) {
         let partition = self.broker.topic("mqtt").expect("there").partitions[0];
-        loop {
+        fill(&self.broker, partition, |bytes| {
             let mut batch = BatchBuilder::default();
-            batch.push(0, None, Some(&[b'x'; 50_000]), &[]);
-            let batches = vec![(partition, batch.finish().expect("not empty"))];
-            match self.broker.append(AppendRequest { batches, facts: Vec::new() }) {
-                Ok(_) => {}
-                Err(AppendError::Journal(AdmitError::Full)) => return,
-                Err(error) => panic!("{error}"),
-            }
-        }
+            batch.push(0, None, Some(&vec![b'x'; bytes]), &[]);
+            batch.finish().expect("not empty")
+        })
+        .await;
     }
 
     async fn records(&self, topic: &str) -> Vec<Record> {
@@ -166,6 +147,20 @@ struct Peer {
 }
 
 impl Peer {
+    async fn accept(listener: &TcpListener, session_present: bool) -> Self {
+        let accepted = timeout(DEADLINE, listener.accept()).await.expect("in time");
+        let mut peer = Self { stream: accepted.expect("accepted").0, buffer: BytesMut::new() };
+        match peer.next().await {
+            Packet::Connect(connect) => {
+                assert!(!connect.clean_session);
+                assert_eq!(connect.client_id, "bridge-1");
+            }
+            other => panic!("{other:?} in place of CONNECT"),
+        }
+        peer.send(Packet::ConnAck(ConnAck::new(ConnectReturnCode::Success, session_present))).await;
+        peer
+    }
+
     async fn send(&mut self, packet: Packet) {
         let mut out = BytesMut::new();
         packet.write(&mut out, usize::MAX).expect("encodes");
@@ -349,7 +344,7 @@ async fn full_storage_holds_messages_and_drops_none() {
     let (fixture, gate) = Fixture::gated().await;
     let mut peer = fixture.accept_new().await;
     gate.set(Sync::Wait);
-    fixture.fill();
+    fixture.fill().await;
     for id in 1..=50 {
         peer.publish(id, &format!("message {id}")).await;
     }
@@ -379,6 +374,46 @@ async fn a_stopped_journal_stops_the_bridge_and_says_so() {
     assert_eq!(peer.stream.read_buf(&mut peer.buffer).await.expect("closed"), 0);
     assert_eq!(fixture.watch.status().acknowledged, 0);
     fixture.stop().await;
+}
+
+#[tokio::test]
+async fn a_filter_that_was_removed_is_unsubscribed() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let broker = open(folder.path()).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+    let address = listener.local_addr().expect("bound").to_string();
+    // (filters, what is unsubscribed when they take effect)
+    for (filters, expect) in [
+        (&["a/#", "old/1", "old/2"][..], &[][..]),
+        (&["a/#"], &["old/1", "old/2"]),
+        (&["a/#"], &[]),
+    ] {
+        let bridge = Bridge::new(config(&address, filters), Arc::clone(&broker));
+        let shutdown = Shutdown::new();
+        let task = tokio::spawn(bridge.run(shutdown.clone()));
+        let mut peer = Peer::accept(&listener, true).await;
+        let mut removed = Vec::new();
+        loop {
+            match peer.next().await {
+                Packet::Unsubscribe(unsubscribe) => {
+                    removed.extend(unsubscribe.topics);
+                    peer.send(Packet::UnsubAck(UnsubAck::new(unsubscribe.pkid))).await;
+                }
+                Packet::Subscribe(subscribe) => {
+                    let codes = vec![GOOD; subscribe.filters.len()];
+                    peer.send(Packet::SubAck(SubAck::new(subscribe.pkid, codes))).await;
+                    break;
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(removed, expect);
+        // Behind the UNSUBACKs, so that these were seen.
+        peer.publish(1, "x").await;
+        assert_eq!(peer.acks(1).await, [1]);
+        shutdown.request();
+        task.await.expect("no panic");
+    }
 }
 
 #[tokio::test]

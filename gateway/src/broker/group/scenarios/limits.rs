@@ -59,3 +59,12 @@ fn ids_that_were_given_out_count_as_members() {
     stage.pass(SESSION);
     assert_eq!(stage.phase(), None);
 }
+
+#[test]
+fn ids_stay_short_whatever_a_client_calls_itself() {
+    let mut stage = Stage::new();
+    let ask = stage.join(new_member(&"ä".repeat(16_000)));
+    stage.pass(DELAY);
+    let joined = stage.joined(ask).expect("answered").expect("in");
+    assert!((100..300).contains(&joined.member_id.len()), "{}", joined.member_id.len());
+}
