@@ -167,6 +167,36 @@ fn every_crash_recovers_a_prefix_with_all_that_was_acknowledged() {
 }
 
 #[test]
+fn what_is_appended_after_a_crash_survives_the_next_one() {
+    let mut opened = 0;
+    for (name, workload) in WORKLOADS {
+        let run = Run::record(workload);
+        let mut files = Files::default();
+        let mut acked = 0;
+        for (number, event) in run.disk.log().iter().enumerate() {
+            files.apply(event);
+            if let Event::Acked(count) = event {
+                acked = *count;
+                continue;
+            }
+            let images = [files.clone(), files.after(Cut::Some(number as u64))];
+            for (image, cut) in images.into_iter().zip(["kill", "power cut"]) {
+                let what = format!("{name}, operation {number} ({event:?}), {cut}");
+                let disk = MemoryDisk::new(image);
+                let (journal, state) = open(disk.clone(), &small_options()).unwrap();
+                let found = run.model.check(&journal, &state, acked);
+                let mut again = Run { disk, model: run.model.prefix(found) };
+                again.random(&journal, &mut Random(number as u64), 2, 500);
+                let lost = again.disk.files().after(Cut::Nothing);
+                recover(lost, &again.model, again.model.len(), &what);
+                opened += 1;
+            }
+        }
+    }
+    assert!(opened > 500, "only {opened} images");
+}
+
+#[test]
 fn every_crash_during_recovery_recovers_too() {
     let mut opened = 0;
     for (name, workload) in [("rolls", rolls as Workload), ("in flight", appended_in_flight)] {

@@ -1,6 +1,11 @@
 //! The journal as a service: group commit, order, limits, closing, one process per folder.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    future::Future,
+    pin::pin,
+    sync::{Arc, Mutex},
+    task::{Context, Waker},
+};
 
 use super::{
     disk::MemoryDisk,
@@ -57,6 +62,30 @@ fn appends_gather_while_the_disk_works() {
         next[thread] += 1;
     }
     assert!(next.iter().all(|&count| count == APPENDS));
+}
+
+#[test]
+fn nothing_is_seen_before_its_sync_returned() {
+    let disk = MemoryDisk::default();
+    let (journal, mut state) = open(disk.clone(), &small_options()).unwrap();
+    append(&journal, &mut state, &[(1, batch(&[b"before"]))], &[]).unwrap();
+    disk.hold_syncs();
+    let next = next_append(&state, &[(1, batch(&[b"during"]))], &[]);
+    let permit = admit(&journal, next.encoded_len());
+    let mut ticket = pin!(journal.append(permit, next));
+    disk.until_a_sync_waits();
+    let wants = [(P, Offset(1))];
+    let mut waiting = pin!(journal.wait_durable(&wants));
+    let context = &mut Context::from_waker(Waker::noop());
+    assert!(ticket.as_mut().poll(context).is_pending());
+    assert!(waiting.as_mut().poll(context).is_pending());
+    assert_eq!(journal.durable_end(P), Offset(1));
+    assert_eq!(read_all(&journal, P).len(), 1);
+    assert_eq!(journal.batch_at_time(P, i64::MIN).unwrap().map(|bytes| bytes[7]), Some(0));
+    disk.let_syncs_go();
+    block_on(ticket).unwrap();
+    block_on(waiting);
+    assert_eq!(read_all(&journal, P).len(), 2);
 }
 
 #[test]
