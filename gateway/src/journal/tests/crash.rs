@@ -5,7 +5,7 @@ use super::{
     model::{Model, random_append},
     support::{admit, batch, block_on, fact, next_append, small_options},
 };
-use crate::journal::{Journal, State, handle::open_idle, open};
+use crate::journal::{Journal, State, format::SegmentHeader, handle::open_idle, open};
 
 /// What is done to the journal, with the model kept alongside.
 struct Run {
@@ -134,7 +134,46 @@ fn recover(image: Files, model: &Model, acked: usize, what: &str) -> (MemoryDisk
     assert_eq!(report.broken_chains, 0, "{what}: a crash breaks no chain");
     assert_eq!(report.missing_segments, 0, "{what}: a crash loses no segment");
     drop(journal);
+    check_positions(&disk.files(), what);
     (disk, found)
+}
+
+/// No two segments share a position, whether or not they are part of the log.
+fn check_positions(files: &Files, what: &str) {
+    let headers = files.names().into_iter().map(|name| SegmentHeader::decode(files.content(&name)));
+    let mut ranges: Vec<_> = headers.flatten().map(|header| (header.first, header.end())).collect();
+    ranges.sort();
+    for pair in ranges.windows(2) {
+        assert!(pair[0].1 <= pair[1].0, "{what}: positions used twice: {pair:?}");
+    }
+}
+
+#[test]
+fn a_prepared_segment_of_an_earlier_run_is_used_once_its_name_is_durable() {
+    let run = Run::record(one_append);
+    let mut files = Files::default();
+    let mut acked = 0;
+    let mut created = 0;
+    // Up to where the second file has its space, but not yet a durable name.
+    for event in run.disk.log() {
+        files.apply(&event);
+        match event {
+            Event::Acked(count) => acked = count,
+            Event::Create(_) => created += 1,
+            Event::Resize { .. } if created == 2 => break,
+            _ => {}
+        }
+    }
+    assert_eq!(created, 2);
+    let disk = MemoryDisk::new(files);
+    // No space for another file, whose creation would make this one's name durable too.
+    disk.set_capacity(Some(2 * (64 << 10)));
+    let (journal, state) = open(disk.clone(), &small_options()).unwrap();
+    let found = run.model.check(&journal, &state, acked);
+    let mut again = Run { disk, model: run.model.prefix(found) };
+    again.random(&journal, &mut Random(1), 2, 500);
+    let lost = again.disk.files().after(Cut::Nothing);
+    recover(lost, &again.model, again.model.len(), "power cut");
 }
 
 #[test]
