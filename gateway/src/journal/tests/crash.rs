@@ -5,23 +5,30 @@ use super::{
     model::{Model, random_append},
     support::{admit, batch, block_on, fact, next_append, small_options},
 };
-use crate::journal::{Journal, State, format::SegmentHeader, handle::open_idle, open};
+use crate::journal::{
+    Journal, JournalOptions, State, format::SegmentHeader, handle::open_idle, open,
+};
 
 /// What is done to the journal, with the model kept alongside.
 struct Run {
     disk: MemoryDisk,
+    options: JournalOptions,
     model: Model,
 }
 
 impl Run {
+    fn on(disk: MemoryDisk, model: Model) -> Self {
+        Self { disk, options: small_options(), model }
+    }
+
     fn record(workload: Workload) -> Self {
-        let mut run = Self { disk: MemoryDisk::default(), model: Model::new() };
+        let mut run = Self::on(MemoryDisk::default(), Model::new());
         workload(&mut run);
         run
     }
 
     fn open(&mut self) -> Journal {
-        let (journal, state) = open(self.disk.clone(), &small_options()).unwrap();
+        let (journal, state) = open(self.disk.clone(), &self.options).unwrap();
         self.model.check(&journal, &state, self.model.len());
         journal
     }
@@ -84,10 +91,13 @@ fn appended_in_flight(run: &mut Run) {
 }
 
 fn large_state(run: &mut Run) {
+    run.options.slice_bytes = 2000;
+    run.options.state_max_bytes = Some(16 << 10);
+    run.options.segment_bytes = Some(128 << 10);
     let journal = run.open();
     for n in 0..40u32 {
         let facts = [fact(&n.to_be_bytes(), Some(&[n as u8; 200]))];
-        let value = vec![n as u8; 3000];
+        let value = vec![n as u8; 9000];
         let append = next_append(run.model.last(), &[(n % 2, batch(&[&value]))], &facts);
         run.append(&journal, append);
     }
@@ -170,7 +180,7 @@ fn a_prepared_segment_of_an_earlier_run_is_used_once_its_name_is_durable() {
     disk.set_capacity(Some(2 * (64 << 10)));
     let (journal, state) = open(disk.clone(), &small_options()).unwrap();
     let found = run.model.check(&journal, &state, acked);
-    let mut again = Run { disk, model: run.model.prefix(found) };
+    let mut again = Run::on(disk, run.model.prefix(found));
     again.random(&journal, &mut Random(1), 2, 500);
     let lost = again.disk.files().after(Cut::Nothing);
     recover(lost, &again.model, again.model.len(), "power cut");
@@ -224,7 +234,7 @@ fn what_is_appended_after_a_crash_survives_the_next_one() {
                 let disk = MemoryDisk::new(image);
                 let (journal, state) = open(disk.clone(), &small_options()).unwrap();
                 let found = run.model.check(&journal, &state, acked);
-                let mut again = Run { disk, model: run.model.prefix(found) };
+                let mut again = Run::on(disk, run.model.prefix(found));
                 again.random(&journal, &mut Random(number as u64), 2, 500);
                 let lost = again.disk.files().after(Cut::Nothing);
                 recover(lost, &again.model, again.model.len(), &what);
