@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     Clock, JournalId, Medium, OpenError, StateLimits, SystemClock,
-    format::{ALIGN, FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES, align_up},
+    format::{ALIGN, FRAME_HEADER_BYTES, FrameHeader, SEGMENT_HEADER_BYTES, align_up},
 };
 use crate::config::{JournalConfig, JournalProfile, StorageConfig};
 
@@ -24,6 +24,8 @@ pub struct JournalOptions {
     pub max_append_bytes: usize,
     /// `state.max_bytes`. None: a quarter of a segment, at most 4 MiB.
     pub state_max_bytes: Option<usize>,
+    /// Longest slice of the state's snapshot.
+    pub slice_bytes: usize,
     /// How often to look for space again after the disk had none.
     pub space_retry: Duration,
     /// Where time comes from.
@@ -60,6 +62,7 @@ impl Default for JournalOptions {
             linger: None,
             max_append_bytes: MAX_APPEND_BYTES,
             state_max_bytes: None,
+            slice_bytes: SLICE_BYTES,
             space_retry: SPACE_RETRY,
             clock: Arc::new(SystemClock::new()),
             new_id: None,
@@ -118,7 +121,7 @@ impl JournalOptions {
         let card = self.medium.unwrap_or(medium) == Medium::Card;
         let quarter = usize::try_from(segment_bytes / 4).unwrap_or(usize::MAX);
         let state_max_bytes = self.state_max_bytes.unwrap_or(StateLimits::MAX_BYTES).min(quarter);
-        Ok(Settings {
+        let settings = Settings {
             max_bytes,
             segment_bytes,
             frame_bytes: if card { CARD_FRAME_BYTES } else { SSD_FRAME_BYTES },
@@ -129,10 +132,15 @@ impl JournalOptions {
                 producers_per_partition: StateLimits::PRODUCERS_PER_PARTITION,
                 producers: StateLimits::PRODUCERS,
             },
-            slice_bytes: SLICE_BYTES,
+            slice_bytes: self.slice_bytes.clamp(1, SLICE_BYTES),
             space_retry: self.space_retry,
             clock: Arc::clone(&self.clock),
-        })
+        };
+        if settings.usable(segment_bytes) < FrameHeader::length_for(settings.max_append_bytes) {
+            let reason = "too short: the snapshot would take the space of the largest append";
+            return out_of_range("slice_bytes", settings.slice_bytes as u64, reason);
+        }
+        Ok(settings)
     }
 }
 
@@ -178,6 +186,10 @@ mod tests {
         options.resolve(recorded, free, Medium::Ssd).unwrap()
     }
 
+    fn small() -> JournalOptions {
+        JournalOptions { segment_bytes: Some(64 << 10), ..JournalOptions::default() }
+    }
+
     #[test]
     fn defaults_follow_the_disk() {
         // recorded max_bytes, free space -> max_bytes, segment, state.max_bytes
@@ -208,8 +220,7 @@ mod tests {
 
     #[test]
     fn an_append_is_at_most_half_a_segment() {
-        let options = JournalOptions { segment_bytes: Some(64 << 10), ..JournalOptions::default() };
-        assert_eq!(resolve(&options, None, GIB).max_append_bytes, 32 * 1024 - FRAME_HEADER_BYTES);
+        assert_eq!(resolve(&small(), None, GIB).max_append_bytes, 32 * 1024 - FRAME_HEADER_BYTES);
         assert_eq!(resolve(&JournalOptions::default(), None, GIB).max_append_bytes, 1280 * 1024);
     }
 

@@ -218,3 +218,9 @@ pub(super) fn used_bytes(disk: &dyn Disk) -> std::io::Result<u64> {
     }
     Ok(bytes)
 }
+
+/// Whether a segment begins with a whole snapshot.
+#[cfg(test)]
+pub(super) fn has_snapshot(segment: &Segment, seed: Seed) -> bool {
+    replay::snapshot(segment, seed, End::Open).is_ok_and(|state| state.is_some())
+}

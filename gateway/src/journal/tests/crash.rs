@@ -5,23 +5,30 @@ use super::{
     model::{Model, random_append},
     support::{admit, batch, block_on, fact, next_append, small_options},
 };
-use crate::journal::{Journal, State, handle::open_idle, open};
+use crate::journal::{
+    Journal, JournalOptions, State, format::SegmentHeader, handle::open_idle, open,
+};
 
 /// What is done to the journal, with the model kept alongside.
 struct Run {
     disk: MemoryDisk,
+    options: JournalOptions,
     model: Model,
 }
 
 impl Run {
+    fn on(disk: MemoryDisk, model: Model) -> Self {
+        Self { disk, options: small_options(), model }
+    }
+
     fn record(workload: Workload) -> Self {
-        let mut run = Self { disk: MemoryDisk::default(), model: Model::new() };
+        let mut run = Self::on(MemoryDisk::default(), Model::new());
         workload(&mut run);
         run
     }
 
     fn open(&mut self) -> Journal {
-        let (journal, state) = open(self.disk.clone(), &small_options()).unwrap();
+        let (journal, state) = open(self.disk.clone(), &self.options).unwrap();
         self.model.check(&journal, &state, self.model.len());
         journal
     }
@@ -84,10 +91,13 @@ fn appended_in_flight(run: &mut Run) {
 }
 
 fn large_state(run: &mut Run) {
+    run.options.slice_bytes = 2000;
+    run.options.state_max_bytes = Some(16 << 10);
+    run.options.segment_bytes = Some(128 << 10);
     let journal = run.open();
     for n in 0..40u32 {
         let facts = [fact(&n.to_be_bytes(), Some(&[n as u8; 200]))];
-        let value = vec![n as u8; 3000];
+        let value = vec![n as u8; 9000];
         let append = next_append(run.model.last(), &[(n % 2, batch(&[&value]))], &facts);
         run.append(&journal, append);
     }
@@ -134,7 +144,46 @@ fn recover(image: Files, model: &Model, acked: usize, what: &str) -> (MemoryDisk
     assert_eq!(report.broken_chains, 0, "{what}: a crash breaks no chain");
     assert_eq!(report.missing_segments, 0, "{what}: a crash loses no segment");
     drop(journal);
+    check_positions(&disk.files(), what);
     (disk, found)
+}
+
+/// No two segments share a position, whether or not they are part of the log.
+fn check_positions(files: &Files, what: &str) {
+    let headers = files.names().into_iter().map(|name| SegmentHeader::decode(files.content(&name)));
+    let mut ranges: Vec<_> = headers.flatten().map(|header| (header.first, header.end())).collect();
+    ranges.sort();
+    for pair in ranges.windows(2) {
+        assert!(pair[0].1 <= pair[1].0, "{what}: positions used twice: {pair:?}");
+    }
+}
+
+#[test]
+fn a_prepared_segment_of_an_earlier_run_is_used_once_its_name_is_durable() {
+    let run = Run::record(one_append);
+    let mut files = Files::default();
+    let mut acked = 0;
+    let mut created = 0;
+    // Up to where the second file has its space, but not yet a durable name.
+    for event in run.disk.log() {
+        files.apply(&event);
+        match event {
+            Event::Acked(count) => acked = count,
+            Event::Create(_) => created += 1,
+            Event::Resize { .. } if created == 2 => break,
+            _ => {}
+        }
+    }
+    assert_eq!(created, 2);
+    let disk = MemoryDisk::new(files);
+    // No space for another file, whose creation would make this one's name durable too.
+    disk.set_capacity(Some(2 * (64 << 10)));
+    let (journal, state) = open(disk.clone(), &small_options()).unwrap();
+    let found = run.model.check(&journal, &state, acked);
+    let mut again = Run::on(disk, run.model.prefix(found));
+    again.random(&journal, &mut Random(1), 2, 500);
+    let lost = again.disk.files().after(Cut::Nothing);
+    recover(lost, &again.model, again.model.len(), "power cut");
 }
 
 #[test]
@@ -164,6 +213,36 @@ fn every_crash_recovers_a_prefix_with_all_that_was_acknowledged() {
     }
     println!("{opened} images");
     assert!(opened > 2000, "only {opened} images");
+}
+
+#[test]
+fn what_is_appended_after_a_crash_survives_the_next_one() {
+    let mut opened = 0;
+    for (name, workload) in WORKLOADS {
+        let run = Run::record(workload);
+        let mut files = Files::default();
+        let mut acked = 0;
+        for (number, event) in run.disk.log().iter().enumerate() {
+            files.apply(event);
+            if let Event::Acked(count) = event {
+                acked = *count;
+                continue;
+            }
+            let images = [files.clone(), files.after(Cut::Some(number as u64))];
+            for (image, cut) in images.into_iter().zip(["kill", "power cut"]) {
+                let what = format!("{name}, operation {number} ({event:?}), {cut}");
+                let disk = MemoryDisk::new(image);
+                let (journal, state) = open(disk.clone(), &small_options()).unwrap();
+                let found = run.model.check(&journal, &state, acked);
+                let mut again = Run::on(disk, run.model.prefix(found));
+                again.random(&journal, &mut Random(number as u64), 2, 500);
+                let lost = again.disk.files().after(Cut::Nothing);
+                recover(lost, &again.model, again.model.len(), &what);
+                opened += 1;
+            }
+        }
+    }
+    assert!(opened > 500, "only {opened} images");
 }
 
 #[test]

@@ -7,10 +7,10 @@ use bytes::Bytes;
 use super::{
     disk::{Files, MemoryDisk, Random},
     model::{Model, random_append, read_all},
-    support::{admit, append, batch, block_on, small_options},
+    support::{admit, append, batch, block_on, fact, small_options},
 };
 use crate::journal::{
-    Journal, JournalId, Offset, PartitionId, Position, ReadError,
+    Journal, JournalId, Offset, PartitionId, Position, ReadError, Space,
     format::{
         ALIGN, ENTRY_HEADER_BYTES, EntryHeader, EntryKind, FRAME_HEADER_BYTES, FrameHeader, Seed,
         SegmentHeader,
@@ -189,6 +189,29 @@ fn swapped_blocks_are_never_taken_for_each_other() {
             );
         }
     }
+}
+
+#[test]
+fn a_write_that_went_to_the_wrong_place_brings_no_old_fact_back() {
+    let disk = MemoryDisk::default();
+    let (journal, mut state) = open(disk.clone(), &small_options()).unwrap();
+    let mut blocks = Vec::new();
+    for value in [b"v1", b"v2", b"v3", b"v4"] {
+        append(&journal, &mut state, &[], &[fact(b"key", Some(value))]).unwrap();
+        let content = disk.files().content("journal/0000000000000001.seg").to_vec();
+        blocks.push(content.iter().rposition(|&byte| byte != 0).unwrap() / ALIGN as usize);
+    }
+    journal.close().unwrap();
+    let mut files = disk.files();
+    files.damage("journal/0000000000000001.seg", |content| {
+        let block = ALIGN as usize;
+        let first = blocks[0] * block;
+        content.copy_within(first..first + block, blocks[3] * block);
+    });
+    let (journal, state) = open_idle(MemoryDisk::new(files), &small_options()).unwrap();
+    assert_eq!(state.fact(Space(1), b"key").map(|value| &value[..]), Some(&b"v3"[..]));
+    assert_eq!(journal.status().recovery.damaged_ranges, 1, "the loss of v4 is told");
+    assert_eq!(state.incarnation(), 2);
 }
 
 #[test]

@@ -6,7 +6,8 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt, io,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Condvar, Mutex, MutexGuard},
+    time::Duration,
 };
 
 use super::super::{Disk, DiskFile};
@@ -100,6 +101,7 @@ pub(super) struct Fault {
 #[derive(Clone, Debug, Default)]
 pub(super) struct MemoryDisk {
     inner: Arc<Mutex<Inner>>,
+    changed: Arc<Condvar>,
 }
 
 #[derive(Debug, Default)]
@@ -112,18 +114,22 @@ struct Inner {
     refused: usize,
     /// Blocks that fail to be read.
     unreadable: BTreeSet<(u64, usize)>,
+    syncs_held: bool,
+    /// Syncs that wait.
+    waiting: usize,
 }
 
 #[derive(Debug)]
 struct MemoryFile {
     disk: Arc<Mutex<Inner>>,
+    changed: Arc<Condvar>,
     inode: u64,
 }
 
 impl MemoryDisk {
     pub(super) fn new(files: Files) -> Self {
         let inner = Inner { files, ..Inner::default() };
-        Self { inner: Arc::new(Mutex::new(inner)) }
+        Self { inner: Arc::new(Mutex::new(inner)), changed: Arc::default() }
     }
 
     pub(super) fn with_fault(self, fault: Fault) -> Self {
@@ -139,6 +145,26 @@ impl MemoryDisk {
     /// Allocations that did not fit.
     pub(super) fn refused(&self) -> usize {
         self.lock().refused
+    }
+
+    /// Files' syncs wait until they are let go.
+    pub(super) fn hold_syncs(&self) {
+        self.lock().syncs_held = true;
+    }
+
+    pub(super) fn let_syncs_go(&self) {
+        self.lock().syncs_held = false;
+        self.changed.notify_all();
+    }
+
+    /// Returns once a sync waits.
+    pub(super) fn until_a_sync_waits(&self) {
+        let inner = self.lock();
+        let timeout = Duration::from_secs(30);
+        let (inner, result) =
+            self.changed.wait_timeout_while(inner, timeout, |inner| inner.waiting == 0).unwrap();
+        assert!(!result.timed_out());
+        drop(inner);
     }
 
     /// From now on the block at this place of a file cannot be read.
@@ -395,7 +421,8 @@ impl Disk for MemoryDisk {
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
         let inner = self.lock();
         let inode = *inner.files.names.get(name).ok_or(io::ErrorKind::NotFound)?;
-        Ok(Arc::new(MemoryFile { disk: Arc::clone(&self.inner), inode }))
+        let changed = Arc::clone(&self.changed);
+        Ok(Arc::new(MemoryFile { disk: Arc::clone(&self.inner), changed, inode }))
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
@@ -462,7 +489,12 @@ impl DiskFile for MemoryFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.perform(Event::Sync(self.inode))
+        let mut inner = self.disk.lock().unwrap();
+        inner.waiting += 1;
+        self.changed.notify_all();
+        let mut inner = self.changed.wait_while(inner, |inner| inner.syncs_held).unwrap();
+        inner.waiting -= 1;
+        inner.perform(Event::Sync(self.inode))
     }
 }
 

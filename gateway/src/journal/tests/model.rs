@@ -27,6 +27,11 @@ impl Model {
         self.appends.len()
     }
 
+    /// The model after its first so many appends.
+    pub(super) fn prefix(&self, count: usize) -> Self {
+        Self { appends: self.appends[..count].to_vec(), states: self.states[..=count].to_vec() }
+    }
+
     /// Notes an append; offsets are those of the state so far.
     pub(super) fn push(&mut self, append: Append) {
         let mut state = self.last().clone();

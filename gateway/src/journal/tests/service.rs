@@ -1,6 +1,11 @@
 //! The journal as a service: group commit, order, limits, closing, one process per folder.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    future::Future,
+    pin::pin,
+    sync::{Arc, Mutex},
+    task::{Context, Waker},
+};
 
 use super::{
     disk::MemoryDisk,
@@ -9,8 +14,8 @@ use super::{
 };
 use crate::{
     journal::{
-        AdmitError, Append, JournalId, JournalOptions, LockError, Offset, OpenError, PartitionId,
-        RealDisk, State, open,
+        AdmitError, Append, Disk, JournalId, JournalOptions, LockError, Offset, OpenError,
+        PartitionId, RealDisk, State, format::SegmentHeader, open, recovery, segment::Segment,
     },
     record::Batch,
 };
@@ -60,6 +65,30 @@ fn appends_gather_while_the_disk_works() {
 }
 
 #[test]
+fn nothing_is_seen_before_its_sync_returned() {
+    let disk = MemoryDisk::default();
+    let (journal, mut state) = open(disk.clone(), &small_options()).unwrap();
+    append(&journal, &mut state, &[(1, batch(&[b"before"]))], &[]).unwrap();
+    disk.hold_syncs();
+    let next = next_append(&state, &[(1, batch(&[b"during"]))], &[]);
+    let permit = admit(&journal, next.encoded_len());
+    let mut ticket = pin!(journal.append(permit, next));
+    disk.until_a_sync_waits();
+    let wants = [(P, Offset(1))];
+    let mut waiting = pin!(journal.wait_durable(&wants));
+    let context = &mut Context::from_waker(Waker::noop());
+    assert!(ticket.as_mut().poll(context).is_pending());
+    assert!(waiting.as_mut().poll(context).is_pending());
+    assert_eq!(journal.durable_end(P), Offset(1));
+    assert_eq!(read_all(&journal, P).len(), 1);
+    assert_eq!(journal.batch_at_time(P, i64::MIN).unwrap().map(|bytes| bytes[7]), Some(0));
+    disk.let_syncs_go();
+    block_on(ticket).unwrap();
+    block_on(waiting);
+    assert_eq!(read_all(&journal, P).len(), 2);
+}
+
+#[test]
 fn an_append_is_atomic_whatever_is_in_it() {
     let disk = MemoryDisk::default();
     let (journal, mut state) = open(disk.clone(), &small_options()).unwrap();
@@ -88,6 +117,37 @@ fn the_largest_append_fits_and_a_larger_one_is_refused() {
     assert_eq!(read_all(&journal, P).len(), 20);
     let refused = journal.admit(limit + 1);
     assert!(matches!(refused, Err(AdmitError::TooLarge { .. })));
+}
+
+#[test]
+fn a_segment_that_is_left_holds_its_whole_snapshot() {
+    let disk = MemoryDisk::default();
+    let options = JournalOptions {
+        slice_bytes: 2000,
+        state_max_bytes: Some(16 << 10),
+        segment_bytes: Some(128 << 10),
+        ..small_options()
+    };
+    let (journal, mut state) = open(disk.clone(), &options).unwrap();
+    for n in 0..10u8 {
+        append(&journal, &mut state, &[], &[fact(&[n], Some(&[n; 900]))]).unwrap();
+    }
+    // Two appends fill a segment: before the third, all slices have to be written at once.
+    for _ in 0..12 {
+        append(&journal, &mut state, &[(1, batch(&[&[7; 45_000]]))], &[]).unwrap();
+    }
+    journal.close().unwrap();
+    let files = disk.files();
+    let mut complete = 0;
+    for name in files.names() {
+        let content = files.content(&name);
+        let Ok(header) = SegmentHeader::decode(content) else { continue };
+        let file = disk.open(&name).unwrap();
+        let segment = Segment { file, header };
+        complete += usize::from(recovery::has_snapshot(&segment, header.journal.seed()));
+    }
+    assert_eq!(complete as u64, journal.status().segments);
+    assert!(complete > 4, "{complete}");
 }
 
 #[test]
