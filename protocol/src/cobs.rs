@@ -1,4 +1,5 @@
-//! Consistent Overhead Byte Stuffing: bytes without 0x00, so that 0x00 can delimit. Both ways byte by byte, no buffer of its own.
+//! Consistent Overhead Byte Stuffing: bytes without 0x00, so that 0x00 can delimit. Both ways byte
+//! by byte, no buffer of its own.
 
 /// Largest number of bytes that `len` bytes become, without delimiter.
 #[must_use]

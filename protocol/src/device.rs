@@ -1,4 +1,5 @@
-//! The device end: sends the items of a queue until the host has made them durable. Bytes and ticks in, bytes and events out.
+//! The device end: sends the items of a queue until the host has made them durable. Bytes and ticks
+//! in, bytes and events out.
 
 mod flight;
 mod link;
@@ -12,11 +13,12 @@ pub trait ItemQueue {
     /// The position that the next queued item will take (its boot is the running one).
     fn next(&self) -> Position;
 
-    /// The first stored item beyond `position`. `None` when there is none, or it must first be fetched from slow memory: then the
-    /// owner calls `transmit` again once it is there.
+    /// The first stored item beyond `position`. `None` when there is none, or it must first be
+    /// fetched from slow memory: then the owner calls `transmit` again once it is there.
     fn after(&self, position: Position) -> Option<Item<'_>>;
 
-    /// The oldest stored item's position, [`Self::next`] when none is stored. To be given by queues whose `after` may lag behind slow memory.
+    /// The oldest stored item's position, [`Self::next`] when none is stored. To be given by queues
+    /// whose `after` may lag behind slow memory.
     fn oldest(&self) -> Position {
         self.after(Position::START).map_or(self.next(), |item| item.position)
     }
@@ -24,8 +26,9 @@ pub trait ItemQueue {
     /// Everything up to `position` is durable at the host: free it.
     fn release(&mut self, position: Position);
 
-    /// Writes the `index`th description of the running boot (BOOT first, then SCHEMA by channel) to `out` and gives its kind and length;
-    /// `None` past the last. Sent when a host does not know this device's schema.
+    /// Writes the `index`th description of the running boot (BOOT first, then SCHEMA by channel) to
+    /// `out` and gives its kind and length; `None` past the last. Sent when a host does not know
+    /// this device's schema.
     fn describe(&self, index: u8, out: &mut [u8]) -> Option<(ItemKind, usize)> {
         let _ = (index, out);
         None
@@ -48,7 +51,8 @@ pub struct DeviceConfig {
 }
 
 impl DeviceConfig {
-    /// A mains-powered device: a sign of life every 10 s, always listening, retransmission after 500 ms.
+    /// A mains-powered device: a sign of life every 10 s, always listening, retransmission after
+    /// 500 ms.
     #[must_use]
     pub const fn new(id: DeviceId, tick_hz: u32) -> Self {
         Self { id, tick_hz, longest_silence_ms: 10_000, listen_window_ms: 0, retransmit_ms: 500 }
@@ -58,7 +62,8 @@ impl DeviceConfig {
 /// What the owner should know or do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeviceEvent {
-    /// The host drew a stream for this device: persist it, then call [`DeviceLink::set_stream`]. Nothing is sent before.
+    /// The host drew a stream for this device: persist it, then call [`DeviceLink::set_stream`].
+    /// Nothing is sent before.
     StreamAssigned(StreamId),
     /// The host takes items from now on.
     SessionStarted,

@@ -1,5 +1,6 @@
-//! Frames: COBS of {type u8, body length varint, body, CRC-32C little endian}, delimited by 0x00. The explicit length is there
-//! because an error that hits a COBS code byte shifts the rest, against which a CRC alone guarantees nothing.
+//! Frames: COBS of {type u8, body length varint, body, CRC-32C little endian}, delimited by 0x00.
+//! The explicit length is there because an error that hits a COBS code byte shifts the rest,
+//! against which a CRC alone guarantees nothing.
 
 use crate::{HOST_RECEIVE_MAX, cobs, crc::Crc32c, varint};
 
@@ -166,7 +167,8 @@ fn declared(content: &[u8]) -> Option<(usize, usize)> {
     Some((usize::try_from(body_len).ok()?, 1 + len))
 }
 
-/// Whether a delimiter goes before a frame: after idle, at the start and after an error, to end whatever noise the line made.
+/// Whether a delimiter goes before a frame: after idle, at the start and after an error, to end
+/// whatever noise the line made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lead {
     /// Right behind another frame.
@@ -175,8 +177,8 @@ pub enum Lead {
     Delimiter,
 }
 
-/// Encodes a frame whose body is `head` and `tail`, with its closing delimiter; gives the length, `None` when `out` is too
-/// short.
+/// Encodes a frame whose body is `head` and `tail`, with its closing delimiter; gives the length,
+/// `None` when `out` is too short.
 #[must_use]
 pub fn encode(lead: Lead, kind: u8, head: &[u8], tail: &[u8], out: &mut [u8]) -> Option<usize> {
     let skip = usize::from(lead == Lead::Delimiter);

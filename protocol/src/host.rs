@@ -1,4 +1,5 @@
-//! The host end: asks devices who they are, takes their items in order and acknowledges what its owner made durable.
+//! The host end: asks devices who they are, takes their items in order and acknowledges what its
+//! owner made durable.
 
 mod intake;
 mod link;
@@ -12,7 +13,8 @@ use crate::{ClockSample, Hello, Item, ItemKind, Position};
 pub struct HostConfig {
     /// HELLO-REQ is repeated after this time until a HELLO comes; doubles up to 16 times as long.
     pub hello_retry_us: u64,
-    /// An ACK that only says *received* waits this long for more; one that says *durable* goes at once.
+    /// An ACK that only says *received* waits this long for more; one that says *durable* goes at
+    /// once.
     pub ack_delay_us: u64,
     /// Between clock questions, once the first few have been asked in quick succession.
     pub time_interval_us: u64,
@@ -28,8 +30,9 @@ impl Default for HostConfig {
 /// What the device sent.
 #[derive(Clone, Copy, Debug)]
 pub enum HostEvent<'a> {
-    /// A device says who it is: answer with [`HostLink::accept`], [`HostLink::assign`] or [`HostLink::refuse`]; until then its items are
-    /// ignored. Comes again whenever the device starts or asks anew.
+    /// A device says who it is: answer with [`HostLink::accept`], [`HostLink::assign`] or
+    /// [`HostLink::refuse`]; until then its items are ignored. Comes again whenever the device
+    /// starts or asks anew.
     Hello(Hello),
     /// The next item of the stream.
     Item(Arrival<'a>),
@@ -44,7 +47,8 @@ pub enum HostEvent<'a> {
 pub struct Arrival<'a> {
     /// The item.
     pub item: Item<'a>,
-    /// Items between the durable log and this one that the device does not have: a gap record goes before it.
+    /// Items between the durable log and this one that the device does not have: a gap record goes
+    /// before it.
     pub loss: Option<Loss>,
     /// How often the device has sent it, 255 = or more.
     pub transmission: u8,
@@ -57,7 +61,8 @@ pub struct Loss {
     pub after: Position,
     /// The first item that follows.
     pub before: Position,
-    /// The item before `before`; `None` when the device does not know (its memory did not outlive a reset): then there may have been none.
+    /// The item before `before`; `None` when the device does not know (its memory did not outlive a
+    /// reset): then there may have been none.
     pub last_lost: Option<Position>,
 }
 
@@ -81,8 +86,8 @@ pub enum NotAccepted {
     NoStream,
     /// No common protocol version: [`HostLink::refuse`] it.
     Version,
-    /// The durable position lies at or past the device's next one: it is a copy, or its memory went back in time.
-    /// [`HostLink::assign`] a new stream.
+    /// The durable position lies at or past the device's next one: it is a copy, or its memory went
+    /// back in time. [`HostLink::assign`] a new stream.
     Behind,
 }
 
@@ -110,6 +115,7 @@ pub struct HostCounters {
 pub struct Accept {
     /// Bytes of item bodies past the durable position that the host takes.
     pub window: u32,
-    /// Whether the device shall send DESCRIPTION frames first, because its schema is not known here.
+    /// Whether the device shall send DESCRIPTION frames first, because its schema is not known
+    /// here.
     pub describe: bool,
 }

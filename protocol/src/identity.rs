@@ -16,7 +16,8 @@ pub struct DeviceId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StreamId(NonZeroU64);
 
-/// The place of an item in its stream. Boots count from 1, items of a boot from 0; ordered by boot, then item.
+/// The place of an item in its stream. Boots count from 1, items of a boot from 0; ordered by boot,
+/// then item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Position {
     /// The device's persisted boot counter.

@@ -1,4 +1,5 @@
-//! The messages that frames carry: bodies of HELLO-REQ, HELLO, HELLO-ACK, ACK, TIME, ITEM and DESCRIPTION, taken apart and built.
+//! The messages that frames carry: bodies of HELLO-REQ, HELLO, HELLO-ACK, ACK, TIME, ITEM and
+//! DESCRIPTION, taken apart and built.
 
 use crate::{
     DEVICE_RECEIVE_MIN, DeviceId, Item, ItemKind, Position, StreamId,
@@ -76,7 +77,8 @@ pub struct Hello {
     pub device: DeviceId,
     /// Stream; none yet, or none readable.
     pub stream: Option<StreamId>,
-    /// Counts the device's sessions of this boot, also those that did not come about: the answer echoes it.
+    /// Counts the device's sessions of this boot, also those that did not come about: the answer
+    /// echoes it.
     pub attempt: u32,
     /// Oldest stored item; equal to `next` when none is stored.
     pub oldest: Position,
@@ -97,7 +99,8 @@ pub struct HelloAck {
     pub session: u32,
     /// The boot of the HELLO that this answers (its `next.boot`).
     pub boot: u32,
-    /// The attempt of the HELLO that this answers: a late answer to an earlier life or under another stream is thus not taken.
+    /// The attempt of the HELLO that this answers: a late answer to an earlier life or under
+    /// another stream is thus not taken.
     pub attempt: u32,
     /// The version to speak.
     pub version: u8,
@@ -122,11 +125,13 @@ pub struct Ack {
     pub durable: Position,
     /// Everything up to here has arrived and need not be sent again unless the session changes.
     pub received: Position,
-    /// Bit i: item `received.item + 1 + i` of boot `received.boot` has arrived too. A host that holds no items out of order sends 0.
+    /// Bit i: item `received.item + 1 + i` of boot `received.boot` has arrived too. A host that
+    /// holds no items out of order sends 0.
     pub bitmap: u32,
     /// Bytes past `durable` that the host takes.
     pub window: u32,
-    /// Transmission count of the item at `received` as it arrived last, 0 = not known: makes a round trip measurable.
+    /// Transmission count of the item at `received` as it arrived last, 0 = not known: makes a
+    /// round trip measurable.
     pub echo: u8,
 }
 
@@ -197,7 +202,8 @@ pub enum DeviceMessage<'a> {
 pub const HEAD_MAX: usize = 96;
 
 impl HostMessage {
-    /// Takes a frame apart. `None`: unknown type or malformed body. Bytes behind the known fields are left to newer versions.
+    /// Takes a frame apart. `None`: unknown type or malformed body. Bytes behind the known fields
+    /// are left to newer versions.
     #[must_use]
     pub fn decode(kind: u8, body: &[u8]) -> Option<Self> {
         let mut body = Reader::new(body);
@@ -232,7 +238,8 @@ impl HostMessage {
         })
     }
 
-    /// Writes the body; gives frame type and length. `None` when `out` is too short; [`HEAD_MAX`] suffices.
+    /// Writes the body; gives frame type and length. `None` when `out` is too short; [`HEAD_MAX`]
+    /// suffices.
     #[must_use]
     pub fn encode(&self, out: &mut [u8]) -> Option<(u8, usize)> {
         let mut out = Writer::new(out);
@@ -274,8 +281,8 @@ impl HostMessage {
 }
 
 impl<'a> DeviceMessage<'a> {
-    /// Takes a frame apart. `None`: unknown type or malformed body. Bytes behind the known fields of HELLO and TIME are left to
-    /// newer versions.
+    /// Takes a frame apart. `None`: unknown type or malformed body. Bytes behind the known fields
+    /// of HELLO and TIME are left to newer versions.
     #[must_use]
     pub fn decode(kind: u8, body: &'a [u8]) -> Option<Self> {
         let mut body = Reader::new(body);
@@ -299,8 +306,8 @@ impl<'a> DeviceMessage<'a> {
         })
     }
 
-    /// Writes the body up to the item's own body, which follows it on the wire; gives frame type, length and that tail. `None`
-    /// when `out` is too short; [`HEAD_MAX`] suffices.
+    /// Writes the body up to the item's own body, which follows it on the wire; gives frame type,
+    /// length and that tail. `None` when `out` is too short; [`HEAD_MAX`] suffices.
     #[must_use]
     pub fn encode(&self, out: &mut [u8]) -> Option<(u8, usize, &'a [u8])> {
         let mut out = Writer::new(out);

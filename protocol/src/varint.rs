@@ -20,8 +20,8 @@ pub fn encode(mut value: u64, out: &mut [u8]) -> Option<usize> {
     }
 }
 
-/// Reads a value from the start of `bytes`; gives it with its length. `None` when the bytes end early, pass 64 bits or are
-/// not the shortest form.
+/// Reads a value from the start of `bytes`; gives it with its length. `None` when the bytes end
+/// early, pass 64 bits or are not the shortest form.
 #[must_use]
 pub fn decode(bytes: &[u8]) -> Option<(u64, usize)> {
     let mut value = 0_u64;

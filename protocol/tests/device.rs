@@ -1,5 +1,5 @@
-//! The device end against a host made of single frames. One tick is a millisecond; a second of the link has 1,024 of them less 24: timers run
-//! 2.4 % early, so the checks leave that room.
+//! The device end against a host made of single frames. One tick is a millisecond; a second of the
+//! link has 1,024 of them less 24: timers run 2.4 % early, so the checks leave that room.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 

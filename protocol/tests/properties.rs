@@ -3,8 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use headwater_protocol::{
-    DeviceConfig, DeviceId, DeviceLink, HOST_RECEIVE_MAX, Hello, HostConfig, HostLink, Item,
-    ItemKind, ItemQueue, Position, StreamId, cobs,
+    Accept, DeviceConfig, DeviceId, DeviceLink, HOST_RECEIVE_MAX, Hello, HostConfig, HostEvent,
+    HostLink, Item, ItemKind, ItemQueue, Position, StreamId, cobs,
     frame::{self, Frame, Lead, Progress},
     item::{Block, BlockBuilder, CHANNELS_MAX, Content, ITEM_BODY_MAX, MISSING, NotTaken},
     message::{
@@ -90,7 +90,8 @@ proptest! {
     /// Whatever came before, a frame led by a delimiter is understood.
     #[test]
     fn frames_are_found_after_garbage(garbage: Vec<u8>, body in vec(any::<u8>(), 0..100)) {
-        let bytes = [garbage, encode(Lead::Delimiter, 0x45, &body), encode(Lead::None, 0x45, &body)].concat();
+        let (led, next) = (encode(Lead::Delimiter, 0x45, &body), encode(Lead::None, 0x45, &body));
+        let bytes = [garbage, led, next].concat();
         let found = decode(&bytes);
         prop_assert!(found.len() >= 2);
         prop_assert_eq!(&found[found.len() - 2..], &[(0x45, body.clone()), (0x45, body)]);
@@ -114,9 +115,12 @@ proptest! {
     /// Bytes that look like a block more often than random ones do.
     #[test]
     fn blocks_of_nearly_any_bytes_give_a_value_or_an_error(
-        first in vec(0..4_u8, 3), channels in 1..40_u8, rows in vec(prop_oneof![0..20_u8, any::<u8>()], 0..640),
+        first in vec(0..4_u8, 3),
+        channels in 1..40_u8,
+        rows in vec(prop_oneof![0..20_u8, any::<u8>()], 0..640),
     ) {
-        let body = [&first[..], &[channels, (rows.len() as u8 / channels.max(1)) & 0x7F], &rows].concat();
+        let count = (rows.len() as u8 / channels) & 0x7F;
+        let body = [&first[..], &[channels, count], &rows].concat();
         if let Ok(block) = Block::decode(&body) {
             let mut walk = block.rows();
             let mut count = 0;
@@ -161,93 +165,147 @@ proptest! {
 
     /// Neither end panics, whatever it receives, also when the bytes are well-formed frames.
     #[test]
-    fn links_survive_any_bytes(chunks in vec((any::<bool>(), any::<u8>(), vec(any::<u8>(), 0..80)), 0..40)) {
-        let config = DeviceConfig::new(DeviceId::new("d").unwrap(), 1_000);
-        let mut device: DeviceLink = DeviceLink::new(config, StreamId::new(1));
-        let mut host = HostLink::new(HostConfig::default(), 1, 0);
-        let mut queue = One(vec![0; 30]);
-        let mut out = [0; frame::ENCODED_MAX];
-        let mut now = 0;
+    fn links_survive_any_bytes(
+        chunks in vec((any::<bool>(), any::<u8>(), vec(any::<u8>(), 0..80)), 0..40),
+    ) {
+        let mut ends = Ends::new();
         for (framed, kind, body) in chunks {
-            now += 1 + u64::from(kind) * 100;
+            ends.now += 1 + u64::from(kind) * 100;
             let bytes = if framed { encode(Lead::None, kind & 0x47, &body) } else { body };
-            let mut rest = &bytes[..];
-            while device.receive(now, &mut rest, &mut queue).is_some() {}
-            let mut rest = &bytes[..];
-            while let Some(event) = host.receive(now, &mut rest) {
-                if let headwater_protocol::HostEvent::Hello(_) = event {
-                    let _ = host.accept(Position::START, headwater_protocol::Accept { window: 1_000, describe: true });
-                }
-            }
-            device.transmit(now, &queue, &mut out);
-            let _ = device.next_wake(now, &queue);
-            host.transmit(now, 0, &mut out);
-            let _ = host.next_wake();
+            ends.device_hears(&bytes);
+            ends.host_hears(&bytes, Position::START, 1_000);
         }
     }
 
     /// Nor do they when every frame is a legal message with illegal intentions.
     #[test]
     fn links_survive_any_messages(
-        messages in vec((any::<u32>(), edge(), edge(), edge(), edge(), 0..9_u8), 0..60),
+        wishes in vec((any::<u32>(), edge(), edge(), edge(), edge(), 0..9_u8), 0..60),
     ) {
-        let config = DeviceConfig::new(DeviceId::new("d").unwrap(), 1_000);
-        let stream = StreamId::new(1);
-        let mut device: DeviceLink = DeviceLink::new(config, stream);
-        let mut host = HostLink::new(HostConfig::default(), 1, 0);
-        let mut queue = One(vec![0; 30]);
-        let mut out = [0; frame::ENCODED_MAX];
-        let mut now = 0;
-        for (some, a, b, c, d, which) in messages {
-            now += u64::from(some >> 8);
-            let small = some as u8;
-            let (one, other) = (Position::new(1 | b as u32, c), Position::new(b as u32, d));
-            let session = 1 | u32::from(small & 2);
+        let mut ends = Ends::new();
+        for (some, a, b, c, d, which) in wishes {
+            let wish = Wish { some, a, b, c, d };
+            ends.now += u64::from(some >> 8);
             let mut body = [0; HEAD_MAX];
-            let message = match which {
-                0 => HostMessage::HelloReq { session },
-                1 => HostMessage::HelloAck(HelloAck {
-                    session, boot: 1, attempt: 1 + u32::from(small & 1), version: 1,
-                    verdict: Verdict::from_code(small >> 5), stream, start: Position::new(b as u32 & 1, c), window: a as u32,
-                }),
-                2 => HostMessage::Ack(Ack {
-                    session, stream: StreamId::new(1).unwrap(), durable: Position::new(b as u32 & 1, c), received: other,
-                    bitmap: d as u32, window: a as u32, echo: small,
-                }),
-                _ => HostMessage::Time(TimeRequest { session, id: some | 1, wall_ms: a }),
-            };
-            let (kind, len) = message.encode(&mut body).unwrap();
-            let bytes = encode(Lead::None, kind, &body[..len]);
-            let mut rest = &bytes[..];
-            while device.receive(now, &mut rest, &mut queue).is_some() {}
-            device.transmit(now, &queue, &mut out);
-            let _ = device.next_wake(now, &queue);
-
-            let message = match which {
-                0..4 => DeviceMessage::Hello(Hello {
-                    version_min: 1, version_max: 1, device: config.id, stream, attempt: some,
-                    oldest: one.min(other).max(Position::new(1, 0)), next: one.max(other), receive_max: 64,
-                    longest_silence_ms: a as u32, listen_window_ms: b as u32,
-                }),
-                4 => DeviceMessage::Time(TimeAnswer { id: u32::from(small), boot: 1, tick: a }),
-                _ => DeviceMessage::Item {
-                    transmission: small.max(1),
-                    item: Item { position: one, predecessor: Some(other), kind: ItemKind::GAP, body: &[0; 600][..usize::from(small)] },
-                },
-            };
-            let (kind, len, tail) = message.encode(&mut body).unwrap();
+            let (kind, len) = wish.host_message(which).encode(&mut body).unwrap();
+            ends.device_hears(&encode(Lead::None, kind, &body[..len]));
+            let (kind, len, tail) = wish.device_message(which).encode(&mut body).unwrap();
             let bytes = encode(Lead::None, kind, &[&body[..len], tail].concat());
-            let mut rest = &bytes[..];
-            while let Some(event) = host.receive(now, &mut rest) {
-                if let headwater_protocol::HostEvent::Hello(_) = event {
-                    let durable = Position::new(d as u32, a);
-                    let _ = host.accept(durable, headwater_protocol::Accept { window: b as u32, describe: false });
-                }
+            ends.host_hears(&bytes, Position::new(d as u32, a), b as u32);
+            ends.host.durable(ends.now, stream(), Position::new(1 | b as u32, c));
+            ends.host.set_window(ends.now, d as u32);
+        }
+    }
+}
+
+fn stream() -> StreamId {
+    StreamId::new(1).unwrap()
+}
+
+fn config() -> DeviceConfig {
+    DeviceConfig::new(DeviceId::new("d").unwrap(), 1_000)
+}
+
+/// Both ends, each hearing what the test makes up.
+struct Ends {
+    device: DeviceLink,
+    queue: One,
+    host: HostLink,
+    now: u64,
+}
+
+impl Ends {
+    fn new() -> Self {
+        Self {
+            device: DeviceLink::new(config(), Some(stream())),
+            queue: One(vec![0; 30]),
+            host: HostLink::new(HostConfig::default(), 1, 0),
+            now: 0,
+        }
+    }
+
+    fn device_hears(&mut self, mut bytes: &[u8]) {
+        while self.device.receive(self.now, &mut bytes, &mut self.queue).is_some() {}
+        self.device.transmit(self.now, &self.queue, &mut [0; frame::ENCODED_MAX]);
+        let _ = self.device.next_wake(self.now, &self.queue);
+    }
+
+    fn host_hears(&mut self, mut bytes: &[u8], durable: Position, window: u32) {
+        while let Some(event) = self.host.receive(self.now, &mut bytes) {
+            if let HostEvent::Hello(_) = event {
+                let _ = self.host.accept(durable, Accept { window, describe: true });
             }
-            host.durable(now, StreamId::new(1).unwrap(), one);
-            host.set_window(now, d as u32);
-            host.transmit(now, 0, &mut out);
-            let _ = host.next_wake();
+        }
+        self.host.transmit(self.now, 0, &mut [0; frame::ENCODED_MAX]);
+        let _ = self.host.next_wake();
+    }
+}
+
+/// Numbers from which a message is made.
+struct Wish {
+    some: u32,
+    a: u64,
+    b: u64,
+    c: u64,
+    d: u64,
+}
+
+impl Wish {
+    fn host_message(&self, which: u8) -> HostMessage {
+        let &Self { some, a, b, c, d } = self;
+        let (small, session) = (some as u8, 1 | (some & 2));
+        match which {
+            0 => HostMessage::HelloReq { session },
+            1 => HostMessage::HelloAck(HelloAck {
+                session,
+                boot: 1,
+                attempt: 1 + (some & 1),
+                version: 1,
+                verdict: Verdict::from_code(small >> 5),
+                stream: Some(stream()),
+                start: Position::new(b as u32 & 1, c),
+                window: a as u32,
+            }),
+            2 => HostMessage::Ack(Ack {
+                session,
+                stream: stream(),
+                durable: Position::new(b as u32 & 1, c),
+                received: Position::new(b as u32, d),
+                bitmap: d as u32,
+                window: a as u32,
+                echo: small,
+            }),
+            _ => HostMessage::Time(TimeRequest { session, id: some | 1, wall_ms: a }),
+        }
+    }
+
+    fn device_message(&self, which: u8) -> DeviceMessage<'static> {
+        let &Self { some, a, b, c, d } = self;
+        let (small, one, other) =
+            (some as u8, Position::new(1 | b as u32, c), Position::new(b as u32, d));
+        match which {
+            0..4 => DeviceMessage::Hello(Hello {
+                version_min: 1,
+                version_max: 1,
+                device: config().id,
+                stream: Some(stream()),
+                attempt: some,
+                oldest: one.min(other).max(Position::new(1, 0)),
+                next: one.max(other),
+                receive_max: 64,
+                longest_silence_ms: a as u32,
+                listen_window_ms: b as u32,
+            }),
+            4 => DeviceMessage::Time(TimeAnswer { id: u32::from(small), boot: 1, tick: a }),
+            _ => DeviceMessage::Item {
+                transmission: small.max(1),
+                item: Item {
+                    position: one,
+                    predecessor: Some(other),
+                    kind: ItemKind::GAP,
+                    body: &[0; 255][..usize::from(small)],
+                },
+            },
         }
     }
 }
@@ -286,7 +344,8 @@ fn no_single_bit_error_is_accepted() {
     let sound = encode(Lead::Delimiter, kind::TIME, b"sound");
     for len in [0, 1, 32, 64, 200, 255] {
         let original = sample_frame(len);
-        // The first byte is a delimiter that only follows noise; without it the frame stands as it is.
+        // The first byte is a delimiter that only follows noise; without it the frame stands as it
+        // is.
         for bit in 8..original.len() * 8 {
             let mut damaged = original.clone();
             flip(&mut damaged, bit);

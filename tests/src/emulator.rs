@@ -19,9 +19,9 @@ pub const DEVICE: &str = "lm3s6965evb-525400484557";
 
 const MAC: &str = "52:54:00:48:45:57";
 const EEPROM_BYTES: usize = 8192;
-const START: Duration = Duration::from_secs(30);
+const START: Duration = Duration::from_secs(60);
 /// QMP answers at once unless the machine is very busy.
-const ANSWER: Duration = Duration::from_secs(20);
+const ANSWER: Duration = Duration::from_secs(60);
 
 /// A board on the desk: it keeps EEPROM and ledger while it is switched off.
 #[derive(Debug)]

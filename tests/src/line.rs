@@ -95,9 +95,7 @@ impl SerialLine {
     /// If a PTY cannot be made.
     pub fn set(&self, joint: Joint) {
         lock(&self.shared).wanted = Some(joint);
-        wait::for_condition("the serial line", Duration::from_secs(10), || {
-            lock(&self.shared).actual == Some(joint)
-        });
+        wait::for_condition("the serial line", ANSWER, || lock(&self.shared).actual == Some(joint));
     }
 }
 
@@ -270,6 +268,8 @@ fn make_raw(path: &Path) {
     tcsetattr(&slave, OptionalActions::Now, &settings).expect("a PTY is a terminal");
 }
 
+/// For the carrier to get its turn on a busy machine.
+const ANSWER: Duration = Duration::from_secs(60);
 const CHUNK: usize = 4096;
 /// What the line adds to the way of a byte at most.
 const PACE: Duration = Duration::from_millis(1);

@@ -1,8 +1,9 @@
 //! Health, metrics, the page and the JSON API behind it.
 //!
-//! Everything is read at request time from the other rooms' status snapshots (`snapshot.rs`), so none of them knows
-//! of this one. Only GET; no request body is ever read. What comes from outside (names, error texts) leaves as JSON,
-//! escaped labels or plain text, and the page shows it as text only.
+//! Everything is read at request time from the other rooms' status snapshots (`snapshot.rs`), so
+//! none of them knows of this one. Only GET; no request body is ever read. What comes from outside
+//! (names, error texts) leaves as JSON, escaped labels or plain text, and the page shows it as text
+//! only.
 
 mod guard;
 mod metrics;

@@ -3,10 +3,11 @@
 /// The page.
 pub(super) const HTML: &str = include_str!("page.html");
 
-/// What the page may do: its own inline style and script, and requests to this gateway. Nothing else is loaded, and no other
-/// site can frame it.
-pub(super) const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
-     connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+/// What the page may do: its own inline style and script, and requests to this gateway. Nothing
+/// else is loaded, and no other site can frame it.
+pub(super) const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; \
+     style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; img-src data:; \
+     base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 #[cfg(test)]
 mod tests {

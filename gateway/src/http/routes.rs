@@ -48,7 +48,8 @@ async fn health(State(gateway): State<Gateway>) -> Response {
     judge(gateway.state.broker.journal().status().poisoned)
 }
 
-/// Healthy is what accepts records. A centre or a device that is away is not this gateway's illness.
+/// Healthy is what accepts records. A centre or a device that is away is not this gateway's
+/// illness.
 fn judge(poisoned: Option<String>) -> Response {
     match poisoned {
         None => plain(StatusCode::OK, "ok\n"),

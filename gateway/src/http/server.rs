@@ -35,7 +35,8 @@ pub(super) struct Limits {
     pub(super) head_timeout: Duration,
     /// A write without progress ends the connection after so long.
     pub(super) write_timeout: Duration,
-    /// The longest life of a connection: nobody holds one of the few for ever. A browser just opens the next.
+    /// The longest life of a connection: nobody holds one of the few for ever. A browser just opens
+    /// the next.
     pub(super) life: Duration,
 }
 

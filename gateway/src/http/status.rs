@@ -267,20 +267,27 @@ mod tests {
                 },
                 "topics": [{
                     "name": "</script>\u{1f}\"",
-                    "partitions": [
-                        {"partition": 0, "start": 1, "written": 9, "durable": 8, "stable": 7, "replicated": 6}
-                    ]
+                    "partitions": [{
+                        "partition": 0, "start": 1, "written": 9, "durable": 8, "stable": 7,
+                        "replicated": 6
+                    }]
                 }],
                 "devices": [{
-                    "device": "sim-000001", "stream": "", "boot": 2, "transport": "", "connected": false,
-                    "last_seen_ms": 0, "readings": 0, "gap_readings": 0, "frame_errors": 0, "retransmits": 0
+                    "device": "sim-000001", "stream": "", "boot": 2, "transport": "",
+                    "connected": false, "last_seen_ms": 0, "readings": 0, "gap_readings": 0,
+                    "frame_errors": 0, "retransmits": 0
                 }],
                 "bridges": [{
-                    "broker": "b:1883", "connected": false, "received": 0, "acknowledged": 0, "last_error": null
+                    "broker": "b:1883", "connected": false, "received": 0, "acknowledged": 0,
+                    "last_error": null
                 }],
                 "uplink": {
-                    "connected": true, "transactions": 4, "records": 5, "lag_records": 2, "last_error": "why",
-                    "partitions": [{"topic": "t", "partition": 1, "next": null, "lag_records": 2, "error": null}]
+                    "connected": true, "transactions": 4, "records": 5, "lag_records": 2,
+                    "last_error": "why",
+                    "partitions": [{
+                        "topic": "t", "partition": 1, "next": null, "lag_records": 2,
+                        "error": null
+                    }]
                 }
             })
         );

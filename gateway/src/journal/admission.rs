@@ -121,3 +121,78 @@ impl Drop for Permit {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BLOCK: u64 = 4096;
+
+    fn ledger(current_blocks: u64) -> Arc<Ledger> {
+        let ledger = Ledger::new(100_000, 0);
+        ledger.prepared(0);
+        ledger.rolled(current_blocks * BLOCK);
+        ledger
+    }
+
+    fn is_full(result: &Result<Permit, AdmitError>) -> bool {
+        matches!(result, Err(AdmitError::Full))
+    }
+
+    #[test]
+    fn a_permit_holds_whole_blocks_until_it_is_dropped() {
+        let ledger = ledger(3);
+        let first = ledger.admit(1).unwrap();
+        let second = ledger.admit(4096 - 64).unwrap();
+        let third = ledger.admit(1).unwrap();
+        assert!(is_full(&ledger.admit(1)));
+        drop(second);
+        assert!(is_full(&ledger.admit(4096 - 63)), "two blocks");
+        let _again = ledger.admit(1).unwrap();
+        drop((first, third));
+    }
+
+    #[test]
+    fn what_is_written_is_no_longer_reserved() {
+        let ledger = ledger(2);
+        let reserved: u64 = [ledger.admit(10).unwrap(), ledger.admit(10).unwrap()]
+            .map(|permit| permit.redeem(10))
+            .iter()
+            .sum();
+        assert!(is_full(&ledger.admit(1)));
+        // Both went into one frame of one block.
+        ledger.spent(BLOCK, reserved);
+        assert!(ledger.admit(1).is_ok());
+    }
+
+    #[test]
+    fn a_prepared_segment_counts_without_what_the_roll_may_waste() {
+        let ledger = ledger(2);
+        let large = ledger.admit(2 * 4096 - 64).unwrap();
+        assert!(is_full(&ledger.admit(1)));
+        ledger.prepared(4 * BLOCK);
+        // Six blocks are there; two are taken, and two more may be lost at the end of the segment.
+        let _small = [ledger.admit(1).unwrap(), ledger.admit(1).unwrap()];
+        assert!(is_full(&ledger.admit(1)));
+        drop(large);
+    }
+
+    #[test]
+    fn an_append_over_the_limit_is_told_so_even_if_there_is_space() {
+        let ledger = ledger(1000);
+        assert!(ledger.admit(100_000).is_ok());
+        let refused = ledger.admit(100_001);
+        assert!(matches!(refused, Err(AdmitError::TooLarge { bytes: 100_001, limit: 100_000 })));
+    }
+
+    #[test]
+    fn the_frame_of_the_opening_is_held_back() {
+        let ledger = Ledger::new(100_000, 2 * BLOCK);
+        ledger.prepared(0);
+        ledger.rolled(3 * BLOCK);
+        let _one = ledger.admit(1).unwrap();
+        assert!(is_full(&ledger.admit(1)));
+        ledger.spent(BLOCK, 2 * BLOCK);
+        assert!(is_full(&ledger.admit(1)), "the opening took what was held");
+    }
+}

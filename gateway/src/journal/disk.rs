@@ -44,6 +44,11 @@ pub trait DiskFile: Send + Sync + fmt::Debug {
     fn allocate(&self, length: u64) -> io::Result<()>;
     /// Cuts the file off at a length.
     fn truncate(&self, length: u64) -> io::Result<()>;
+    /// The next place at or after this one that may hold anything but zeros; none if only zeros
+    /// follow. A shortcut past space that was reserved and never written; to know of none is right.
+    fn next_data(&self, at: u64) -> io::Result<Option<u64>> {
+        Ok(Some(at))
+    }
     /// Makes content and length durable. After an error nothing may be assumed: never call it again.
     fn sync(&self) -> io::Result<()>;
 }

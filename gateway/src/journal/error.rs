@@ -4,11 +4,11 @@ use std::{io, sync::Arc};
 
 use super::{Offset, Position, Space};
 
-/// The journal stopped accepting for good after an I/O error; reads go on.
+/// The journal stopped accepting for good, after an I/O error or because it was closed; reads go on.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("the journal stopped after an I/O error: {reason}; fix the disk and restart")]
+#[error("the journal accepts nothing any more: {reason}")]
 pub struct Poisoned {
-    /// What failed.
+    /// What failed, and what to do.
     pub reason: Arc<str>,
 }
 

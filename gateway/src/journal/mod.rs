@@ -10,7 +10,7 @@
 //! - Nothing is deleted or renumbered because of damage; damaged ranges answer reads with an error.
 //!
 //! # Bytes and recovery
-//! [`FORMAT.md`](https://github.com/headwater/headwater) beside this file is normative: `format/` encodes it,
+//! FORMAT.md beside this file is normative: `format/` encodes it,
 //! `recovery/` follows its decision table.
 //!
 //! # Rooms

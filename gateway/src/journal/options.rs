@@ -165,3 +165,72 @@ impl Settings {
         align_up(state_bytes as u64) + slices as u64 * per_slice
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::units::ByteSize;
+
+    const GIB: u64 = 1 << 30;
+    const MIB: u64 = 1 << 20;
+
+    fn resolve(options: &JournalOptions, recorded: Option<u64>, free: u64) -> Settings {
+        options.resolve(recorded, free, Medium::Ssd).unwrap()
+    }
+
+    #[test]
+    fn defaults_follow_the_disk() {
+        // recorded max_bytes, free space -> max_bytes, segment, state.max_bytes
+        let cases = [
+            (None, 100 * GIB, 16 * GIB, 64 * MIB, 4 * MIB),
+            (None, GIB, 512 * MIB, 32 * MIB, 4 * MIB),
+            (None, 20 * MIB, 16 * MIB, 2 * MIB, MIB / 2),
+            (Some(64 * MIB), 100 * GIB, 64 * MIB, 4 * MIB, MIB),
+        ];
+        for (recorded, free, max_bytes, segment, state) in cases {
+            let settings = resolve(&JournalOptions::default(), recorded, free);
+            let found =
+                (settings.max_bytes, settings.segment_bytes, settings.state.max_bytes as u64);
+            assert_eq!(found, (max_bytes, segment, state), "{recorded:?} {free}");
+        }
+    }
+
+    #[test]
+    fn a_card_gets_short_frames_and_a_linger() {
+        let options = JournalOptions::default();
+        let ssd = options.resolve(None, GIB, Medium::Ssd).unwrap();
+        let card = options.resolve(None, GIB, Medium::Card).unwrap();
+        assert_eq!((ssd.frame_bytes, ssd.linger), (1 << 20, Duration::ZERO));
+        assert_eq!((card.frame_bytes, card.linger), (256 << 10, Duration::from_millis(10)));
+        let told = JournalOptions { medium: Some(Medium::Ssd), ..options };
+        assert_eq!(told.resolve(None, GIB, Medium::Card).unwrap().linger, Duration::ZERO);
+    }
+
+    #[test]
+    fn an_append_is_at_most_half_a_segment() {
+        let options = JournalOptions { segment_bytes: Some(64 << 10), ..JournalOptions::default() };
+        assert_eq!(resolve(&options, None, GIB).max_append_bytes, 32 * 1024 - FRAME_HEADER_BYTES);
+        assert_eq!(resolve(&JournalOptions::default(), None, GIB).max_append_bytes, 1280 * 1024);
+    }
+
+    #[test]
+    fn every_limit_is_named() {
+        let resolve = |max_bytes, segment_bytes| {
+            let options =
+                JournalOptions { max_bytes: Some(max_bytes), segment_bytes, ..Default::default() };
+            options.resolve(None, GIB, Medium::Ssd).map(drop).map_err(|error| error.to_string())
+        };
+        assert_eq!(resolve(128 << 10, Some(64 << 10)), Ok(()));
+        let error = resolve(127 << 10, Some(64 << 10)).unwrap_err();
+        assert!(error.contains("storage.max_bytes"), "{error}");
+        for segment in [60 << 10, 2 * GIB] {
+            let error = resolve(16 * GIB, Some(segment)).unwrap_err();
+            assert!(error.contains("journal.segment_bytes"), "{error}");
+        }
+        let storage =
+            |bytes| StorageConfig { max_bytes: Some(ByteSize(bytes)), ..Default::default() };
+        let from = |bytes| JournalOptions::from_config(&storage(bytes), &JournalConfig::default());
+        assert!(from(16 * MIB).is_ok());
+        assert!(from(16 * MIB - 1).unwrap_err().to_string().contains("16 MiB"));
+    }
+}

@@ -16,10 +16,10 @@ pub struct Ticket {
     cell: Arc<Cell>,
 }
 
-/// The writer's end of a ticket.
+/// The writer's end of a ticket. Dropped without a word, the ticket resolves to an error: nobody waits for ever.
 #[derive(Debug)]
 pub(super) struct Completion {
-    cell: Arc<Cell>,
+    cell: Option<Arc<Cell>>,
 }
 
 #[derive(Debug, Default)]
@@ -36,7 +36,7 @@ struct Inner {
 impl Ticket {
     pub(super) fn new() -> (Self, Completion) {
         let cell = Arc::new(Cell::default());
-        (Self { cell: Arc::clone(&cell) }, Completion { cell })
+        (Self { cell: Arc::clone(&cell) }, Completion { cell: Some(cell) })
     }
 
     /// Waits for durability.
@@ -63,9 +63,25 @@ impl Future for Ticket {
 
 impl Completion {
     /// Says how it went and wakes the waiter.
-    pub(super) fn complete(self, outcome: Result<(), Poisoned>) {
+    pub(super) fn complete(mut self, outcome: Result<(), Poisoned>) {
+        if let Some(cell) = self.cell.take() {
+            cell.complete(outcome);
+        }
+    }
+}
+
+impl Drop for Completion {
+    fn drop(&mut self) {
+        if let Some(cell) = self.cell.take() {
+            cell.complete(Err(Poisoned { reason: "the append was never written".into() }));
+        }
+    }
+}
+
+impl Cell {
+    fn complete(&self, outcome: Result<(), Poisoned>) {
         let waker = {
-            let mut inner = self.cell.inner.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
             inner.outcome = Some(outcome);
             inner.waker.take()
         };

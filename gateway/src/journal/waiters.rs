@@ -136,3 +136,68 @@ impl Drop for Registration<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        future::Future,
+        pin::pin,
+        sync::atomic::AtomicUsize,
+        task::{Context, Wake},
+    };
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    const A: PartitionId = PartitionId(1);
+    const B: PartitionId = PartitionId(2);
+    const C: PartitionId = PartitionId(3);
+
+    #[test]
+    fn only_waiters_of_the_partition_and_behind_its_end_are_woken() {
+        let waiters = Waiters::default();
+        let count = Arc::new(Count::default());
+        let waker = Waker::from(Arc::clone(&count));
+        let mut context = Context::from_waker(&waker);
+        let registration = waiters.register(&[(A, Offset(5)), (B, Offset(0)), (A, Offset(7))]);
+        let mut woken = pin!(registration.woken());
+        assert!(woken.as_mut().poll(&mut context).is_pending());
+        waiters.wake([(C, Offset(100))]);
+        waiters.wake([(A, Offset(5))]);
+        waiters.wake([(B, Offset(0))]);
+        assert_eq!(count.0.load(Ordering::Relaxed), 0);
+        waiters.wake([(A, Offset(6))]);
+        assert_eq!(count.0.load(Ordering::Relaxed), 1);
+        assert!(woken.as_mut().poll(&mut context).is_ready());
+    }
+
+    #[test]
+    fn a_wake_before_the_first_poll_is_not_lost() {
+        let waiters = Waiters::default();
+        let registration = waiters.register(&[(A, Offset(0))]);
+        waiters.wake([(A, Offset(1))]);
+        let waker = Waker::from(Arc::new(Count::default()));
+        assert!(pin!(registration.woken()).poll(&mut Context::from_waker(&waker)).is_ready());
+    }
+
+    #[test]
+    fn a_dropped_registration_leaves_nothing_behind() {
+        let waiters = Waiters::default();
+        let kept = waiters.register(&[(B, Offset(0))]);
+        drop(waiters.register(&[(A, Offset(0)), (B, Offset(0))]));
+        let woken = waiters.register(&[(A, Offset(0)), (C, Offset(0))]);
+        waiters.wake([(A, Offset(1))]);
+        drop(woken);
+        assert_eq!(waiters.lock().by_partition.keys().collect::<Vec<_>>(), [&B]);
+        drop(kept);
+        assert!(waiters.lock().by_partition.is_empty());
+    }
+}

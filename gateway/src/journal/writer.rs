@@ -7,6 +7,7 @@ use std::{
     collections::VecDeque,
     io,
     sync::{Arc, atomic::Ordering},
+    thread,
     time::Instant,
 };
 
@@ -158,9 +159,13 @@ impl Writer {
                 let closed = || Poisoned { reason: "the journal was closed".into() };
                 self.shared.ended.get_or_init(closed).clone()
             }
-            Err(error) => self.shared.poison(error.to_string()),
+            Err(error) => self.shared.poison(format!("{error}; fix the disk and restart")),
         };
-        for queued in self.taken.drain(..).chain(self.shared.queue.end(&reason)) {
+        self.refuse_all(&reason);
+    }
+
+    fn refuse_all(&mut self, reason: &Poisoned) {
+        for queued in self.taken.drain(..).chain(self.shared.queue.end(reason)) {
             queued.completion.complete(Err(reason.clone()));
         }
     }
@@ -342,6 +347,16 @@ impl Writer {
 
     fn open_ms(&self) -> u64 {
         self.shared.open_ms()
+    }
+}
+
+impl Drop for Writer {
+    /// A broken invariant ends the writer like an error of the disk: nobody waits for ever.
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let reason = self.shared.poison("the writer panicked; restart, and report it".into());
+            self.refuse_all(&reason);
+        }
     }
 }
 

@@ -90,9 +90,11 @@ pub(crate) fn limits() -> DecodeLimits {
     limits
 }
 
-/// Decodes a whole body.
+/// Decodes a body. Bytes after the message are ignored, as Apache Kafka does: librdkafka 2.16 leaves some behind
+/// Metadata version 12.
 pub(crate) fn decode<M: KafkaMessage>(body: Bytes, version: i16) -> Result<M, DecodeError> {
-    M::decode_from_bytes(body, ApiVersion::new(version), limits())
+    let mut decoder = Decoder::new(body, limits())?;
+    M::decode(&mut decoder, ApiVersion::new(version))
 }
 
 /// Encodes a whole response frame: length, header, body.

@@ -49,6 +49,7 @@ impl ErrorCode {
     pub(crate) const DUPLICATE_SEQUENCE_NUMBER: Self = Self(46);
     pub(crate) const INVALID_PRODUCER_EPOCH: Self = Self(47);
     pub(crate) const INVALID_TXN_STATE: Self = Self(48);
+    pub(crate) const TRANSACTIONAL_ID_AUTHORIZATION_FAILED: Self = Self(53);
     pub(crate) const KAFKA_STORAGE_ERROR: Self = Self(56);
     pub(crate) const NON_EMPTY_GROUP: Self = Self(68);
     pub(crate) const GROUP_ID_NOT_FOUND: Self = Self(69);

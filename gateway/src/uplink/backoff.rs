@@ -7,8 +7,8 @@ use std::{
 
 use super::centre::Severity;
 
-/// First and longest wait after an error of the line or the cluster. The longest bounds how late the backlog starts to
-/// move once the line is back.
+/// First and longest wait after an error of the line or the cluster. The longest bounds how late
+/// the backlog starts to move once the line is back.
 const TRANSIENT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(15));
 /// First and longest wait when another process took over, or the centre refuses.
 const REFUSED: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(60));
@@ -20,8 +20,8 @@ pub(super) struct Backoff {
 }
 
 impl Backoff {
-    /// Notes a failure and gives the wait: doubled from the last, of which `jitter` (0 to 1) takes away up to half, so that
-    /// the gateways of a site do not come back in step.
+    /// Notes a failure and gives the wait: doubled from the last, of which `jitter` (0 to 1) takes
+    /// away up to half, so that the gateways of a site do not come back in step.
     pub(super) fn after(&mut self, severity: Severity, jitter: f64) -> Duration {
         let (first, longest) = match severity {
             Severity::Transient => TRANSIENT,

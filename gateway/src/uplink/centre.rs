@@ -1,4 +1,5 @@
-//! The seam to the central cluster: what the uplink asks of a Kafka client, and what it does with the answers.
+//! The seam to the central cluster: what the uplink asks of a Kafka client, and what it does with
+//! the answers.
 //!
 //! `krafka.rs` implements it for real; tests put a scripted centre behind it.
 
@@ -14,14 +15,15 @@ pub(super) trait Centre: Send + Sync + 'static {
     /// An initialised connection.
     type Session: Session;
 
-    /// Connects, takes over the gateway's transactional id (which fences an earlier session and resolves the transaction
-    /// that it left behind) and makes sure of the cursor topic.
+    /// Connects, takes over the gateway's transactional id (which fences an earlier session and
+    /// resolves the transaction that it left behind) and makes sure of the cursor topic.
     fn open(&self) -> impl Future<Output = Result<Self::Session, CentreError>> + Send;
 }
 
 /// One producer's life: it ends with its first error, and the next one is opened anew.
 pub(super) trait Session: Send + 'static {
-    /// Looks the topics up, creates the missing ones, and answers for each in the order of `wanted`.
+    /// Looks the topics up, creates the missing ones, and answers for each in the order of
+    /// `wanted`.
     fn ensure_topics(
         &mut self,
         wanted: &[WantedTopic],
@@ -33,15 +35,16 @@ pub(super) trait Session: Send + 'static {
         scope: CursorScope,
     ) -> impl Future<Output = Result<CursorTable, CentreError>> + Send;
 
-    /// Sends all records, then all cursors, in one transaction. Only `Ok` means committed; after an error the outcome is
-    /// unknown unless it is [`CommitError::Poison`], and the session must be dropped either way.
+    /// Sends all records, then all cursors, in one transaction. Only `Ok` means committed; after an
+    /// error the outcome is unknown unless it is [`CommitError::Poison`], and the session must be
+    /// dropped either way.
     fn commit(
         &mut self,
         transaction: &Transaction,
     ) -> impl Future<Output = Result<(), CommitError>> + Send;
 
-    /// Lets go of the connection without waiting for the centre. Whether a transaction that is still open was committed
-    /// must not matter to anybody any more.
+    /// Lets go of the connection without waiting for the centre. Whether a transaction that is
+    /// still open was committed must not matter to anybody any more.
     fn close(self) -> impl Future<Output = ()> + Send;
 }
 
@@ -101,7 +104,8 @@ pub(super) struct Leg {
 pub(super) enum Severity {
     /// The line or the cluster: try again soon.
     Transient,
-    /// Another process uses this gateway's transactional id; trying again at once would only throw it out in turn.
+    /// Another process uses this gateway's transactional id; trying again at once would only throw
+    /// it out in turn.
     Fenced,
     /// The centre refuses this gateway until somebody changes something.
     Refused,

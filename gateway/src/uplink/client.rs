@@ -1,4 +1,4 @@
-//! The central cluster over `krafka`: sessions, topics, cursors, transactions, and what its errors mean.
+//! The central cluster over `krafka`: sessions, topics, cursors, transactions.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -7,33 +7,35 @@ use std::{
 };
 
 use krafka::{
-    CloseOptions, Compression, Kafka, KrafkaError, ProtocolErrorKind, Record as OutRecord,
+    CloseOptions, Compression, Kafka, KrafkaError, Record as OutRecord,
     admin::{
         AdminClient, ConfigResource, CreateTopicsOptions, DescribeConfigsOptions,
         DescribeTopicsOptions, ListOffsetsOptions, NewTopic, OffsetSpec,
     },
     consumer::{AutoOffsetReset, IsolationLevel, TopicPartition},
     error::ErrorCode,
-    producer::{DeliveryHandle, TransactionalProducer},
+    producer::TransactionalProducer,
 };
 
 use super::{
     centre::{
-        CentralTopic, Centre, CentreError, CommitError, CursorScope, Leg, Session, Severity,
-        Transaction, WantedTopic,
+        CentralTopic, Centre, CentreError, CommitError, CursorScope, Leg, Session, Transaction,
+        WantedTopic,
     },
     cursor::{CursorTable, home_partition},
+    verdict::{blame, explain, is_missing, lost},
 };
-use crate::{broker::Uuid, journal::PartitionId, record::Record};
+use crate::{broker::Uuid, record::Record};
 
 /// Partitions of the cursor topic, if it has to be created.
 const CURSOR_PARTITIONS: u32 = 8;
-/// Its segments: small ones, because compaction leaves the active one alone and a start reads all of it.
+/// Its segments: small ones, because compaction leaves the active one alone and a start reads all
+/// of it.
 const CURSOR_SEGMENT_BYTES: &str = "4194304";
 /// How much of it may be dirty before it is compacted.
 const CURSOR_DIRTY_RATIO: &str = "0.1";
-/// One produce batch before compression. Well below the usual `max.message.bytes` of 1 MiB: a batch in a transaction is
-/// not split when it is refused.
+/// One produce batch before compression. Well below the usual `max.message.bytes` of 1 MiB: a batch
+/// in a transaction is not split when it is refused.
 const BATCH_BYTES: usize = 256 * 1024;
 /// One wait for more cursors.
 const CURSOR_POLL: Duration = Duration::from_millis(500);
@@ -41,17 +43,6 @@ const CURSOR_POLL: Duration = Duration::from_millis(500);
 const CLOSE: Duration = Duration::from_millis(300);
 /// Cursors that one poll hands out.
 const CURSORS_PER_POLL: i32 = 10_000;
-/// Answers that no other attempt with the same record would change.
-const POISON: [ErrorCode; 7] = [
-    ErrorCode::MessageTooLarge,
-    ErrorCode::RecordListTooLarge,
-    ErrorCode::InvalidTimestamp,
-    ErrorCode::InvalidRecord,
-    ErrorCode::TopicAuthorizationFailed,
-    ErrorCode::PolicyViolation,
-    ErrorCode::UnsupportedForMessageFormat,
-];
-
 /// How long the client waits for what.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Timeouts {
@@ -61,10 +52,11 @@ pub(super) struct Timeouts {
     pub(super) request: Duration,
     /// A batch, retries included; at least a request and the client's linger.
     pub(super) delivery: Duration,
-    /// A call to the coordinator. The client does not look for a moved coordinator within it, so it stays short.
+    /// A call to the coordinator. The client does not look for a moved coordinator within it, so it
+    /// stays short.
     pub(super) coordinator: Duration,
-    /// After this the centre aborts a transaction by itself; at least the delivery. A gateway that dies in one holds up
-    /// readers of the same partitions for as long.
+    /// After this the centre aborts a transaction by itself; at least the delivery. A gateway that
+    /// dies in one holds up readers of the same partitions for as long.
     pub(super) transaction: Duration,
     /// Reading the cursors back, which may wait for another gateway's transaction.
     pub(super) cursors: Duration,
@@ -131,10 +123,11 @@ impl Centre for KrafkaCentre {
             .await
             .map_err(|error| explain("initialise the producer", &error))?;
         if !producer.transaction_version().is_v2() {
-            // A probe that was cut off looks the same, so this is tried again as soon as any other error.
+            // A probe that was cut off looks the same, so this is tried again as soon as any other
+            // error.
             return Err(CentreError::transient(
-                "the central cluster does not offer transaction.version 2: the uplink needs Kafka 4.0 or later with \
-                 `kafka-features.sh upgrade --feature transaction.version=2`",
+                "the central cluster does not offer transaction.version 2: the uplink needs Kafka \
+                 4.0 or later with `kafka-features.sh upgrade --feature transaction.version=2`",
             ));
         }
         let mut session = KrafkaSession {
@@ -203,7 +196,8 @@ impl Session for KrafkaSession {
             Ok(Ok(table)) => Ok(table),
             Ok(Err(error)) => Err(explain("read the cursors", &error)),
             Err(_) => Err(CentreError::transient(format!(
-                "reading the cursors took over {} s: another gateway's transaction may be open on {:?}",
+                "reading the cursors took over {} s: another gateway's transaction may be open \
+                 on {:?}",
                 self.timeouts.cursors.as_secs(),
                 self.cursor_topic
             ))),
@@ -238,7 +232,8 @@ impl Session for KrafkaSession {
     }
 
     async fn close(self) {
-        // Dropped without this, the client would go on sending what it holds, in vain: its epoch is fenced by then.
+        // Dropped without this, the client would go on sending what it holds, in vain: its epoch is
+        // fenced by then.
         let options = CloseOptions::new().timeout(CLOSE);
         if let Err(error) = self.producer.close_with(options).await {
             tracing::debug!(%error, "uplink: the old producer closed with an error");
@@ -279,15 +274,17 @@ impl KrafkaSession {
         match settings.get(&*name).and_then(|settings| settings.get("cleanup.policy")) {
             Some(policy) if !policy.split(',').any(|policy| policy.trim() == "compact") => {
                 Err(CentreError::refused(format!(
-                    "the cursor topic {name:?} has cleanup.policy={policy} at the centre: it would forget the cursors, \
-                     and records would be sent twice; set cleanup.policy=compact"
+                    "the cursor topic {name:?} has cleanup.policy={policy} at the centre: it would \
+                     forget the cursors, and records would be sent twice; set \
+                     cleanup.policy=compact"
                 )))
             }
             _ => Ok(()),
         }
     }
 
-    /// The partition count of each topic; `None` if it is not there, an error text if the centre will not tell.
+    /// The partition count of each topic; `None` if it is not there, an error text if the centre
+    /// will not tell.
     async fn describe(
         &self,
         names: impl IntoIterator<Item = &str>,
@@ -362,8 +359,9 @@ impl KrafkaSession {
             .collect()
     }
 
-    /// Reads every partition up to where it ends now. The end is the high watermark: reading up to the last stable offset
-    /// would miss cursors that lie behind another gateway's open transaction, and double their records.
+    /// Reads every partition up to where it ends now. The end is the high watermark: reading up to
+    /// the last stable offset would miss cursors that lie behind another gateway's open
+    /// transaction, and double their records.
     async fn read_cursors(&self, partitions: Vec<i32>) -> krafka::Result<CursorTable> {
         let topic = &*self.cursor_topic;
         let starts = self.offsets(&partitions, OffsetSpec::Earliest).await?;
@@ -457,104 +455,9 @@ fn out_record(leg: &Leg, record: &Record) -> OutRecord {
     out.headers = record
         .headers
         .iter()
-        // Header names are text to every client; one that is not would be shown like this by all of them anyway.
+        // Header names are text to every client; one that is not would be shown like this by all of
+        // them anyway.
         .map(|(name, value)| (String::from_utf8_lossy(name).into_owned(), value.clone()))
         .collect();
     out
-}
-
-/// Finds out whether particular records made the transaction fail. `at` is the partition whose record was not even queued.
-async fn blame(
-    sent: Vec<(PartitionId, DeliveryHandle)>,
-    at: Option<PartitionId>,
-    error: &KrafkaError,
-) -> CommitError {
-    let mut refused = BTreeMap::new();
-    if let (Some(partition), Some(why)) = (at, refusal(error)) {
-        refused.insert(partition, why);
-    }
-    for (partition, handle) in sent {
-        // Only what is known by now: what is still on its way was not what failed.
-        if let Ok(Err(error)) = tokio::time::timeout(Duration::ZERO, handle).await
-            && let Some(why) = refusal(&error)
-        {
-            refused.entry(partition).or_insert(why);
-        }
-    }
-    if refused.is_empty() {
-        lost("commit", error)
-    } else {
-        CommitError::Poison(refused.into_iter().collect())
-    }
-}
-
-/// Why the centre will never take this record, if that is what the error says.
-fn refusal(error: &KrafkaError) -> Option<String> {
-    match error {
-        KrafkaError::Broker { code, .. } if POISON.contains(code) => Some(format!("{code:?}")),
-        // Within a transaction the client reports the code at the end of its text only.
-        KrafkaError::TransactionAbortable { message } => POISON
-            .iter()
-            .map(|code| format!("{code:?}"))
-            .find(|code| message.ends_with(&format!("failed with {code}"))),
-        KrafkaError::Protocol {
-            kind: ProtocolErrorKind::FrameTooLarge | ProtocolErrorKind::InvalidLength,
-            message,
-        }
-        | KrafkaError::Serialization { message }
-        | KrafkaError::Compression { message } => Some(message.clone()),
-        _ => None,
-    }
-}
-
-fn is_missing(error: &KrafkaError) -> bool {
-    matches!(
-        error,
-        KrafkaError::UnknownTopic { .. }
-            | KrafkaError::Broker { code: ErrorCode::UnknownTopicOrPartition, .. }
-    )
-}
-
-fn lost(what: &str, error: &KrafkaError) -> CommitError {
-    CommitError::Lost(explain(what, error))
-}
-
-/// An error of the client, for the operator.
-fn explain(what: &str, error: &KrafkaError) -> CentreError {
-    match error {
-        KrafkaError::Fenced { .. }
-        | KrafkaError::Broker {
-            code: ErrorCode::ProducerFenced | ErrorCode::InvalidProducerEpoch,
-            ..
-        } => CentreError {
-            severity: Severity::Fenced,
-            message: format!(
-                "{what}: another process took over this gateway's transactional id; is a copy of its data folder \
-                 running elsewhere? ({error})"
-            ),
-        },
-        KrafkaError::Auth { .. } | KrafkaError::Config { .. } => {
-            CentreError::refused(format!("{what}: {error}"))
-        }
-        KrafkaError::Broker { code, .. } if is_refusal(*code) => {
-            CentreError::refused(format!("{what}: {error}"))
-        }
-        // A handshake that the other side cut off comes as a network error.
-        KrafkaError::Network(source) if source.to_string().contains("Certificate") => {
-            CentreError::refused(format!("{what}: {error}"))
-        }
-        _ => CentreError::transient(format!("{what}: {error}")),
-    }
-}
-
-fn is_refusal(code: ErrorCode) -> bool {
-    matches!(
-        code,
-        ErrorCode::TransactionalIdAuthorizationFailed
-            | ErrorCode::ClusterAuthorizationFailed
-            | ErrorCode::TopicAuthorizationFailed
-            | ErrorCode::SaslAuthenticationFailed
-            | ErrorCode::InvalidTransactionTimeout
-            | ErrorCode::UnsupportedVersion
-    )
 }

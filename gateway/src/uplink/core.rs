@@ -1,6 +1,8 @@
-//! The uplink's decisions: what is read next, how a transaction is filled, what follows from each outcome.
+//! The uplink's decisions: what is read next, how a transaction is filled, what follows from each
+//! outcome.
 //!
-//! No clock, no socket, no task: the shell (`shell.rs`) carries out what is decided here and reports back.
+//! No clock, no socket, no task: the shell (`shell.rs`) carries out what is decided here and
+//! reports back.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,7 +22,8 @@ use crate::{
     journal::{Offset, PartitionId},
 };
 
-/// A transaction is never smaller because of failures: on a line that loses one in two, smaller ones only cost more.
+/// A transaction is never smaller because of failures: on a line that loses one in two, smaller
+/// ones only cost more.
 const MIN_BUDGET_BYTES: usize = 64 * 1024;
 /// Least that one read asks for: many partitions share a transaction, but not in crumbs.
 const MIN_READ_BYTES: usize = 64 * 1024;
@@ -112,8 +115,8 @@ impl Core {
         self.lanes.entry(identity.partition).or_insert_with(|| Lane::new(identity));
     }
 
-    /// Starts over with what was read back from the centre. What was on its way is forgotten: either the cursors show
-    /// it, or it is sent again.
+    /// Starts over with what was read back from the centre. What was on its way is forgotten:
+    /// either the cursors show it, or it is sent again.
     pub(super) fn resume(&mut self, table: CursorTable) {
         self.table = table;
         for lane in self.lanes.values_mut() {
@@ -188,15 +191,15 @@ impl Core {
         Placed::Done
     }
 
-    /// Answers a [`Placed::Proof`] with the digest of the local record; `None` if the local log no longer has it, as
-    /// compaction may bring about.
+    /// Answers a [`Placed::Proof`] with the digest of the local record; `None` if the local log no
+    /// longer has it, as compaction may bring about.
     pub(super) fn prove(&mut self, proof: Proof, found: Option<u32>) {
         let Some(lane) = self.lanes.get_mut(&proof.partition) else { return };
         let Some(Ok(cursor)) = self.table.get(&lane.identity.cursor_key) else { return };
         match (found, cursor.tail) {
             (Some(found), Some(tail)) if found != tail => lane.halt(format!(
-                "the record at offset {} is not the one that was sent to the centre: the local log was restored from \
-                 an older copy and written anew",
+                "the record at offset {} is not the one that was sent to the centre: the local log \
+                 was restored from an older copy and written anew",
                 proof.record.0
             )),
             _ => {
@@ -218,9 +221,9 @@ impl Core {
         }
     }
 
-    /// The next round of reads for the draft: one per lane that has something stable to send, in equal shares, so that a
-    /// backlog in one does not hold up the others. Empty when nothing is left or the draft is full; stop within a round
-    /// once [`Core::has_room`] says so.
+    /// The next round of reads for the draft: one per lane that has something stable to send, in
+    /// equal shares, so that a backlog in one does not hold up the others. Empty when nothing is
+    /// left or the draft is full; stop within a round once [`Core::has_room`] says so.
     pub(super) fn next_round(
         &self,
         draft: &Draft,
@@ -326,7 +329,8 @@ impl Core {
                         lane.narrow(leg.records.len(), leg.cursor.next, why, now);
                     }
                 }
-                // The search takes a failed transaction for each halving; growing waits would stop everybody else.
+                // The search takes a failed transaction for each halving; growing waits would stop
+                // everybody else.
                 Backoff::default().after(Severity::Transient, jitter)
             }
             CommitError::Lost(error) => {

@@ -1,16 +1,17 @@
 //! Cursors: how far the centre holds each partition, as records of the compacted cursor topic.
 //!
-//! A cursor travels in the same transaction as the data that it covers, so the two can never disagree. Keys and
-//! values are text, readable with any Kafka client:
+//! A cursor travels in the same transaction as the data that it covers, so the two can never
+//! disagree. Keys and values are text, readable with any Kafka client:
 //!
 //! ```text
 //! key    headwater/1/<gateway uuid>/<topic>/<partition>
 //! value  {"next":1042,"epoch":0,"topic_id":"<32 hex>","tail":"<8 hex>","crc":"<8 hex>"}
 //! ```
 //!
-//! `next` is the local offset to send next; `epoch` and `topic_id` name the log that it counts in; `tail` is the
-//! CRC-32C of the last record sent, which proves at the next start that the local log still holds it; `crc` covers
-//! the key and all of the value. A tombstone forgets the cursor: the partition is then sent anew from its start.
+//! `next` is the local offset to send next; `epoch` and `topic_id` name the log that it counts in;
+//! `tail` is the CRC-32C of the last record sent, which proves at the next start that the local log
+//! still holds it; `crc` covers the key and all of the value. A tombstone forgets the cursor: the
+//! partition is then sent anew from its start.
 
 use std::collections::BTreeMap;
 
@@ -57,8 +58,8 @@ pub(super) fn key(gateway: [u8; 16], topic: &str, partition: u32) -> Bytes {
     Bytes::from(format!("{KEY_PREFIX}{}/{topic}/{partition}", Uuid(gateway)))
 }
 
-/// The partition of the cursor topic that a gateway writes to. Gateways are spread, so that one with an open
-/// transaction holds up few others; each reads its own partition first.
+/// The partition of the cursor topic that a gateway writes to. Gateways are spread, so that one
+/// with an open transaction holds up few others; each reads its own partition first.
 pub(super) fn home_partition(gateway: [u8; 16], partitions: i32) -> i32 {
     let count = u32::try_from(partitions).unwrap_or(1).max(1);
     i32::try_from(crc32c::crc32c(&gateway) % count).unwrap_or(0)
@@ -151,8 +152,9 @@ impl CursorTable {
         }
     }
 
-    /// Joins what another partition of the cursor topic holds. It only does after that topic was given more
-    /// partitions, which moves a gateway's home; the cursor that is further along is then the later one.
+    /// Joins what another partition of the cursor topic holds. It only does after that topic was
+    /// given more partitions, which moves a gateway's home; the cursor that is further along is
+    /// then the later one.
     pub(super) fn merge(&mut self, other: Self) {
         for (key, theirs) in other.entries {
             let ours = self.entries.get(&key);
@@ -195,9 +197,10 @@ mod tests {
         let value = cursor(1042).encode(&key);
         let text = std::str::from_utf8(&value).unwrap();
         assert!(
-            text.starts_with(
-                r#"{"next":1042,"epoch":3,"topic_id":"abababababababababababababababab","tail":"0000dead","crc":""#
-            ),
+            text.starts_with(&format!(
+                r#"{{"next":1042,"epoch":3,"topic_id":"{}","tail":"0000dead","crc":""#,
+                "ab".repeat(16)
+            )),
             "{text}"
         );
     }

@@ -1,4 +1,5 @@
-//! From stored batches to the records that are sent. Pure: bytes in, records out; called on a blocking thread.
+//! From stored batches to the records that are sent. Pure: bytes in, records out; called on a
+//! blocking thread.
 
 use bytes::Bytes;
 
@@ -7,11 +8,13 @@ use crate::{
     record::{Batch, Record},
 };
 
-/// What one stored batch may grow to when it is decompressed. A batch within `max.message.bytes` that is not an attack stays
-/// far below; one above stops its partition with an error instead of taking the gateway's memory.
+/// What one stored batch may grow to when it is decompressed. A batch within `max.message.bytes`
+/// that is not an attack stays far below; one above stops its partition with an error instead of
+/// taking the gateway's memory.
 const MAX_DECOMPRESSED_BYTES: usize = 32 * 1024 * 1024;
 
-/// What a record costs in a batch beside key, value and headers; for filling transactions, not exact.
+/// What a record costs in a batch beside key, value and headers; for filling transactions, not
+/// exact.
 const RECORD_OVERHEAD_BYTES: usize = 16;
 
 /// Which records of the batches are wanted.
@@ -71,7 +74,8 @@ impl Decoded {
             return true;
         }
         if header.is_transactional() {
-            // Whether it was aborted is not known here; sending it could show what nobody committed.
+            // Whether it was aborted is not known here; sending it could show what nobody
+            // committed.
             self.blocked = Some(format!(
                 "offset {} belongs to a local transaction, which the uplink does not forward",
                 header.base_offset
@@ -127,8 +131,8 @@ fn size(record: &Record) -> usize {
         + record.value.as_ref().map_or(0, Bytes::len)
 }
 
-/// CRC-32C over everything that the record says. Two logs that agree on a record's offset and digest are taken for the
-/// same log up to there.
+/// CRC-32C over everything that the record says. Two logs that agree on a record's offset and
+/// digest are taken for the same log up to there.
 pub(super) fn digest(record: &Record) -> u32 {
     let mut crc = crc32c::crc32c(&record.timestamp.to_be_bytes());
     crc = append_field(crc, record.key.as_ref());

@@ -59,7 +59,7 @@ impl Hints {
                 ?partition,
                 noted = before.0,
                 centre = next.0,
-                "uplink: the centre holds less than it did; was its cursor topic or the cluster replaced?"
+                "uplink: the centre holds less than it did; was its cursor topic replaced?"
             );
         }
         self.changed.insert(partition, next);

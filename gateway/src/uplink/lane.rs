@@ -1,4 +1,5 @@
-//! A lane: one local partition on its way to the same partition at the centre, and the rules for where it starts.
+//! A lane: one local partition on its way to the same partition at the centre, and the rules for
+//! where it starts.
 
 use std::{
     sync::Arc,
@@ -45,7 +46,8 @@ pub(super) struct LaneIdentity {
 /// What a lane may do now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Standing {
-    /// To be placed: where the centre stands has not been compared with the local log in this session.
+    /// To be placed: where the centre stands has not been compared with the local log in this
+    /// session.
     Unplaced,
     /// Sends.
     Running,
@@ -133,15 +135,15 @@ pub(super) fn start_of(
     };
     if cursor.next.0 > ends.written.0 {
         return Start::Halt(format!(
-            "the centre already holds offsets up to {} but the local log ends at {}: it was restored from an older \
-             copy, and its new records would be taken for old ones",
+            "the centre already holds offsets up to {} but the local log ends at {}: it was \
+             restored from an older copy, and its new records would be taken for old ones",
             cursor.next.0, ends.written.0
         ));
     }
     if cursor.leader_epoch > ends.leader_epoch {
         return Start::Halt(format!(
-            "the centre was last written from leader epoch {} but the local log is in epoch {}: it was restored \
-             from an older copy",
+            "the centre was last written from leader epoch {} but the local log is in epoch {}: \
+             it was restored from an older copy",
             cursor.leader_epoch, ends.leader_epoch
         ));
     }
@@ -192,8 +194,8 @@ impl Lane {
         self.standing = Standing::Halted { why };
     }
 
-    /// Narrows the search for the refused record in the transaction that took `records` records up to `end`; parks the
-    /// lane once it stands right before it.
+    /// Narrows the search for the refused record in the transaction that took `records` records up
+    /// to `end`; parks the lane once it stands right before it.
     pub(super) fn narrow(&mut self, records: usize, end: Offset, why: &str, now: Instant) {
         let until = self.ration.map_or(end, |ration| ration.until.max(end));
         self.ration = Some(Ration { records: (records / 2).max(1), until });
@@ -210,7 +212,8 @@ impl Lane {
         self.committed = cursor.next;
         self.proven = Some(cursor);
         self.parkings = 0;
-        // Lifted step by step: a centre that refuses large batches, rather than one record, would refuse the next too.
+        // Lifted step by step: a centre that refuses large batches, rather than one record, would
+        // refuse the next too.
         if let Some(ration) = self.ration.filter(|ration| ration.until <= cursor.next) {
             let records = ration.records.saturating_mul(2);
             self.ration = (records < RATION_LIFTED).then_some(Ration { records, ..ration });

@@ -1,19 +1,19 @@
 //! The uplink: replicates chosen topics into the central Kafka, data and cursor in one transaction.
 //!
-//! **The centre is the authority.** What it holds is read back from the cursors that travel with the data
-//! (`cursor.rs`), at every start and after every error or unknown outcome; nothing local is trusted for that. So a
-//! record is at the centre exactly once, in the order of its partition, however often either side dies and however
-//! long the line is down.
+//! **The centre is the authority.** What it holds is read back from the cursors that travel with
+//! the data (`cursor.rs`), at every start and after every error or unknown outcome; nothing local
+//! is trusted for that. So a record is at the centre exactly once, in the order of its partition,
+//! however often either side dies and however long the line is down.
 //!
-//! **Only stable records are sent**, so nothing is there that a power cut could take back here. If the local log turns
-//! out to be older than what the centre holds, the partition halts with an error: its next offsets already mean other
-//! records there.
+//! **Only stable records are sent**, so nothing is there that a power cut could take back here. If
+//! the local log turns out to be older than what the centre holds, the partition halts with an
+//! error: its next offsets already mean other records there.
 //!
-//! **One partition's trouble is its own.** A record that the centre refuses is searched for by halving and parks its
-//! partition; the others go on.
+//! **One partition's trouble is its own.** A record that the centre refuses is searched for by
+//! halving and parks its partition; the others go on.
 //!
-//! `core.rs` decides, without clock or socket; `shell.rs` carries out; `centre.rs` is the seam to the client in
-//! `client.rs`.
+//! `core.rs` decides, without clock or socket; `shell.rs` carries out; `centre.rs` is the seam to
+//! the client in `client.rs`.
 
 mod backoff;
 mod centre;
@@ -28,6 +28,7 @@ mod shell;
 mod status;
 #[cfg(test)]
 mod tests;
+mod verdict;
 
 use std::sync::Arc;
 
@@ -64,7 +65,8 @@ impl Uplink {
         UplinkWatch::new(self.shared.clone())
     }
 
-    /// Runs until shutdown; survives any absence of the centre. Without a configured centre there is nothing to do.
+    /// Runs until shutdown; survives any absence of the centre. Without a configured centre there
+    /// is nothing to do.
     pub async fn run(self, shutdown: Shutdown) {
         let Self { config, broker, shared, timeouts } = self;
         if config.bootstrap.is_empty() {

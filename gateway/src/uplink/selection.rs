@@ -1,6 +1,7 @@
 //! Which topics are forwarded, and what they are called at the centre.
 
-/// Topics of brokers themselves, such as Kafka's `__consumer_offsets`: forwarded only when named in full.
+/// Topics of brokers themselves, such as Kafka's `__consumer_offsets`: forwarded only when named in
+/// full.
 const INTERNAL_PREFIX: &str = "__";
 
 /// The choice of `[uplink]`.
@@ -17,8 +18,8 @@ impl Selection {
         Self { patterns, prefix, cursor_topic }
     }
 
-    /// Whether a local topic is forwarded. One that would land in the cursor topic never is: this gateway may be the
-    /// centre of others and hold their cursors under the same name.
+    /// Whether a local topic is forwarded. One that would land in the cursor topic never is: this
+    /// gateway may be the centre of others and hold their cursors under the same name.
     pub(super) fn takes(&self, topic: &str) -> bool {
         self.central_name(topic) != self.cursor_topic
             && self.patterns.iter().any(|pattern| match pattern.strip_suffix('*') {

@@ -1,4 +1,5 @@
-//! Carries out what the core decides: sessions, reads, waits. The only place of the uplink with tasks and clocks.
+//! Carries out what the core decides: sessions, reads, waits. The only place of the uplink with
+//! tasks and clocks.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -26,7 +27,8 @@ use crate::{
 
 /// How often new topics are looked for while nothing else happens.
 const TOPIC_SCAN: Duration = Duration::from_secs(1);
-/// How long a stop waits for the transaction that is on its way. If it does not make it, the next start finds out.
+/// How long a stop waits for the transaction that is on its way. If it does not make it, the next
+/// start finds out.
 const DRAIN: Duration = Duration::from_secs(1);
 /// What is read locally for one decoded record at most.
 const PROOF_BYTES: usize = 1;
@@ -41,7 +43,8 @@ pub(super) struct Shell<C> {
     interval: Duration,
     core: Core,
     hints: Hints,
-    /// `retention.ms` of central topics that delete by sample time; taken out once it was warned of.
+    /// `retention.ms` of central topics that delete by sample time; taken out once it was warned
+    /// of.
     retention: HashMap<Arc<str>, i64>,
 }
 
@@ -239,7 +242,8 @@ impl<C: Centre> Shell<C> {
         )
     }
 
-    /// Decides for every lane that has no place yet where it starts, creating central topics on the way.
+    /// Decides for every lane that has no place yet where it starts, creating central topics on the
+    /// way.
     async fn place_lanes(&mut self, session: &mut C::Session) -> Result<(), CentreError> {
         self.adopt_topics();
         let due = self.core.unplaced(Instant::now());
@@ -372,8 +376,9 @@ impl<C: Centre> Shell<C> {
             tracing::warn!(
                 topic = central,
                 age_s = age / 1000,
-                "uplink: sending records that are older than the central topic's retention.ms; it will delete them \
-                 soon. Raise retention.ms there, or set message.timestamp.type=LogAppendTime"
+                "uplink: sending records that are older than the central topic's retention.ms; \
+                 it will delete them soon. Raise retention.ms there, or set \
+                 message.timestamp.type=LogAppendTime"
             );
             let central = central.to_owned();
             self.retention.remove(&*central);

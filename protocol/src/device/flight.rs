@@ -12,7 +12,8 @@ pub(super) struct Flight {
     received: Position,
     /// Items beyond `received` that need not be sent, as in ACK.
     bitmap: u32,
-    /// How far this round of sending has come; a retransmission timeout takes it back to `received`.
+    /// How far this round of sending has come; a retransmission timeout takes it back to
+    /// `received`.
     sent: Position,
     /// Bytes of item bodies in `durable .. sent`.
     sent_bytes: u32,
@@ -124,7 +125,8 @@ impl Flight {
         if self.received > self.sent {
             self.rewind(queue);
         }
-        // An ACK shows that the host is there; that it is in step, only if it lacks nothing that was sent or makes progress.
+        // An ACK shows that the host is there; that it is in step, only if it lacks nothing that
+        // was sent or makes progress.
         let in_step = self.received == self.sent;
         if progress || in_step {
             self.unanswered = 0;
@@ -247,7 +249,8 @@ impl Flight {
             && (self.bitmap >> distance) & 1 == 1
     }
 
-    /// Whether the window has room for an item. The first past the durable position may always go unless the window is closed.
+    /// Whether the window has room for an item. The first past the durable position may always go
+    /// unless the window is closed.
     fn admits(&self, item: &Item<'_>) -> bool {
         let end = self.sent_bytes.saturating_add(item.body.len() as u32);
         self.window > 0 && (self.sent_bytes == 0 || end <= self.window)
@@ -270,8 +273,9 @@ impl Flight {
         bytes
     }
 
-    /// Starts the timer that the state asks for, unless one runs: for retransmission while something sent has not arrived, for probing
-    /// while the window blocks the next item or arrived items are not durable.
+    /// Starts the timer that the state asks for, unless one runs: for retransmission while
+    /// something sent has not arrived, for probing while the window blocks the next item or arrived
+    /// items are not durable.
     fn arm<Q: ItemQueue>(&mut self, now: u64, queue: &Q) {
         if self.deadline.is_some() {
             return;
@@ -290,8 +294,8 @@ impl Flight {
     }
 }
 
-/// Milliseconds as ticks. 1024 of them make a second here: no timer needs to be exact, and a 64-bit division would cost a
-/// Cortex-M0 half a kilobyte.
+/// Milliseconds as ticks. 1024 of them make a second here: no timer needs to be exact, and a 64-bit
+/// division would cost a Cortex-M0 half a kilobyte.
 pub(super) fn ticks(ms: u32, tick_hz: u32) -> u64 {
     ((u64::from(ms) * u64::from(tick_hz)) >> 10).max(1)
 }

@@ -1,4 +1,5 @@
-//! The device's state machine: HELLO, sessions, clock answers, and what goes out next. Items in flight are `Flight`'s.
+//! The device's state machine: HELLO, sessions, clock answers, and what goes out next. Items in
+//! flight are `Flight`'s.
 
 use super::{
     DeviceConfig, DeviceCounters, DeviceEvent, ItemQueue,
@@ -11,7 +12,8 @@ use crate::{
     message::{DeviceMessage, HEAD_MAX, HelloAck, HostMessage, TimeAnswer, TimeRequest, Verdict},
 };
 
-/// The device end of a link. `RX` is its receive maximum: type, length, body and CRC, bytes, at least 64.
+/// The device end of a link. `RX` is its receive maximum: type, length, body and CRC, bytes, at
+/// least 64.
 #[derive(Clone, Debug)]
 pub struct DeviceLink<const RX: usize = DEVICE_RECEIVE_MIN> {
     config: DeviceConfig,
@@ -38,7 +40,8 @@ pub struct DeviceLink<const RX: usize = DEVICE_RECEIVE_MIN> {
 }
 
 impl<const RX: usize> DeviceLink<RX> {
-    /// A link at power-up. `stream` is what memory holds; `None` when it holds none or cannot be read: the host then draws one.
+    /// A link at power-up. `stream` is what memory holds; `None` when it holds none or cannot be
+    /// read: the host then draws one.
     #[must_use]
     pub const fn new(config: DeviceConfig, stream: Option<StreamId>) -> Self {
         const { assert!(RX >= DEVICE_RECEIVE_MIN && RX <= u16::MAX as usize) };
@@ -61,15 +64,16 @@ impl<const RX: usize> DeviceLink<RX> {
         }
     }
 
-    /// Declares that items up to `position`, stored by an earlier boot, may have been sent: they count as in flight until
-    /// a session starts.
+    /// Declares that items up to `position`, stored by an earlier boot, may have been sent: they
+    /// count as in flight until a session starts.
     #[must_use]
     pub const fn with_sent(mut self, position: Position) -> Self {
         self.flight.presume_sent(position);
         self
     }
 
-    /// Takes received bytes until one of them leads to an event; call again until it gives `None` (then `bytes` is empty).
+    /// Takes received bytes until one of them leads to an event; call again until it gives `None`
+    /// (then `bytes` is empty).
     pub fn receive<Q: ItemQueue>(
         &mut self,
         now: u64,
@@ -102,8 +106,9 @@ impl<const RX: usize> DeviceLink<RX> {
         None
     }
 
-    /// Writes the next frame that is due to `out` and gives its length, 0 when none is. A frame that does not fit is not sent:
-    /// `out` must have [`frame::encoded_max`] of the largest item's body and its head, [`frame::ENCODED_MAX`] always suffices.
+    /// Writes the next frame that is due to `out` and gives its length, 0 when none is. A frame
+    /// that does not fit is not sent: `out` must have [`frame::encoded_max`] of the largest item's
+    /// body and its head, [`frame::ENCODED_MAX`] always suffices.
     pub fn transmit<Q: ItemQueue>(&mut self, now: u64, queue: &Q, out: &mut [u8]) -> usize {
         let len = self.transmit_due(now, queue, out).unwrap_or(0);
         if len > 0 {
@@ -113,7 +118,8 @@ impl<const RX: usize> DeviceLink<RX> {
         len
     }
 
-    /// When `transmit` has something to send if nothing else happens: `now` or earlier means at once, `None` means never.
+    /// When `transmit` has something to send if nothing else happens: `now` or earlier means at
+    /// once, `None` means never.
     #[must_use]
     pub fn next_wake<Q: ItemQueue>(&self, now: u64, queue: &Q) -> Option<u64> {
         let mut wake = self.hello_due;
@@ -127,13 +133,15 @@ impl<const RX: usize> DeviceLink<RX> {
         wake
     }
 
-    /// Takes the stream that was assigned and is now persisted. Also for a replaced stream: stored items go on under it.
+    /// Takes the stream that was assigned and is now persisted. Also for a replaced stream: stored
+    /// items go on under it.
     pub fn set_stream(&mut self, now: u64, stream: StreamId) {
         self.stream = Some(stream);
         self.end_session(now);
     }
 
-    /// Received bytes were lost (overrun, framing error): what is being received is discarded, the next frame is led by a delimiter.
+    /// Received bytes were lost (overrun, framing error): what is being received is discarded, the
+    /// next frame is led by a delimiter.
     pub fn line_error(&mut self) {
         self.decoder.break_frame();
         self.noise = true;
@@ -147,7 +155,8 @@ impl<const RX: usize> DeviceLink<RX> {
         self.end_session(now);
     }
 
-    /// The last item that the host may know of beyond what it acknowledged: items up to here must be neither dropped nor changed.
+    /// The last item that the host may know of beyond what it acknowledged: items up to here must
+    /// be neither dropped nor changed.
     #[must_use]
     pub const fn in_flight(&self) -> Position {
         self.flight.last()
@@ -228,7 +237,8 @@ impl<const RX: usize> DeviceLink<RX> {
             return None;
         }
         if self.up && answer.session != self.session {
-            // Another host process answers a HELLO meant for the one before it: that session is over.
+            // Another host process answers a HELLO meant for the one before it: that session is
+            // over.
             self.count_foreign();
             self.end_session(now);
             return None;
@@ -257,7 +267,8 @@ impl<const RX: usize> DeviceLink<RX> {
                     self.description = Some(0);
                 }
                 if self.up {
-                    // An answer that came twice, or one to a HELLO that the host asked for in passing.
+                    // An answer that came twice, or one to a HELLO that the host asked for in
+                    // passing.
                     let durable = answer.start.min(self.flight.last());
                     return self
                         .flight

@@ -8,7 +8,8 @@ use crate::{Item, Position};
 pub(super) struct Intake {
     durable: Position,
     taken: Position,
-    /// The device's oldest item when it said HELLO: while it lies beyond `taken`, the one that may come out of chain.
+    /// The device's oldest item when it said HELLO: while it lies beyond `taken`, the one that may
+    /// come out of chain.
     oldest: Position,
     window: u32,
     /// Bytes of item bodies taken, ever.
@@ -136,7 +137,8 @@ impl Intake {
         })
     }
 
-    /// Remembers where the item just taken ends. With no room left the last mark moves: its bytes then count as pending for longer.
+    /// Remembers where the item just taken ends. With no room left the last mark moves: its bytes
+    /// then count as pending for longer.
     fn mark(&mut self) {
         let mark = Mark { position: self.taken, bytes: self.taken_bytes };
         let at = self.marks_len.min(MARKS - 1);

@@ -42,8 +42,8 @@ struct Machine {
     echo: u8,
     time_due: Option<u64>,
     question: Option<Question>,
-    /// Id of the last question. Counts on from the session number and never back, so that no late answer, also to
-    /// an earlier link, fits a new question.
+    /// Id of the last question. Counts on from the session number and never back, so that no late
+    /// answer, also to an earlier link, fits a new question.
     last_id: u32,
     quick_questions_left: u8,
     last_heard: Option<u64>,
@@ -82,13 +82,15 @@ impl HostLink {
     /// Room for any frame of a host, bytes.
     pub const FRAME_MAX: usize = frame::encoded_max(HEAD_MAX);
 
-    /// A connection just opened. `session` differs from those before it (random, or counted); 0 is taken as 1.
+    /// A connection just opened. `session` differs from those before it (random, or counted); 0 is
+    /// taken as 1.
     #[must_use]
     pub const fn new(config: HostConfig, session: u32, now: u64) -> Self {
         Self { decoder: frame::Decoder::new(), machine: Machine::new(config, session, now) }
     }
 
-    /// Takes received bytes until one of them leads to an event; call again until it gives `None` (then `bytes` is empty).
+    /// Takes received bytes until one of them leads to an event; call again until it gives `None`
+    /// (then `bytes` is empty).
     pub fn receive(&mut self, now: u64, bytes: &mut &[u8]) -> Option<HostEvent<'_>> {
         let outcome = loop {
             let (byte, rest) = bytes.split_first()?;
@@ -119,8 +121,9 @@ impl HostLink {
         })
     }
 
-    /// Writes the next frame that is due to `out` (at least [`Self::FRAME_MAX`] bytes) and gives its length, 0 when none is. `wall_ms`
-    /// is the wall time, Unix ms, 0 when not known; devices learn it from clock questions.
+    /// Writes the next frame that is due to `out` (at least [`Self::FRAME_MAX`] bytes) and gives
+    /// its length, 0 when none is. `wall_ms` is the wall time, Unix ms, 0 when not known; devices
+    /// learn it from clock questions.
     pub fn transmit(&mut self, now: u64, wall_ms: u64, out: &mut [u8]) -> usize {
         self.machine.transmit(now, wall_ms, out)
     }
@@ -131,9 +134,10 @@ impl HostLink {
         self.machine.next_wake()
     }
 
-    /// Answers the last HELLO: items of its stream up to `durable` are durable, send what follows. `durable` is
-    /// [`Position::START`] for a stream that is not known. It must be read after all appends for the stream that came by *other*
-    /// links have settled; for appends from this link the answer waits by itself until [`Self::durable`] reaches what was yielded.
+    /// Answers the last HELLO: items of its stream up to `durable` are durable, send what follows.
+    /// `durable` is [`Position::START`] for a stream that is not known. It must be read after all
+    /// appends for the stream that came by *other* links have settled; for appends from this link
+    /// the answer waits by itself until [`Self::durable`] reaches what was yielded.
     ///
     /// # Errors
     /// [`NotAccepted`]: the HELLO still waits for another answer.
@@ -141,8 +145,9 @@ impl HostLink {
         self.machine.accept(durable, options)
     }
 
-    /// Answers the last HELLO with a stream that the device shall take and persist; it says HELLO again under it. Repeated HELLOs of a
-    /// device without a stream get the same one on this link, whatever is given here.
+    /// Answers the last HELLO with a stream that the device shall take and persist; it says HELLO
+    /// again under it. Repeated HELLOs of a device without a stream get the same one on this link,
+    /// whatever is given here.
     pub fn assign(&mut self, stream: StreamId) {
         self.machine.assign(stream);
     }
@@ -153,15 +158,17 @@ impl HostLink {
         self.machine.answer = Answer::Refuse(reason);
     }
 
-    /// Everything yielded of `stream` up to `position` is durable. Without effect when the device has another stream by now.
+    /// Everything yielded of `stream` up to `position` is durable. Without effect when the device
+    /// has another stream by now.
     pub fn durable(&mut self, now: u64, stream: StreamId, position: Position) {
         if self.machine.stream == Some(stream) && self.machine.intake.set_durable(position) {
             self.machine.ack_due = Some(now);
         }
     }
 
-    /// Bytes of item bodies past the durable position that the owner takes; 0 stops the device. A change is announced at once. A window
-    /// that is neither 0 nor at least [`HOST_RECEIVE_MAX`] serves no one: the first item past the durable position is taken anyway.
+    /// Bytes of item bodies past the durable position that the owner takes; 0 stops the device. A
+    /// change is announced at once. A window that is neither 0 nor at least [`HOST_RECEIVE_MAX`]
+    /// serves no one: the first item past the durable position is taken anyway.
     pub fn set_window(&mut self, now: u64, bytes: u32) {
         if bytes != self.machine.intake.window() {
             self.machine.intake.set_window(bytes);
@@ -174,8 +181,8 @@ impl HostLink {
         self.machine.hello_req_due = Some(now);
     }
 
-    /// Begins a new session on the same connection: what was yielded and is not durable is forgotten and will come again. The owner
-    /// must have withdrawn it.
+    /// Begins a new session on the same connection: what was yielded and is not durable is
+    /// forgotten and will come again. The owner must have withdrawn it.
     pub const fn restart(&mut self, now: u64, session: u32) {
         let Machine { config, counters, last_id, .. } = self.machine;
         self.machine = Machine::new(config, session, now);
@@ -433,7 +440,8 @@ impl Machine {
 
 /// HELLO-REQ's waiting time grows to so many times the first.
 const HELLO_RETRY_GROWTH: u64 = 16;
-/// Clock questions asked in quick succession when a session begins: the shortest round trip of several is a good one.
+/// Clock questions asked in quick succession when a session begins: the shortest round trip of
+/// several is a good one.
 const QUICK_QUESTIONS: u8 = 8;
 /// Time between those, microseconds.
 const QUICK_INTERVAL_US: u64 = 250_000;

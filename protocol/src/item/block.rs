@@ -11,13 +11,15 @@ use crate::{
 pub enum NotTaken {
     /// No room for another row.
     Full,
-    /// Off the block's time grid by more than an eighth of the period, or the sequence number does not follow.
+    /// Off the block's time grid by more than an eighth of the period, or the sequence number does
+    /// not follow.
     Discontinuous,
     /// The number of codes is not the block's number of channels; sealing does not help.
     Channels,
 }
 
-/// Packs readings into the body of a BLOCK. `ROWS` bytes hold the packed rows, `CHANNELS` is the number of channels.
+/// Packs readings into the body of a BLOCK. `ROWS` bytes hold the packed rows, `CHANNELS` is the
+/// number of channels.
 #[derive(Clone, Debug)]
 pub struct BlockBuilder<const ROWS: usize, const CHANNELS: usize> {
     rows: [u8; ROWS],
@@ -97,8 +99,8 @@ impl<const ROWS: usize, const CHANNELS: usize> BlockBuilder<ROWS, CHANNELS> {
         tick.abs_diff(due) <= u64::from(self.period / 8)
     }
 
-    /// Writes the body to `out` and empties the builder. `None`: nothing to seal, or `out` is too short ([`Self::LEN_MAX`]
-    /// suffices) and the builder is as it was.
+    /// Writes the body to `out` and empties the builder. `None`: nothing to seal, or `out` is too
+    /// short ([`Self::LEN_MAX`] suffices) and the builder is as it was.
     pub fn seal(&mut self, out: &mut [u8]) -> Option<usize> {
         if self.count == 0 {
             return None;
@@ -129,7 +131,8 @@ impl<const ROWS: usize, const CHANNELS: usize> BlockBuilder<ROWS, CHANNELS> {
         self.first_seq
     }
 
-    /// Tick of the first reading in the block; meaningless when it is empty. The owner seals when this is `linger` ago.
+    /// Tick of the first reading in the block; meaningless when it is empty. The owner seals when
+    /// this is `linger` ago.
     #[must_use]
     pub const fn first_tick(&self) -> u64 {
         self.first_tick
@@ -222,7 +225,8 @@ pub struct Rows<'a> {
 }
 
 impl Rows<'_> {
-    /// The next reading: its number, tick, and one code per channel, [`super::MISSING`] where there is none.
+    /// The next reading: its number, tick, and one code per channel, [`super::MISSING`] where there
+    /// is none.
     pub fn next_row(&mut self) -> Option<(RowHead, &[i32])> {
         if self.left == 0 {
             return None;
@@ -258,7 +262,8 @@ impl Rows<'_> {
     }
 }
 
-/// What a row holds of one code: 0 when it is missing, else 1 + the zigzag of its difference (modulo 2^32) to the channel's code before.
+/// What a row holds of one code: 0 when it is missing, else 1 + the zigzag of its difference
+/// (modulo 2^32) to the channel's code before.
 fn token(code: i32, previous: i32) -> u64 {
     if code == MISSING { 0 } else { u64::from(zigzag(code.wrapping_sub(previous))) + 1 }
 }

@@ -1,5 +1,5 @@
-//! Items: what a device's log consists of. Bodies of BOOT, SCHEMA, BLOCK and GAP, built without allocation and taken apart totally:
-//! any bytes give a value or an error.
+//! Items: what a device's log consists of. Bodies of BOOT, SCHEMA, BLOCK and GAP, built without
+//! allocation and taken apart totally: any bytes give a value or an error.
 
 mod block;
 mod boot;
@@ -19,7 +19,8 @@ pub const MISSING: i32 = i32::MIN;
 /// Most channels that one device may have.
 pub const CHANNELS_MAX: usize = 32;
 
-/// Most bytes of an item's body: what a host's receive maximum leaves beside the frame and the longest item head.
+/// Most bytes of an item's body: what a host's receive maximum leaves beside the frame and the
+/// longest item head.
 pub const ITEM_BODY_MAX: usize = crate::frame::BODY_MAX - HEAD_MAX;
 
 /// Transmission count, position, explicit predecessor and kind at their longest.
@@ -45,8 +46,9 @@ impl ItemKind {
 pub struct Item<'a> {
     /// Its place.
     pub position: Position,
-    /// The item before it, [`Position::START`] for the first of a stream, `None` when the device does not know (its memory did not
-    /// outlive a reset), which only the first item of a boot may say.
+    /// The item before it, [`Position::START`] for the first of a stream, `None` when the device
+    /// does not know (its memory did not outlive a reset), which only the first item of a boot may
+    /// say.
     pub predecessor: Option<Position>,
     /// What the body is.
     pub kind: ItemKind,

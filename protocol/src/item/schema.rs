@@ -6,7 +6,8 @@ use crate::{
     wire::{Reader, Writer},
 };
 
-/// Identity of a set of channel descriptors: FNV-1a, 64 bits, over their encodings in order (see [`SchemaHash::of`]).
+/// Identity of a set of channel descriptors: FNV-1a, 64 bits, over their encodings in order (see
+/// [`SchemaHash::of`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SchemaHash(pub u64);
 
@@ -41,7 +42,8 @@ pub struct Schema<'a> {
 }
 
 impl SchemaHash {
-    /// The hash of a schema: over {count u8}, then per channel its encoding as in the SCHEMA body. Both ends compute it.
+    /// The hash of a schema: over {count u8}, then per channel its encoding as in the SCHEMA body.
+    /// Both ends compute it.
     #[must_use]
     pub fn of(channels: &[Channel<'_>]) -> Self {
         let mut hash = Fnv::new();
@@ -130,7 +132,8 @@ impl<'a> Schema<'a> {
         (sound && body.is_empty()).then_some(schema)
     }
 
-    /// Writes the body; `None` when `out` is too short, [`Self::LEN_MAX`] suffices for a legal channel.
+    /// Writes the body; `None` when `out` is too short, [`Self::LEN_MAX`] suffices for a legal
+    /// channel.
     #[must_use]
     pub fn encode(&self, out: &mut [u8]) -> Option<usize> {
         let mut out = Writer::new(out);

@@ -1,4 +1,5 @@
-//! A device as firmware would build it: a bounded queue, a block builder, memory that outlives a reset or does not.
+//! A device as firmware would build it: a bounded queue, a block builder, memory that outlives a
+//! reset or does not.
 
 use std::collections::VecDeque;
 
@@ -32,7 +33,8 @@ struct Stored {
 #[derive(Debug)]
 pub(crate) struct Queue {
     items: VecDeque<Stored>,
-    /// Items released lately: a log in memory still holds them after a reset, because an acknowledgement writes nothing.
+    /// Items released lately: a log in memory still holds them after a reset, because an
+    /// acknowledgement writes nothing.
     released: VecDeque<Stored>,
     next: Position,
     last: Option<Position>,
@@ -84,7 +86,8 @@ impl Queue {
         self.items.iter().map(|item| item.body.len() + 8).sum()
     }
 
-    /// Turns the oldest block beyond `in_flight` into a gap, joined with the gap before it if there is one. False: there is no such block.
+    /// Turns the oldest block beyond `in_flight` into a gap, joined with the gap before it if there
+    /// is one. False: there is no such block.
     fn drop_oldest(&mut self, in_flight: Position) -> bool {
         let found = self
             .items

@@ -1,4 +1,5 @@
-//! A gateway in miniature: appends take time, a crash loses what is not durable, the position of a stream is durable with the data.
+//! A gateway in miniature: appends take time, a crash loses what is not durable, the position of a
+//! stream is durable with the data.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -68,7 +69,8 @@ impl Host {
         }
     }
 
-    /// The process dies and starts again: of what was under way, a first part may have become durable.
+    /// The process dies and starts again: of what was under way, a first part may have become
+    /// durable.
     pub(crate) fn crash(&mut self, now: u64, random: &mut Random) {
         let kept = random.below(self.pending.len() as u64 + 1) as usize;
         for (_, entry) in self.pending.drain(..).take(kept) {

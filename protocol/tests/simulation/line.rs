@@ -1,4 +1,5 @@
-//! One direction of a line: bytes take time, and some of them are damaged, lost, doubled or invented.
+//! One direction of a line: bytes take time, and some of them are damaged, lost, doubled or
+//! invented.
 
 use std::collections::VecDeque;
 

@@ -1,7 +1,9 @@
-//! Device and host over a faulty line, in one thread and in virtual time. A seed decides everything, so a failure is repeated by its seed:
-//! `HEADWATER_SEED=n cargo test -p headwater-protocol --test simulation one_seed`.
+//! Device and host over a faulty line, in one thread and in virtual time. A seed decides
+//! everything, so a failure is repeated by its seed: `HEADWATER_SEED=n cargo test -p
+//! headwater-protocol --test simulation one_seed`.
 //!
-//! The oracle knows what was sampled, sealed and dropped, and compares it with what the host made durable.
+//! The oracle knows what was sampled, sealed and dropped, and compares it with what the host made
+//! durable.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -1,4 +1,5 @@
-//! The world of one seed: two ends, two lines, misfortunes, and the truth with which the host's log is compared.
+//! The world of one seed: two ends, two lines, misfortunes, and the truth with which the host's log
+//! is compared.
 
 use std::collections::BTreeMap;
 

@@ -92,7 +92,10 @@ fn checks(tally: &mut Tally) -> Result<()> {
 
 /// Unit tests and documentation examples of every crate; the black-box tests are not among them.
 fn unit_tests(tally: &mut Tally) -> Result<()> {
-    tally.run("unit tests", &mut workspace::cargo(&["test", "--profile", PROFILE, "--workspace"]))
+    tally.run(
+        "unit tests",
+        &mut workspace::cargo(&["test", "--no-fail-fast", "--profile", PROFILE, "--workspace"]),
+    )
 }
 
 fn build(options: &Options, tally: &mut Tally) -> Result<()> {

@@ -5,13 +5,12 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 
 use super::{
-    batch,
-    gate::{Gate, Sync},
-    of_producer, one, open, open_on, partition_of, records, reopen, settings, values,
+    batch, gate::Sync, of_producer, one, open, open_gated, partition_of, records, reopen, settings,
+    values,
 };
 use crate::{
     broker::{AppendError, AppendRequest, space},
-    journal::{AdmitError, Fact, Offset, PartitionId, RealDisk},
+    journal::{AdmitError, Fact, Offset, PartitionId},
 };
 
 const SOON: Duration = Duration::from_millis(50);
@@ -177,9 +176,7 @@ async fn duplicates_are_answered_with_their_originals() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_duplicate_is_not_acknowledged_before_its_original_is_durable() {
     let folder = tempfile::tempdir().expect("folder");
-    let gate = Gate::new();
-    let disk = RealDisk::open(folder.path()).expect("free");
-    let broker = open_on(gate.before(disk)).await;
+    let (broker, gate) = open_gated(folder.path()).await;
     let p = partition_of(&broker, "p").await;
     gate.set(Sync::Wait);
     let original = broker.append(one(p, of_producer(&["v"], 5, 0, 0))).expect("admitted");
@@ -199,9 +196,7 @@ async fn a_duplicate_is_not_acknowledged_before_its_original_is_durable() {
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_failed_sync_nothing_is_acknowledged() {
     let folder = tempfile::tempdir().expect("folder");
-    let gate = Gate::new();
-    let disk = RealDisk::open(folder.path()).expect("free");
-    let broker = open_on(gate.before(disk)).await;
+    let (broker, gate) = open_gated(folder.path()).await;
     let p = partition_of(&broker, "p").await;
     gate.set(Sync::Wait);
     let original = broker.append(one(p, of_producer(&["v"], 5, 0, 0))).expect("admitted");
@@ -209,7 +204,8 @@ async fn after_a_failed_sync_nothing_is_acknowledged() {
     let waiting = tokio::spawn(duplicate.durable());
     gate.set(Sync::Fail);
     original.durable().await.expect_err("not durable");
-    waiting.await.expect("no panic").expect_err("its original never becomes durable");
+    let told = tokio::time::timeout(Duration::from_secs(30), waiting).await.expect("told in time");
+    told.expect("no panic").expect_err("its original never becomes durable");
     assert_eq!(broker.ends(p).durable, Offset(0));
     broker.append(one(p, batch(&["w"]))).map_or_else(
         |error| assert!(matches!(error, AppendError::Journal(AdmitError::Poisoned(_))), "{error}"),

@@ -1,14 +1,18 @@
 //! The broker on a real journal in a temporary folder.
 
 mod appending;
+pub(crate) mod full;
 pub(crate) mod gate;
 mod groups;
 mod lookups;
+mod model;
 mod topics;
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use bytes::Bytes;
+
+use gate::Gate;
 
 use super::{AppendRequest, Broker, BrokerOptions};
 use crate::{
@@ -36,6 +40,14 @@ pub(crate) async fn open_on(disk: impl Disk + 'static) -> Arc<Broker> {
         max_message_bytes: 100_000,
     };
     Broker::open(journal, state, options).await.expect("a healthy journal")
+}
+
+/// As [`open`], with a gate before the disk's syncs. The gate comes last, so that it goes first: a
+/// journal does not close while its syncs wait.
+pub(crate) async fn open_gated(folder: &Path) -> (Arc<Broker>, Gate) {
+    let gate = Gate::new();
+    let disk = RealDisk::open(folder).expect("no other journal is open there");
+    (open_on(gate.before(disk)).await, gate)
 }
 
 /// Waits for the journal's threads to let go of the folder, then opens it again.

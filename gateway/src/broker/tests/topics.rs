@@ -5,14 +5,8 @@ use std::{
     sync::Arc,
 };
 
-use super::{
-    gate::{Gate, Sync},
-    open, open_on, reopen, settings,
-};
-use crate::{
-    broker::{TopicError, Uuid},
-    journal::RealDisk,
-};
+use super::{gate::Sync, open, open_gated, reopen, settings};
+use crate::broker::{TopicError, Uuid};
 
 #[tokio::test]
 async fn the_gateway_keeps_its_identity() {
@@ -107,9 +101,7 @@ async fn of_many_creators_of_one_name_one_succeeds() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_topic_shows_once_durable_even_if_its_creator_went_away() {
     let folder = tempfile::tempdir().expect("folder");
-    let gate = Gate::new();
-    let disk = RealDisk::open(folder.path()).expect("free");
-    let broker = open_on(gate.before(disk)).await;
+    let (broker, gate) = open_gated(folder.path()).await;
     gate.set(Sync::Wait);
     {
         let creation = broker.create_topic("t", None, BTreeMap::new());

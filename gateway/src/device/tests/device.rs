@@ -16,7 +16,7 @@ use crate::device::schema::tests::{bodies, channel};
 
 const TICK_HZ: u32 = 1_000_000;
 /// Past it a test has failed.
-const DEADLINE: Duration = Duration::from_secs(20);
+const DEADLINE: Duration = Duration::from_secs(60);
 
 /// See the module's documentation.
 pub(super) struct TestDevice {

@@ -12,22 +12,22 @@ use tokio::{
 use crate::{
     Shutdown,
     broker::{
-        AppendError, AppendRequest, Broker,
-        tests::{gate::Gate, open, open_on},
+        Broker,
+        tests::{full::fill, gate::Gate, open, open_on},
     },
     device::{
         DeviceStatus,
         connection::{self, Ended, Patience},
         hub::Hub,
     },
-    journal::{AdmitError, Offset, RealDisk},
+    journal::{Offset, RealDisk},
     record::{Batch, BatchBuilder},
 };
 
 pub(super) const TOPIC: &str = "readings";
 /// Smaller than a window, so that both ends have to wait for each other.
 const PIPE_BYTES: usize = 1024;
-const DEADLINE: Duration = Duration::from_secs(20);
+const DEADLINE: Duration = Duration::from_secs(60);
 
 /// See the module's documentation.
 pub(super) struct Gateway {
@@ -110,17 +110,13 @@ impl Gateway {
     /// Appends of others until storage takes nothing more.
     pub(super) async fn fill(&self) {
         let topic = self.broker.ensure_topic(TOPIC).await.expect("there");
-        let value = vec![b'x'; 50_000];
-        loop {
+        fill(&self.broker, topic.partitions[0], |bytes| {
             let mut batch = BatchBuilder::default();
+            let value = vec![b'x'; bytes];
             batch.push(0, Some(b"other"), Some(&value), &[(b"stream", b"-"), (b"gap", b"0")]);
-            let batches = vec![(topic.partitions[0], batch.finish().expect("not empty"))];
-            match self.broker.append(AppendRequest { batches, facts: Vec::new() }) {
-                Ok(_) => {}
-                Err(AppendError::Journal(AdmitError::Full)) => return,
-                Err(error) => panic!("{error}"),
-            }
-        }
+            batch.finish().expect("not empty")
+        })
+        .await;
     }
 
     /// Every durable record.

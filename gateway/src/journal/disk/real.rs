@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use rustix::fs::{FallocateFlags, FlockOperation};
+use rustix::fs::{FallocateFlags, FlockOperation, SeekFrom};
 
 use super::{Disk, DiskFile, Medium};
 
@@ -212,6 +212,16 @@ impl DiskFile for RealFile {
         self.file.set_len(length)
     }
 
+    fn next_data(&self, at: u64) -> io::Result<Option<u64>> {
+        // Moves the file's own offset, which nothing here uses.
+        match rustix::fs::seek(&self.file, SeekFrom::Data(at)) {
+            Ok(next) => Ok(Some(next.max(at))),
+            Err(rustix::io::Errno::NXIO) => Ok(None),
+            Err(rustix::io::Errno::INVAL | rustix::io::Errno::OPNOTSUPP) => Ok(Some(at)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
     }
@@ -228,5 +238,66 @@ impl RealFile {
             at += count as u64;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reserved_space_reads_as_zeros_and_is_passed_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = RealDisk::open(folder.path().join("deep/er")).unwrap();
+        let file = disk.create("journal/a").unwrap();
+        file.allocate(1 << 20).unwrap();
+        assert_eq!(file.len().unwrap(), 1 << 20);
+        file.write_at(&[7; 4096], 512 * 1024).unwrap();
+        file.sync().unwrap();
+        disk.sync_folder("journal").unwrap();
+        let mut block = [1; 4096];
+        file.read_at(&mut block, 256 * 1024).unwrap();
+        assert_eq!(block, [0; 4096]);
+        let next = file.next_data(0).unwrap().unwrap();
+        assert!(next <= 512 * 1024, "{next}");
+        assert_eq!(file.next_data(512 * 1024).unwrap(), Some(512 * 1024));
+        let past_the_end = file.read_at(&mut block, (1 << 20) - 4095).unwrap_err();
+        assert_eq!(past_the_end.kind(), io::ErrorKind::UnexpectedEof);
+
+        file.truncate(4096).unwrap();
+        assert_eq!(file.len().unwrap(), 4096);
+        assert_eq!(file.next_data(4096).unwrap().unwrap_or(4096), 4096);
+    }
+
+    #[test]
+    fn names_are_created_listed_renamed_and_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = RealDisk::open(folder.path()).unwrap();
+        assert_eq!(disk.list("journal").unwrap(), Vec::<String>::new());
+        disk.create("journal/b").unwrap();
+        disk.create("journal/a").unwrap();
+        let again = disk.create("journal/a").unwrap_err();
+        assert_eq!(again.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(disk.list("journal").unwrap(), ["a", "b"]);
+        disk.rename("journal/a", "quarantine/a").unwrap();
+        disk.remove("journal/b").unwrap();
+        assert_eq!(disk.list("journal").unwrap(), Vec::<String>::new());
+        assert_eq!(disk.list("quarantine").unwrap(), ["a"]);
+        assert_eq!(disk.open("journal/a").unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert!(disk.free_bytes().unwrap() > 0);
+    }
+
+    #[test]
+    fn files_are_their_owner_s_alone() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("data");
+        let disk = RealDisk::open(&root).unwrap();
+        disk.create("journal/a").unwrap();
+        let mode = |name: &str| fs::metadata(root.join(name)).unwrap().permissions().mode() & 0o777;
+        assert_eq!(
+            [mode(""), mode("journal"), mode("journal/a"), mode("lock")],
+            [0o700, 0o700, 0o600, 0o600]
+        );
     }
 }

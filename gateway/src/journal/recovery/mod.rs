@@ -81,10 +81,12 @@ pub(super) fn recover(disk: &dyn Disk) -> Result<Recovered, OpenError> {
         }
     }
 
-    let mut leftovers = Leftovers::default();
-    leftovers.misfits = std::mem::take(&mut survey.misfits);
-    leftovers.dead = chain.dead;
-    leftovers.unused = end.unused();
+    let mut leftovers = Leftovers {
+        dead: chain.dead,
+        misfits: std::mem::take(&mut survey.misfits),
+        trim: Vec::new(),
+        unused: end.unused(),
+    };
     let quarantined = cut_off(disk, seed, &mut replay, &end, &chain.torn);
     let links = drop_empty_end(chain.links, &end, &mut leftovers);
     for Link { found, end: link_end } in links {

@@ -5,7 +5,8 @@ use std::io;
 use super::super::{
     Position,
     format::{
-        ALIGN, ENTRY_ALIGN, ENTRY_HEADER_BYTES, EntryHeader, FRAME_HEADER_BYTES, FrameHeader, Seed,
+        ALIGN, ENTRY_ALIGN, ENTRY_HEADER_BYTES, EntryHeader, EntryKind, FRAME_HEADER_BYTES,
+        FrameHeader, Seed,
     },
     segment::Segment,
 };
@@ -20,6 +21,7 @@ pub(super) struct Scanner<'a> {
     seed: Seed,
     at: Position,
     end: End,
+    closed: bool,
 }
 
 /// Where the frames of a segment end.
@@ -84,7 +86,7 @@ pub(super) struct FoundEntry {
 impl<'a> Scanner<'a> {
     pub(super) fn new(segment: &'a Segment, seed: Seed, end: End) -> io::Result<Self> {
         let at = segment.header.frames();
-        Ok(Self { window: Window::new(segment)?, seed, at, end })
+        Ok(Self { window: Window::new(segment)?, seed, at, end, closed: false })
     }
 
     /// Address of the next step.
@@ -100,7 +102,7 @@ impl<'a> Scanner<'a> {
     /// What is at the next place.
     pub(super) fn step(&mut self) -> Step {
         let limit = self.limit();
-        if self.at >= limit {
+        if self.at >= limit || self.closed {
             return Step::End(Tail::Clean);
         }
         let Some((header, crc)) = self.frame_header(self.at) else {
@@ -109,6 +111,8 @@ impl<'a> Scanner<'a> {
         let frame_end = self.at.plus(header.length());
         if let Some(entries) = self.intact_entries(&header) {
             self.at = frame_end;
+            // Nothing follows an orderly end: no need to search the rest of the segment.
+            self.closed = entries.iter().any(|entry| entry.header.kind == EntryKind::Close);
             return Step::Frame(Frame { header, crc, entries });
         }
         if matches!(self.end, End::Open) && self.find_frame(frame_end, limit).is_none() {
@@ -184,6 +188,9 @@ impl<'a> Scanner<'a> {
     fn find_frame(&mut self, from: Position, limit: Position) -> Option<Position> {
         let mut at = from;
         while at < limit {
+            if !self.window.holds(at) {
+                at = self.window.next_data(at)?;
+            }
             if self.frame_header(at).is_some() {
                 return Some(at);
             }
@@ -260,6 +267,19 @@ impl<'a> Window<'a> {
         }
         let from = usize::try_from(at - self.start).ok()?;
         self.buffer.get(from..from + length)
+    }
+
+    /// Whether a block is in memory.
+    fn holds(&self, position: Position) -> bool {
+        let at = position.0.saturating_sub(self.segment.header.first.0);
+        (self.start..self.start + self.buffer.len() as u64).contains(&at)
+    }
+
+    /// The block that this position, or the next one that was ever written, is in.
+    fn next_data(&self, position: Position) -> Option<Position> {
+        let at = position.0.checked_sub(self.segment.header.first.0)?;
+        let next = self.segment.file.next_data(at).unwrap_or(Some(at))?;
+        Some(self.segment.header.first.plus(next / ALIGN * ALIGN))
     }
 
     /// A block that the disk refuses is taken as zeros: no CRC accepts them.

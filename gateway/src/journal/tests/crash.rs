@@ -14,7 +14,7 @@ struct Run {
 }
 
 impl Run {
-    fn record(workload: fn(&mut Run)) -> Self {
+    fn record(workload: Workload) -> Self {
         let mut run = Self { disk: MemoryDisk::default(), model: Model::new() };
         workload(&mut run);
         run
@@ -93,7 +93,9 @@ fn large_state(run: &mut Run) {
     }
 }
 
-const WORKLOADS: [(&str, fn(&mut Run)); 6] = [
+type Workload = fn(&mut Run);
+
+const WORKLOADS: [(&str, Workload); 6] = [
     ("one append", one_append),
     ("small appends", small_appends),
     ("rolls", rolls),
@@ -167,7 +169,7 @@ fn every_crash_recovers_a_prefix_with_all_that_was_acknowledged() {
 #[test]
 fn every_crash_during_recovery_recovers_too() {
     let mut opened = 0;
-    for (name, workload) in [("rolls", rolls as fn(&mut Run)), ("in flight", appended_in_flight)] {
+    for (name, workload) in [("rolls", rolls as Workload), ("in flight", appended_in_flight)] {
         let run = Run::record(workload);
         let mut files = Files::default();
         let mut acked = 0;

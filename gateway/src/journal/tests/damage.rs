@@ -239,6 +239,49 @@ fn files_deleted_doubled_and_renamed() {
 }
 
 #[test]
+fn a_block_that_cannot_be_read_hits_only_the_entries_in_it() {
+    let sample = Sample::new();
+    let block = ALIGN as usize;
+    for (file, _) in sample.lengths() {
+        for at in (0..sample.used(&file)).step_by(block) {
+            let what = format!("{file}, block at {at} unreadable");
+            let disk = MemoryDisk::new(sample.files.clone());
+            disk.make_unreadable(&file, at);
+            let (journal, _) =
+                open(disk, &small_options()).unwrap_or_else(|error| panic!("{what}: {error}"));
+            for (&(partition, offset), stored) in &sample.batches {
+                let hit = stored.file == file && stored.from < at + block && at < stored.to;
+                match journal.read(partition, offset, 1) {
+                    Ok(batches) => match batches.first() {
+                        Some(bytes) => assert!(!hit && bytes == &stored.bytes, "{what}"),
+                        None => assert!(hit, "{what}: {partition:?} {offset:?} is gone"),
+                    },
+                    Err(error) => assert!(hit, "{what}: {partition:?} {offset:?}: {error}"),
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn an_unreadable_end_is_told_and_not_taken_for_a_clean_one() {
+    let disk = MemoryDisk::default();
+    let (journal, mut state) = open(disk.clone(), &small_options()).unwrap();
+    for _ in 0..3 {
+        append(&journal, &mut state, &[(1, batch(&[b"x"]))], &[]).unwrap();
+    }
+    let killed = MemoryDisk::new(disk.files());
+    drop(journal);
+    let name = "journal/0000000000000001.seg";
+    let last = killed.files().content(name).iter().rposition(|&byte| byte != 0).unwrap();
+    killed.make_unreadable(name, last);
+    let (journal, reopened) = open(killed, &small_options()).unwrap();
+    assert_eq!(journal.status().recovery.torn_tails, 1);
+    assert_eq!(reopened.partition(PartitionId(1)).log_end, Offset(2));
+    assert_eq!(reopened.incarnation(), state.incarnation() + 1);
+}
+
+#[test]
 fn damage_is_counted_and_the_hole_is_named() {
     let sample = Sample::new();
     let (&(partition, offset), stored) = sample.batches.iter().nth(3).unwrap();

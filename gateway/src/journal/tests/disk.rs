@@ -4,7 +4,7 @@
 //! on purpose: one block size, no latency.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt, io,
     sync::{Arc, Mutex, MutexGuard},
 };
@@ -110,6 +110,8 @@ struct Inner {
     fault: Option<Fault>,
     capacity: Option<u64>,
     refused: usize,
+    /// Blocks that fail to be read.
+    unreadable: BTreeSet<(u64, usize)>,
 }
 
 #[derive(Debug)]
@@ -137,6 +139,13 @@ impl MemoryDisk {
     /// Allocations that did not fit.
     pub(super) fn refused(&self) -> usize {
         self.lock().refused
+    }
+
+    /// From now on the block at this place of a file cannot be read.
+    pub(super) fn make_unreadable(&self, name: &str, at: usize) {
+        let mut inner = self.lock();
+        let inode = inner.files.names[name];
+        inner.unreadable.insert((inode, at / BLOCK));
     }
 
     pub(super) fn note(&self, event: Event) {
@@ -210,6 +219,15 @@ impl Files {
         let inode = self.inodes.get_mut(&self.names[name]).unwrap();
         change(&mut inode.cache);
         inode.medium.clone_from(&inode.cache);
+    }
+
+    /// Adds a file behind everyone's back.
+    pub(super) fn add(&mut self, name: &str, content: &[u8]) {
+        let (cache, medium) = (content.to_vec(), content.to_vec());
+        self.inodes.insert(self.next_inode, Inode { cache, medium, pending: Vec::new() });
+        self.names.insert(name.to_owned(), self.next_inode);
+        self.durable_names.clone_from(&self.names);
+        self.next_inode += 1;
     }
 
     /// Adds, renames or removes a name behind everyone's back.
@@ -422,6 +440,10 @@ impl DiskFile for MemoryFile {
         let inner = self.disk.lock().unwrap();
         let content = &inner.files.inodes[&self.inode].cache;
         let at = at as usize;
+        let mut blocks = at / BLOCK..=(at + buffer.len().max(1) - 1) / BLOCK;
+        if blocks.any(|block| inner.unreadable.contains(&(self.inode, block))) {
+            return Err(io::Error::other("planned bad block"));
+        }
         let bytes = content.get(at..at + buffer.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
         buffer.copy_from_slice(bytes);
         Ok(())

@@ -5,6 +5,8 @@ mod crash;
 mod damage;
 mod disk;
 mod faults;
+mod golden;
 mod model;
 mod properties;
+mod service;
 mod support;

@@ -45,7 +45,11 @@ pub(crate) fn handle(_: &Arc<Context>, call: &mut Call) -> Result<Pending, Refus
 fn outcome(key_type: i8) -> Result<(), (ErrorCode, &'static str)> {
     match key_type {
         GROUP => Ok(()),
-        TRANSACTION => Err((ErrorCode::UNSUPPORTED_VERSION, "this gateway serves no transactions")),
+        // The one refusal that every client takes as final, rather than to ask again.
+        TRANSACTION => Err((
+            ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+            "this gateway serves no transactions",
+        )),
         _ => Err((ErrorCode::INVALID_REQUEST, "this gateway coordinates consumer groups only")),
     }
 }

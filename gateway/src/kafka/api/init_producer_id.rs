@@ -14,7 +14,7 @@ use crate::kafka::{
 pub(crate) fn handle(context: &Arc<Context>, call: &mut Call) -> Result<Pending, Refusal> {
     let request: InitProducerIdRequest = call.decode()?;
     if request.transactional_id.is_some() {
-        return call.answer(&failed(ErrorCode::UNSUPPORTED_VERSION));
+        return call.answer(&failed(ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED));
     }
     let context = Arc::clone(context);
     // A non-transactional producer that asks again, with an id or without, gets a new one (as in Kafka): its epoch lives

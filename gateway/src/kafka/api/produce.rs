@@ -151,7 +151,6 @@ fn decode(body: Bytes, version: i16) -> Result<Request, Undecodable> {
     if is_flexible {
         reader.read_tagged_fields()?;
     }
-    reader.finish()?;
     Ok(Request { is_transactional: transactional_id.is_some(), acks, topics })
 }
 

@@ -15,18 +15,16 @@ use tokio::{
 
 use super::*;
 use crate::{
-    broker::{
-        AppendError, AppendRequest,
-        tests::{
-            gate::{Gate, GatedDisk, Sync},
-            open, open_on,
-        },
+    broker::tests::{
+        full::fill,
+        gate::{Gate, Sync},
+        open, open_gated,
     },
-    journal::{AdmitError, Offset, RealDisk},
+    journal::Offset,
     record::{Batch, BatchBuilder, Record},
 };
 
-const DEADLINE: Duration = Duration::from_secs(20);
+const DEADLINE: Duration = Duration::from_secs(60);
 const GOOD: SubscribeReasonCode = SubscribeReasonCode::Success(QoS::AtLeastOnce);
 
 /// A bridge that runs, and the listener that it connects to.
@@ -49,9 +47,7 @@ impl Fixture {
     /// On a disk whose syncs can be held up or made to fail.
     async fn gated() -> (Self, Gate) {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let gate = Gate::new();
-        let disk = RealDisk::open(folder.path()).expect("not open");
-        let broker = open_on(GatedDisk { disk, gate: gate.clone() }).await;
+        let (broker, gate) = open_gated(folder.path()).await;
         (Self::on(folder, broker, &[]).await, gate)
     }
 
@@ -92,18 +88,14 @@ impl Fixture {
     }
 
     /// Appends of others until storage takes nothing more.
-    fn fill(&self) {
+    async fn fill(&self) {
         let partition = self.broker.topic("mqtt").expect("there").partitions[0];
-        loop {
+        fill(&self.broker, partition, |bytes| {
             let mut batch = BatchBuilder::default();
-            batch.push(0, None, Some(&[b'x'; 50_000]), &[]);
-            let batches = vec![(partition, batch.finish().expect("not empty"))];
-            match self.broker.append(AppendRequest { batches, facts: Vec::new() }) {
-                Ok(_) => {}
-                Err(AppendError::Journal(AdmitError::Full)) => return,
-                Err(error) => panic!("{error}"),
-            }
-        }
+            batch.push(0, None, Some(&vec![b'x'; bytes]), &[]);
+            batch.finish().expect("not empty")
+        })
+        .await;
     }
 
     async fn records(&self, topic: &str) -> Vec<Record> {
@@ -349,7 +341,7 @@ async fn full_storage_holds_messages_and_drops_none() {
     let (fixture, gate) = Fixture::gated().await;
     let mut peer = fixture.accept_new().await;
     gate.set(Sync::Wait);
-    fixture.fill();
+    fixture.fill().await;
     for id in 1..=50 {
         peer.publish(id, &format!("message {id}")).await;
     }

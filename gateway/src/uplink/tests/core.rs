@@ -1,4 +1,5 @@
-//! The core against a model: a local log in vectors, a centre that applies or loses transactions as told.
+//! The core against a model: a local log in vectors, a centre that applies or loses transactions as
+//! told.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -192,7 +193,8 @@ impl World {
         transaction.legs.iter().filter_map(hit).collect()
     }
 
-    /// One transaction, with the next one already being filled if `ahead`; false when there is nothing to send.
+    /// One transaction, with the next one already being filled if `ahead`; false when there is
+    /// nothing to send.
     fn step(&mut self, outcome: Outcome, ahead: bool) -> bool {
         self.place();
         let draft = self.fill();
@@ -275,7 +277,9 @@ fn every_outcome_ends_with_each_record_once() {
 proptest! {
     #[test]
     fn any_mix_of_outcomes_and_restarts_keeps_every_record_once_and_in_order(
-        script in proptest::collection::vec((0_u8..3, any::<bool>(), any::<bool>(), 0_usize..400), 1..40)
+        script in proptest::collection::vec(
+            (0_u8..3, any::<bool>(), any::<bool>(), 0_usize..400), 1..40
+        )
     ) {
         let mut world = World::new(3);
         for (outcome, ahead, restart, count) in script {

@@ -1,4 +1,5 @@
-//! Tests of the uplink: its decisions against a model of the centre, then the whole of it against fake centres.
+//! Tests of the uplink: its decisions against a model of the centre, then the whole of it against
+//! fake centres.
 
 mod client;
 mod core;

@@ -1,4 +1,5 @@
-//! The shell against a centre of the tests' own, which can do what no fake cluster does: refuse particular records.
+//! The shell against a centre of the tests' own, which can do what no fake cluster does: refuse
+//! particular records.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,0 +1,204 @@
+//! The broker against a plain list: whatever is appended, refused, repeated and reopened, both agree.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::{batch, of_producer, open, reopen, settings, values};
+use crate::{
+    broker::{AppendRequest, Broker, space},
+    journal::{Fact, Offset, PartitionId},
+};
+
+const PARTITIONS: usize = 3;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Append { parts: Vec<Part>, fact: Option<(u8, Option<u8>)> },
+    Reopen,
+}
+
+/// One batch of a request.
+#[derive(Clone, Debug)]
+struct Part {
+    partition: usize,
+    producer: Option<i64>,
+    records: usize,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Next,
+    /// One of the producer's last five batches again, counted from the newest.
+    Repeat(usize),
+    /// A sequence is left out.
+    Gap,
+}
+
+/// What a producer wrote to a partition.
+#[derive(Clone, Debug, Default)]
+struct Written {
+    next_sequence: i32,
+    /// First sequence, values and base offset of the last five batches, newest first.
+    last: VecDeque<(i32, Vec<String>, i64)>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Model {
+    logs: [Vec<String>; PARTITIONS],
+    producers: HashMap<(usize, i64), Written>,
+    facts: BTreeMap<u8, u8>,
+    serial: u32,
+}
+
+impl Model {
+    /// Applies a part; the batch to send and the base offset to expect, none if it is to be refused.
+    fn part(&mut self, part: &Part) -> (crate::record::Batch, Option<i64>) {
+        let fresh: Vec<String> = (0..part.records)
+            .map(|_| {
+                self.serial += 1;
+                self.serial.to_string()
+            })
+            .collect();
+        let log = &mut self.logs[part.partition];
+        let base = log.len() as i64;
+        let build = |values: &[String], producer, sequence| {
+            let values: Vec<&str> = values.iter().map(String::as_str).collect();
+            of_producer(&values, producer, 0, sequence)
+        };
+        let Some(producer) = part.producer else {
+            let values: Vec<&str> = fresh.iter().map(String::as_str).collect();
+            let sent = batch(&values);
+            log.extend(fresh);
+            return (sent, Some(base));
+        };
+        let written = self.producers.entry((part.partition, producer)).or_default();
+        match part.kind {
+            Kind::Repeat(back) if back < written.last.len() => {
+                let (sequence, values, base) = &written.last[back];
+                (build(values, producer, *sequence), Some(*base))
+            }
+            // Of an unknown producer the broker accepts any sequence: then there is no gap.
+            Kind::Gap if !written.last.is_empty() => {
+                (build(&fresh, producer, written.next_sequence + 1), None)
+            }
+            Kind::Next | Kind::Repeat(_) | Kind::Gap => {
+                let sequence = written.next_sequence;
+                written.next_sequence += fresh.len() as i32;
+                written.last.push_front((sequence, fresh.clone(), base));
+                written.last.truncate(5);
+                log.extend(fresh.clone());
+                (build(&fresh, producer, sequence), Some(base))
+            }
+        }
+    }
+
+    async fn append(
+        &mut self,
+        broker: &Broker,
+        ids: &[PartitionId],
+        parts: &[Part],
+        fact: Option<(u8, Option<u8>)>,
+    ) {
+        let mut after = self.clone();
+        let mut request = AppendRequest::default();
+        let mut expected = Some(Vec::new());
+        for part in parts {
+            let (batch, base) = after.part(part);
+            request.batches.push((ids[part.partition], batch));
+            expected = expected.zip(base).map(|(mut all, base)| {
+                all.push(Offset(base));
+                all
+            });
+        }
+        if let Some((key, value)) = fact {
+            let key_bytes = Bytes::copy_from_slice(&[key]);
+            let value_bytes = value.map(|value| Bytes::copy_from_slice(&[value]));
+            request.facts.push(Fact { space: space::DEVICE, key: key_bytes, value: value_bytes });
+            match value {
+                Some(value) => after.facts.insert(key, value),
+                None => after.facts.remove(&key),
+            };
+        }
+        match (broker.append(request), expected) {
+            (Ok(commit), Some(expected)) => {
+                assert_eq!(commit.base_offsets(), expected);
+                commit.durable().await.expect("durable");
+                *self = after;
+            }
+            (Err(_), None) => self.serial = after.serial,
+            (result, expected) => panic!("{result:?} where {expected:?} was due"),
+        }
+    }
+
+    async fn check(&self, broker: &Broker, ids: &[PartitionId]) {
+        for (log, id) in self.logs.iter().zip(ids) {
+            assert_eq!(values(broker, *id).await, *log);
+            let ends = broker.ends(*id);
+            assert_eq!((ends.written, ends.durable), (Offset(log.len() as i64), ends.written));
+        }
+        let facts = broker.facts(space::DEVICE).into_iter().map(|(key, value)| (key[0], value[0]));
+        assert_eq!(facts.collect::<BTreeMap<_, _>>(), self.facts);
+    }
+}
+
+async fn run(steps: Vec<Step>) {
+    let folder = tempfile::tempdir().expect("folder");
+    let mut broker = open(folder.path()).await;
+    let partitions = Some(PARTITIONS as u32);
+    let topic = broker.create_topic("t", partitions, settings(&[])).await.expect("created");
+    let ids = topic.partitions.clone();
+    let mut model = Model::default();
+    for step in steps {
+        match step {
+            Step::Append { parts, fact } => model.append(&broker, &ids, &parts, fact).await,
+            Step::Reopen => {
+                assert_eq!(Arc::strong_count(&broker), 1);
+                broker = reopen(broker, folder.path()).await;
+                model.check(&broker, &ids).await;
+            }
+        }
+    }
+    let broker = reopen(broker, folder.path()).await;
+    model.check(&broker, &ids).await;
+}
+
+fn any_part() -> impl Strategy<Value = Part> {
+    let kind = prop_oneof![
+        6 => Just(Kind::Next),
+        3 => (0..5usize).prop_map(Kind::Repeat),
+        1 => Just(Kind::Gap),
+    ];
+    (0..PARTITIONS, prop::option::weighted(0.8, 0..3i64), 1..4usize, kind).prop_map(
+        |(partition, producer, records, kind)| Part { partition, producer, records, kind },
+    )
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    let fact = prop::option::of((0..4u8, prop::option::of(any::<u8>())));
+    // One batch per partition and request, as every client sends them.
+    let parts = prop::collection::vec(any_part(), 0..4).prop_map(|mut parts| {
+        parts.sort_by_key(|part| part.partition);
+        parts.dedup_by_key(|part| part.partition);
+        parts
+    });
+    prop_oneof![
+        12 => (parts, fact).prop_map(|(parts, fact)| Step::Append { parts, fact }),
+        1 => Just(Step::Reopen),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 16, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn agrees_with_a_plain_list(steps in prop::collection::vec(any_step(), 1..60)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.expect("a runtime").block_on(run(steps));
+    }
+}
