@@ -69,6 +69,8 @@ fn main() -> ExitCode {
 }
 
 fn outer(arguments: &[String]) -> Result<bool> {
+    // Asked before the build, which may take long: a file replaced meanwhile has no path any more.
+    let program = env::current_exe()?;
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let built = Command::new(cargo)
@@ -77,7 +79,7 @@ fn outer(arguments: &[String]) -> Result<bool> {
         .status()
         .context("cargo could not be started")?;
     ensure!(built.success(), "the build failed");
-    let mut inner = Command::new(env::current_exe()?)
+    let mut inner = Command::new(program)
         .args(arguments.iter().skip(1))
         .arg("--inner")
         .stdin(Stdio::piped())
