@@ -21,6 +21,7 @@ pub struct CentralKafka {
     folder: PathBuf,
     /// Client listener.
     pub address: SocketAddr,
+    extra: String,
     process: Option<Process>,
 }
 
@@ -31,9 +32,19 @@ impl CentralKafka {
     /// If it does not start.
     #[must_use]
     pub fn start(folder: &Path) -> Self {
+        Self::start_with(folder, "")
+    }
+
+    /// Likewise, with more lines of `server.properties`.
+    ///
+    /// # Panics
+    /// If it does not start.
+    #[must_use]
+    pub fn start_with(folder: &Path, extra: &str) -> Self {
         let folder = folder.join("central-kafka");
         fs::create_dir_all(&folder).expect("the test's folder is writable");
-        let mut central = Self { folder, address: ports::reserve(), process: None };
+        let mut central =
+            Self { folder, address: ports::reserve(), extra: extra.into(), process: None };
         fs::write(central.properties(), central.settings()).expect("the folder is writable");
         let id = kcat::run(clients::java_tool(STORAGE_TOOL, "128m").arg("random-uuid"));
         let mut format = clients::java_tool(STORAGE_TOOL, "128m");
@@ -84,7 +95,8 @@ impl CentralKafka {
              transaction.state.log.replication.factor=1\ntransaction.state.log.min.isr=1\n\
              offsets.topic.num.partitions=4\ntransaction.state.log.num.partitions=4\n\
              group.initial.rebalance.delay.ms=0\nbroker.session.timeout.ms=1500\n\
-             broker.heartbeat.interval.ms=300\n",
+             broker.heartbeat.interval.ms=300\n{extra}\n",
+            extra = self.extra,
             address = self.address,
             logs = self.folder.join("logs").display(),
         )

@@ -13,5 +13,6 @@ pub mod permit;
 pub mod ports;
 pub mod process;
 pub mod random;
+pub mod unfinished;
 pub mod wait;
 pub mod workbench;

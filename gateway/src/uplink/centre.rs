@@ -1,7 +1,7 @@
 //! The seam to the central cluster: what the uplink asks of a Kafka client, and what it does with
 //! the answers.
 //!
-//! `krafka.rs` implements it for real; tests put a scripted centre behind it.
+//! `client.rs` implements it for real; tests put a scripted centre behind it.
 
 use std::{collections::BTreeMap, future::Future, sync::Arc};
 
@@ -16,8 +16,12 @@ pub(super) trait Centre: Send + Sync + 'static {
     type Session: Session;
 
     /// Connects, takes over the gateway's transactional id (which fences an earlier session and
-    /// resolves the transaction that it left behind) and makes sure of the cursor topic.
-    fn open(&self) -> impl Future<Output = Result<Self::Session, CentreError>> + Send;
+    /// resolves the transaction that it left behind, also in `written`, the partitions that it may
+    /// have written to) and makes sure of the cursor topic.
+    fn open(
+        &self,
+        written: &[CentralPartition],
+    ) -> impl Future<Output = Result<Self::Session, CentreError>> + Send;
 }
 
 /// One producer's life: it ends with its first error, and the next one is opened anew.
@@ -35,7 +39,8 @@ pub(super) trait Session: Send + 'static {
         scope: CursorScope,
     ) -> impl Future<Output = Result<CursorTable, CentreError>> + Send;
 
-    /// Sends all records, then all cursors, in one transaction. Only `Ok` means committed; after an
+    /// Sends all records, then all cursors, in one transaction. Only `Ok` means committed, and that
+    /// it is to be seen there; after an
     /// error the outcome is unknown unless it is [`CommitError::Poison`], and the session must be
     /// dropped either way.
     fn commit(
@@ -46,6 +51,15 @@ pub(super) trait Session: Send + 'static {
     /// Lets go of the connection without waiting for the centre. Whether a transaction that is
     /// still open was committed must not matter to anybody any more.
     fn close(self) -> impl Future<Output = ()> + Send;
+}
+
+/// A partition at the centre.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct CentralPartition {
+    /// Its topic there.
+    pub(super) topic: Arc<str>,
+    /// Its index, the same on both sides.
+    pub(super) index: u32,
 }
 
 /// A topic that should be at the centre.

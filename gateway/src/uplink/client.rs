@@ -1,39 +1,30 @@
 //! The central cluster over `krafka`: sessions, topics, cursors, transactions.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::Duration,
 };
 
 use krafka::{
-    CloseOptions, Compression, Kafka, KrafkaError, Record as OutRecord,
-    admin::{
-        AdminClient, ConfigResource, CreateTopicsOptions, DescribeConfigsOptions,
-        DescribeTopicsOptions, ListOffsetsOptions, NewTopic, OffsetSpec,
-    },
+    CloseOptions, Compression, Kafka, Record as OutRecord,
+    admin::{AdminClient, ListOffsetsOptions, OffsetSpec},
     consumer::{AutoOffsetReset, IsolationLevel, TopicPartition},
-    error::ErrorCode,
     producer::TransactionalProducer,
 };
 
 use super::{
     centre::{
-        CentralTopic, Centre, CentreError, CommitError, CursorScope, Leg, Session, Transaction,
-        WantedTopic,
+        CentralPartition, CentralTopic, Centre, CentreError, CommitError, CursorScope, Leg,
+        Session, Transaction, WantedTopic,
     },
     cursor::{CursorTable, home_partition},
-    verdict::{blame, explain, is_missing, lost},
+    hanging::{Completion, Last, Outcome},
+    topics::Topics,
+    verdict::{blame, explain, lost},
 };
 use crate::{broker::Uuid, record::Record};
 
-/// Partitions of the cursor topic, if it has to be created.
-const CURSOR_PARTITIONS: u32 = 8;
-/// Its segments: small ones, because compaction leaves the active one alone and a start reads all
-/// of it.
-const CURSOR_SEGMENT_BYTES: &str = "4194304";
-/// How much of it may be dirty before it is compacted.
-const CURSOR_DIRTY_RATIO: &str = "0.1";
 /// One produce batch before compression. Well below the usual `max.message.bytes` of 1 MiB: a batch
 /// in a transaction is not split when it is refused.
 const BATCH_BYTES: usize = 256 * 1024;
@@ -43,6 +34,7 @@ const CURSOR_POLL: Duration = Duration::from_millis(500);
 const CLOSE: Duration = Duration::from_millis(300);
 /// Cursors that one poll hands out.
 const CURSORS_PER_POLL: i32 = 10_000;
+
 /// How long the client waits for what.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Timeouts {
@@ -92,17 +84,19 @@ pub(super) struct KrafkaCentre {
 pub(super) struct KrafkaSession {
     kafka: Kafka,
     admin: AdminClient,
+    topics: Topics,
     producer: TransactionalProducer,
+    completion: Completion,
     gateway: [u8; 16],
     cursor_topic: Arc<str>,
-    cursor_partitions: u32,
+    cursor_partitions: i32,
     timeouts: Timeouts,
 }
 
 impl Centre for KrafkaCentre {
     type Session = KrafkaSession;
 
-    async fn open(&self) -> Result<KrafkaSession, CentreError> {
+    async fn open(&self, written: &[CentralPartition]) -> Result<KrafkaSession, CentreError> {
         let name = format!("headwater-{}", Uuid(self.gateway));
         let kafka = Kafka::builder(self.bootstrap.clone())
             .client_id(name.clone())
@@ -111,6 +105,22 @@ impl Centre for KrafkaCentre {
             .connect()
             .await
             .map_err(|error| explain("connect", &error))?;
+        let topics = Topics::new(kafka.admin().metrics_push(false), self.timeouts);
+        let cursor_partitions = topics.ensure_cursors(&self.cursor_topic).await?;
+        let cursor_partitions = i32::try_from(cursor_partitions).unwrap_or(i32::MAX);
+        let cursors = (0..cursor_partitions)
+            .map(|partition| TopicPartition::new(&*self.cursor_topic, partition));
+        let written: Vec<_> = written
+            .iter()
+            .map(|partition| topic_partition(&partition.topic, partition.index))
+            .chain(cursors)
+            .collect();
+        let mut completion =
+            Completion::new(&kafka, name.clone(), self.timeouts.coordinator, self.timeouts.cursors);
+        let last = completion.last().await?;
+        if let Some(last) = last.filter(|last| last.outcome == Outcome::Committed) {
+            completion.complete(&written, last).await?;
+        }
         let producer = kafka
             .producer()
             .compression(Compression::Zstd)
@@ -130,17 +140,20 @@ impl Centre for KrafkaCentre {
                  4.0 or later with `kafka-features.sh upgrade --feature transaction.version=2`",
             ));
         }
-        let mut session = KrafkaSession {
+        if let Some(last) = last {
+            completion.complete(&written, Last { outcome: Outcome::Aborted, ..last }).await?;
+        }
+        Ok(KrafkaSession {
             admin: kafka.admin().metrics_push(false),
             kafka,
+            topics,
             producer,
+            completion,
             gateway: self.gateway,
             cursor_topic: self.cursor_topic.clone(),
-            cursor_partitions: 0,
+            cursor_partitions,
             timeouts: self.timeouts,
-        };
-        session.prepare_cursor_topic().await?;
-        Ok(session)
+        })
     }
 }
 
@@ -149,47 +162,13 @@ impl Session for KrafkaSession {
         &mut self,
         wanted: &[WantedTopic],
     ) -> Result<Vec<Result<CentralTopic, String>>, CentreError> {
-        let mut found = self.describe(wanted.iter().map(|topic| &*topic.name)).await?;
-        let missing: Vec<_> = wanted
-            .iter()
-            .filter(|topic| matches!(found.get(&*topic.name), Some(Ok(None))))
-            .collect();
-        if !missing.is_empty() {
-            let mut created = Vec::new();
-            for topic in &missing {
-                created.push(new_topic(topic)?);
-            }
-            let refused = self.create(created).await?;
-            let there = self.describe(missing.iter().map(|topic| &*topic.name)).await?;
-            for topic in missing {
-                let outcome = match (refused.get(&*topic.name), there.get(&*topic.name)) {
-                    (Some(why), _) => Err(format!("cannot be created: {why}")),
-                    (None, Some(Ok(Some(partitions)))) => Ok(Some(*partitions)),
-                    // Created, and not every broker has heard of it: the producer waits for it.
-                    (None, _) => Ok(Some(topic.partitions)),
-                };
-                found.insert(topic.name.to_string(), outcome);
-            }
-        }
-        let settings = self.settings(wanted.iter().map(|topic| &*topic.name)).await;
-        Ok(wanted
-            .iter()
-            .map(|topic| match found.remove(&*topic.name) {
-                Some(Ok(Some(partitions))) => Ok(CentralTopic {
-                    partitions,
-                    retention_ms: settings.get(&*topic.name).and_then(retention_by_sample_time),
-                }),
-                Some(Err(why)) => Err(why),
-                Some(Ok(None)) | None => Err("the centre said nothing about it".to_owned()),
-            })
-            .collect())
+        self.topics.ensure(wanted).await
     }
 
     async fn cursors(&mut self, scope: CursorScope) -> Result<CursorTable, CentreError> {
-        let count = i32::try_from(self.cursor_partitions).unwrap_or(1);
         let partitions = match scope {
-            CursorScope::Home => vec![home_partition(self.gateway, count)],
-            CursorScope::Everything => (0..count).collect(),
+            CursorScope::Home => vec![self.home()],
+            CursorScope::Everything => (0..self.cursor_partitions).collect(),
         };
         let read = self.read_cursors(partitions);
         match tokio::time::timeout(self.timeouts.cursors, read).await {
@@ -206,8 +185,11 @@ impl Session for KrafkaSession {
 
     async fn commit(&mut self, transaction: &mut Transaction) -> Result<(), CommitError> {
         self.producer.begin().map_err(|error| lost("begin a transaction", &error))?;
+        let home = self.home();
+        let mut written = vec![TopicPartition::new(&*self.cursor_topic, home)];
         let mut sent = Vec::new();
         for (partition, leg) in &mut transaction.legs {
+            written.push(topic_partition(&leg.topic, leg.index));
             for record in std::mem::take(&mut leg.records) {
                 match self.producer.enqueue(out_record(leg, record)).await {
                     Ok(handle) => sent.push((*partition, handle)),
@@ -215,7 +197,6 @@ impl Session for KrafkaSession {
                 }
             }
         }
-        let home = home_partition(self.gateway, i32::try_from(self.cursor_partitions).unwrap_or(1));
         for leg in transaction.legs.values() {
             let value = leg.cursor.encode(&leg.cursor_key);
             let record = OutRecord::new(&*self.cursor_topic, value)
@@ -225,10 +206,12 @@ impl Session for KrafkaSession {
                 return Err(blame(sent, None, &error).await);
             }
         }
-        match self.producer.commit().await {
-            Ok(()) => Ok(()),
-            Err(error) => Err(blame(sent, None, &error).await),
+        // Every transaction has an epoch of its own, but one id.
+        let producer_id = self.producer.producer_id();
+        if let Err(error) = self.producer.commit().await {
+            return Err(blame(sent, None, &error).await);
         }
+        self.completion.see_committed(&written, producer_id).await.map_err(CommitError::Lost)
     }
 
     async fn close(self) {
@@ -242,121 +225,9 @@ impl Session for KrafkaSession {
 }
 
 impl KrafkaSession {
-    /// Makes sure that the cursor topic is there and keeps the last cursor of every key for ever.
-    async fn prepare_cursor_topic(&mut self) -> Result<(), CentreError> {
-        let name = self.cursor_topic.clone();
-        let mut there = self.describe([&*name]).await?;
-        if let Some(Ok(None)) = there.get(&*name) {
-            let topic = WantedTopic { name: name.clone(), partitions: CURSOR_PARTITIONS };
-            let topic = new_topic(&topic)?
-                .with_config("cleanup.policy", "compact")
-                .with_config("segment.bytes", CURSOR_SEGMENT_BYTES)
-                .with_config("min.cleanable.dirty.ratio", CURSOR_DIRTY_RATIO);
-            if let Some(why) = self.create(vec![topic]).await?.get(&*name) {
-                return Err(CentreError::refused(format!(
-                    "the cursor topic {name:?} cannot be created at the centre: {why}"
-                )));
-            }
-            there = self.describe([&*name]).await?;
-        }
-        self.cursor_partitions = match there.remove(&*name) {
-            Some(Ok(Some(partitions))) if partitions > 0 => partitions,
-            Some(Err(why)) => {
-                return Err(CentreError::refused(format!("cursor topic {name:?}: {why}")));
-            }
-            _ => {
-                return Err(CentreError::transient(format!(
-                    "cursor topic {name:?} is not there yet"
-                )));
-            }
-        };
-        let settings = self.settings([&*name]).await;
-        match settings.get(&*name).and_then(|settings| settings.get("cleanup.policy")) {
-            Some(policy) if !policy.split(',').any(|policy| policy.trim() == "compact") => {
-                Err(CentreError::refused(format!(
-                    "the cursor topic {name:?} has cleanup.policy={policy} at the centre: it would \
-                     forget the cursors, and records would be sent twice; set \
-                     cleanup.policy=compact"
-                )))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// The partition count of each topic; `None` if it is not there, an error text if the centre
-    /// will not tell.
-    async fn describe(
-        &self,
-        names: impl IntoIterator<Item = &str>,
-    ) -> Result<HashMap<String, Result<Option<u32>, String>>, CentreError> {
-        let options = DescribeTopicsOptions::default().timeout(self.timeouts.coordinator);
-        let described = self
-            .admin
-            .describe_topics(names, options)
-            .await
-            .map_err(|error| explain("look topics up", &error))?;
-        let mut found = HashMap::new();
-        for (name, result) in described {
-            let outcome = match result {
-                Ok(topic) => Ok(Some(u32::try_from(topic.partitions.len()).unwrap_or(u32::MAX))),
-                Err(error) if is_missing(&error) => Ok(None),
-                Err(error) if error.is_retriable() => {
-                    return Err(explain("look topics up", &error));
-                }
-                Err(error) => Err(error.to_string()),
-            };
-            found.insert(name, outcome);
-        }
-        Ok(found)
-    }
-
-    /// Creates topics; gives the reasons of those that were refused.
-    async fn create(&self, topics: Vec<NewTopic>) -> Result<HashMap<String, String>, CentreError> {
-        let options = CreateTopicsOptions::default().timeout(self.timeouts.coordinator);
-        let outcomes = self
-            .admin
-            .create_topics(topics, options)
-            .await
-            .map_err(|error| explain("create topics", &error))?;
-        let mut refused = HashMap::new();
-        for (name, outcome) in outcomes {
-            match outcome {
-                Ok(()) | Err(KrafkaError::Broker { code: ErrorCode::TopicAlreadyExists, .. }) => {}
-                Err(error) if error.is_retriable() => return Err(explain("create topics", &error)),
-                Err(error) => {
-                    refused.insert(name, error.to_string());
-                }
-            }
-        }
-        Ok(refused)
-    }
-
-    /// Settings of topics. Advice only: a centre that does not tell them is used without.
-    async fn settings(
-        &self,
-        names: impl IntoIterator<Item = &str>,
-    ) -> HashMap<String, HashMap<String, String>> {
-        let wanted = ["cleanup.policy", "retention.ms", "message.timestamp.type"];
-        let options = DescribeConfigsOptions::default()
-            .timeout(self.timeouts.connect)
-            .config_names(wanted.map(str::to_owned).to_vec());
-        let resources: Vec<_> = names.into_iter().map(ConfigResource::topic).collect();
-        let described = match self.admin.describe_configs(resources, options).await {
-            Ok(described) => described,
-            Err(error) => {
-                tracing::debug!(%error, "the centre does not tell topic settings");
-                return HashMap::new();
-            }
-        };
-        described
-            .into_iter()
-            .filter_map(|(resource, entries)| Some((resource.name, entries.ok()?)))
-            .map(|(name, entries)| {
-                let values =
-                    entries.into_iter().filter_map(|entry| Some((entry.name, entry.value?)));
-                (name, values.collect())
-            })
-            .collect()
+    /// The partition of the cursor topic that this gateway writes to.
+    fn home(&self) -> i32 {
+        home_partition(self.gateway, self.cursor_partitions)
     }
 
     /// Reads every partition up to where it ends now. The end is the high watermark: reading up to
@@ -429,21 +300,8 @@ impl KrafkaSession {
     }
 }
 
-fn new_topic(topic: &WantedTopic) -> Result<NewTopic, CentreError> {
-    let partitions = i32::try_from(topic.partitions).unwrap_or(i32::MAX);
-    // Replication is the centre's own business.
-    NewTopic::new(&*topic.name, partitions, -1)
-        .map_err(|error| CentreError::refused(format!("topic {:?}: {error}", topic.name)))
-}
-
-/// How long the topic keeps records by the time of their sample, if it deletes them by that.
-fn retention_by_sample_time(settings: &HashMap<String, String>) -> Option<i64> {
-    let is =
-        |name: &str, value: &str| settings.get(name).is_some_and(|found| found.contains(value));
-    if !is("cleanup.policy", "delete") || is("message.timestamp.type", "LogAppendTime") {
-        return None;
-    }
-    settings.get("retention.ms")?.parse().ok().filter(|retention| *retention >= 0)
+fn topic_partition(topic: &str, index: u32) -> TopicPartition {
+    TopicPartition::new(topic, i32::try_from(index).unwrap_or(i32::MAX))
 }
 
 fn out_record(leg: &Leg, record: Record) -> OutRecord {

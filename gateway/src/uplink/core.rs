@@ -12,7 +12,10 @@ use std::{
 
 use super::{
     backoff::Backoff,
-    centre::{CentralTopic, CentreError, CommitError, Leg, Severity, Transaction, WantedTopic},
+    centre::{
+        CentralPartition, CentralTopic, CentreError, CommitError, Leg, Severity, Transaction,
+        WantedTopic,
+    },
     cursor::{Cursor, CursorTable},
     decode::{self, Decoded, Slice},
     lane::{Lane, LaneIdentity, Standing, Start, start_of},
@@ -143,6 +146,14 @@ impl Core {
             }
         }
         due
+    }
+
+    /// Every partition at the centre that a lane leads to.
+    pub(super) fn destinations(&self) -> Vec<CentralPartition> {
+        let identities = self.lanes.values().map(|lane| &lane.identity);
+        identities
+            .map(|lane| CentralPartition { topic: lane.central.clone(), index: lane.index })
+            .collect()
     }
 
     /// The central topics of these lanes, each once.

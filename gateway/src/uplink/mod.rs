@@ -21,6 +21,7 @@ mod client;
 mod core;
 mod cursor;
 mod decode;
+mod hanging;
 mod hint;
 mod lane;
 mod selection;
@@ -28,6 +29,7 @@ mod shell;
 mod status;
 #[cfg(test)]
 mod tests;
+mod topics;
 mod verdict;
 
 use std::sync::Arc;

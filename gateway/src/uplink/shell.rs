@@ -127,7 +127,9 @@ impl<C: Centre> Shell<C> {
 
     /// Connects and reads back where the centre stands.
     async fn open(&mut self) -> Result<C::Session, Failure> {
-        let mut session = stoppable(&self.shutdown, self.centre.open()).await??;
+        self.adopt_topics();
+        let written = self.core.destinations();
+        let mut session = stoppable(&self.shutdown, self.centre.open(&written)).await??;
         self.adopt_topics();
         let mut table = stoppable(&self.shutdown, session.cursors(CursorScope::Home)).await??;
         if self.core.misses_cursor(&table) {

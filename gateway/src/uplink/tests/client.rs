@@ -98,7 +98,7 @@ pub(super) async fn next_at_centre(session: &mut impl Session, partition: u32) -
 #[tokio::test]
 async fn data_and_cursor_arrive_together_and_whole() {
     let broker = cluster().await;
-    let mut session = centre(&broker).open().await.unwrap();
+    let mut session = centre(&broker).open(&[]).await.unwrap();
     assert_eq!(ensure(&mut session, "t", 2).await, Ok(2));
     assert_eq!(next_at_centre(&mut session, 1).await, None);
     session.commit(&mut transaction(1, 0..5)).await.unwrap();
@@ -122,7 +122,7 @@ async fn data_and_cursor_arrive_together_and_whole() {
 async fn a_topic_that_is_there_keeps_its_partitions() {
     let broker = cluster().await;
     broker.create_topic("t", 3);
-    let mut session = centre(&broker).open().await.unwrap();
+    let mut session = centre(&broker).open(&[]).await.unwrap();
     assert_eq!(ensure(&mut session, "t", 8).await, Ok(3));
 }
 
@@ -130,7 +130,7 @@ async fn a_topic_that_is_there_keeps_its_partitions() {
 async fn an_older_transaction_protocol_is_refused_in_clear_words() {
     let broker = FakeBroker::start().await.unwrap();
     broker.set_transaction_version(1);
-    let error = centre(&broker).open().await.err().unwrap();
+    let error = centre(&broker).open(&[]).await.err().unwrap();
     assert!(error.message.contains("transaction.version 2"), "{error}");
 }
 
@@ -138,7 +138,7 @@ async fn an_older_transaction_protocol_is_refused_in_clear_words() {
 async fn a_centre_that_is_away_is_a_passing_error() {
     let mut away = centre(&cluster().await);
     away.bootstrap = "127.0.0.1:1".into();
-    assert_eq!(away.open().await.err().unwrap().severity, Severity::Transient);
+    assert_eq!(away.open(&[]).await.err().unwrap().severity, Severity::Transient);
 }
 
 #[tokio::test]
@@ -155,7 +155,7 @@ async fn refused_records_are_told_from_lost_transactions() {
         (ErrorCode::TransactionAbortable, false),
     ] {
         let broker = cluster().await;
-        let mut session = centre(&broker).open().await.unwrap();
+        let mut session = centre(&broker).open(&[]).await.unwrap();
         ensure(&mut session, "t", 1).await.unwrap();
         broker.on_once(ApiKey::Produce, move |_| Control::Error(code));
         let error = session.commit(&mut transaction(0, 0..4)).await.unwrap_err();
@@ -167,7 +167,7 @@ async fn refused_records_are_told_from_lost_transactions() {
             CommitError::Lost(error) => assert!(!poison, "{code:?}: {error}"),
         }
         assert!(broker.committed_records("t").unwrap().is_empty());
-        let mut session = centre(&broker).open().await.unwrap();
+        let mut session = centre(&broker).open(&[]).await.unwrap();
         assert_eq!(next_at_centre(&mut session, 0).await, None);
     }
 }
@@ -175,7 +175,7 @@ async fn refused_records_are_told_from_lost_transactions() {
 #[tokio::test]
 async fn a_record_that_the_client_cannot_even_queue_is_refused_too() {
     let broker = cluster().await;
-    let mut session = centre(&broker).open().await.unwrap();
+    let mut session = centre(&broker).open(&[]).await.unwrap();
     ensure(&mut session, "t", 1).await.unwrap();
     let mut transaction = transaction(0, 0..4);
     let huge = Bytes::from(vec![0; 40 << 20]);
@@ -204,7 +204,7 @@ async fn an_unknown_outcome_shows_in_the_cursors() {
 
 async fn unknown_outcome(control: Control, committed: Option<i64>) {
     let broker = cluster().await;
-    let mut session = centre(&broker).open().await.unwrap();
+    let mut session = centre(&broker).open(&[]).await.unwrap();
     ensure(&mut session, "t", 1).await.unwrap();
     let answer = control.clone();
     broker.on(ApiKey::EndTxn, move |_| answer.clone());
@@ -213,7 +213,7 @@ async fn unknown_outcome(control: Control, committed: Option<i64>) {
     drop(session);
     broker.clear_hooks();
 
-    let mut session = centre(&broker).open().await.unwrap();
+    let mut session = centre(&broker).open(&[]).await.unwrap();
     assert_eq!(next_at_centre(&mut session, 0).await, committed, "{control:?}");
     let there = broker.committed_records("t").unwrap().len();
     assert_eq!(there, committed.map_or(0, |_| 4), "{control:?}");
@@ -222,9 +222,9 @@ async fn unknown_outcome(control: Control, committed: Option<i64>) {
 #[tokio::test]
 async fn a_second_session_throws_the_first_one_out() {
     let broker = cluster().await;
-    let mut first = centre(&broker).open().await.unwrap();
+    let mut first = centre(&broker).open(&[]).await.unwrap();
     ensure(&mut first, "t", 1).await.unwrap();
-    let mut second = centre(&broker).open().await.unwrap();
+    let mut second = centre(&broker).open(&[]).await.unwrap();
     assert!(matches!(first.commit(&mut transaction(0, 0..2)).await, Err(CommitError::Lost(_))));
     second.commit(&mut transaction(0, 0..2)).await.unwrap();
     assert_eq!(broker.committed_records("t").unwrap().len(), 2);
@@ -233,7 +233,7 @@ async fn a_second_session_throws_the_first_one_out() {
 #[tokio::test]
 async fn cursors_behind_another_gateways_open_transaction_are_waited_for_not_missed() {
     let broker = cluster().await;
-    let mut session = centre(&broker).open().await.unwrap();
+    let mut session = centre(&broker).open(&[]).await.unwrap();
     ensure(&mut session, "t", 1).await.unwrap();
     session.commit(&mut transaction(0, 0..2)).await.unwrap();
 
@@ -255,12 +255,12 @@ async fn cursors_behind_another_gateways_open_transaction_are_waited_for_not_mis
 async fn cursors_are_found_after_the_cursor_topic_was_given_more_partitions() {
     let broker = cluster().await;
     broker.create_topic("headwater-cursors", 1);
-    let mut session = centre(&broker).open().await.unwrap();
+    let mut session = centre(&broker).open(&[]).await.unwrap();
     ensure(&mut session, "t", 1).await.unwrap();
     session.commit(&mut transaction(0, 0..2)).await.unwrap();
     broker.add_partitions("headwater-cursors", 63);
     assert_ne!(cursor::home_partition(GATEWAY, 64), 0, "the home moves in this test");
-    let mut session = centre(&broker).open().await.unwrap();
+    let mut session = centre(&broker).open(&[]).await.unwrap();
     assert_eq!(next_at_centre(&mut session, 0).await, None);
     let table = session.cursors(CursorScope::Everything).await.unwrap();
     assert_eq!(table.get(&key(0)).unwrap().as_ref().unwrap().next, Offset(2));

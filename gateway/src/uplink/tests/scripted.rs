@@ -14,8 +14,8 @@ use crate::{
     Shutdown,
     uplink::{
         centre::{
-            CentralTopic, Centre, CentreError, CommitError, CursorScope, Session, Transaction,
-            WantedTopic,
+            CentralPartition, CentralTopic, Centre, CentreError, CommitError, CursorScope, Session,
+            Transaction, WantedTopic,
         },
         cursor::CursorTable,
         selection::Selection,
@@ -39,7 +39,7 @@ struct There {
 impl Centre for Scripted {
     type Session = Self;
 
-    async fn open(&self) -> Result<Self, CentreError> {
+    async fn open(&self, _: &[CentralPartition]) -> Result<Self, CentreError> {
         self.0.lock().unwrap().sessions += 1;
         Ok(self.clone())
     }
