@@ -17,6 +17,9 @@ use super::{
     AdmitError, Append, Disk, JournalId, JournalOptions, JournalStatus, Offset, OpenError,
     PartitionId, Permit, Poisoned, ReadError, State, StateLimits, Ticket,
     admission::Ledger,
+    index::IndexCache,
+    indexer::Indexer,
+    lookup,
     options::Settings,
     preparer::Preparer,
     queue::Queued,
@@ -33,10 +36,12 @@ pub struct Journal {
     threads: Arc<Threads>,
 }
 
-/// The writer's and the preparer's thread; ended with the last handle.
+/// The writer's, the preparer's and the indexer's thread; ended with the last handle.
 struct Threads {
     shared: Arc<Shared>,
     running: Mutex<Vec<JoinHandle<()>>>,
+    /// Ended behind the writer, so that it covers all that was written.
+    indexing: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// Opens the journal in a data folder, or creates it: replays what is there, writes what nothing
@@ -59,7 +64,7 @@ pub(super) fn open_idle(
     options: &JournalOptions,
 ) -> Result<(Journal, State), OpenError> {
     let (shared, _, state) = recover(&(Arc::new(disk) as Arc<dyn Disk>), options)?;
-    let threads = Threads { shared: Arc::clone(&shared), running: Mutex::default() };
+    let threads = Threads::none(&shared);
     Ok((Journal { shared, threads: Arc::new(threads) }, state))
 }
 
@@ -121,13 +126,20 @@ fn assemble(
     for spare in recovered.spares {
         opening.leftovers.extend(preparer.adopt(spare, needed));
     }
+    let seed = journal.seed();
+    let backlog = recovered.uncovered;
+    let indexer =
+        Indexer::new(Arc::clone(disk), seed, &settings, Arc::clone(&used_bytes), backlog);
+    let indexes = IndexCache::new(Arc::clone(disk), seed, settings.index_cache_bytes);
     let opened_ms = settings.clock.now().monotonic_ms;
     let shared = Arc::new(Shared::new(Parts {
-        seed: journal.seed(),
+        seed,
         settings,
         recovery: recovered.report,
         ledger,
         preparer,
+        indexer,
+        indexes,
         used_bytes,
         age: Age { before_ms: recovered.open_ms, opened_ms },
         log,
@@ -183,7 +195,7 @@ impl Journal {
         from: Offset,
         max_bytes: usize,
     ) -> Result<Vec<Bytes>, ReadError> {
-        let sources = self.shared.log().plan(partition, from, max_bytes)?;
+        let sources = lookup::plan(&self.shared, partition, from, max_bytes)?;
         let batches = reader::read_batches(self.shared.seed, &sources)?;
         reader::without_holes(batches, from)
     }
@@ -195,11 +207,7 @@ impl Journal {
         partition: PartitionId,
         timestamp_ms: i64,
     ) -> Result<Option<Bytes>, ReadError> {
-        let (log_start, candidates) = {
-            let log = self.shared.log();
-            (log.log_start(partition), log.plan_at_time(partition, timestamp_ms))
-        };
-        reader::first_at_time(self.shared.seed, &candidates, timestamp_ms, log_start)
+        lookup::at_time(&self.shared, partition, timestamp_ms)
     }
 
     /// Resolves when any of the partitions has durable data past its offset (at once if it already has); cancel-safe.
@@ -249,6 +257,9 @@ impl Journal {
             written_bytes: shared.stats.written_bytes.load(Ordering::Relaxed),
             sync_p50_us,
             sync_p99_us,
+            index_errors: shared.indexer.errors(),
+            index_damaged: shared.indexes.damaged(),
+            index_cache_bytes: shared.indexes.bytes() as u64,
             poisoned: shared.poison.get().map(|poisoned| poisoned.reason.to_string()),
             recovery: shared.recovery.clone(),
         }
@@ -263,13 +274,21 @@ impl Journal {
 }
 
 impl Threads {
+    fn none(shared: &Arc<Shared>) -> Self {
+        let (running, indexing) = (Mutex::default(), Mutex::default());
+        Self { shared: Arc::clone(shared), running, indexing }
+    }
+
     fn start(shared: &Arc<Shared>, writer: Writer) -> std::io::Result<Self> {
         let preparer = Arc::clone(shared);
-        let mut threads = Self { shared: Arc::clone(shared), running: Mutex::default() };
+        let mut threads = Self::none(shared);
         let running = threads.running.get_mut().unwrap_or_else(PoisonError::into_inner);
         let named = |name: &str| thread::Builder::new().name(name.into());
         running.push(named("journal-writer").spawn(move || writer.run())?);
         running.push(named("journal-space").spawn(move || preparer.preparer.run())?);
+        let indexer = Arc::clone(shared);
+        let indexing = named("journal-index").spawn(move || indexer.indexer.run())?;
+        *threads.indexing.get_mut().unwrap_or_else(PoisonError::into_inner) = Some(indexing);
         Ok(threads)
     }
 
@@ -283,6 +302,11 @@ impl Threads {
             if thread.join().is_err() {
                 self.shared.poison("a thread of the journal panicked".into());
             }
+        }
+        self.shared.indexer.stop();
+        let indexing = self.indexing.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if indexing.is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the indexing thread panicked; the next start scans what it left");
         }
     }
 }

@@ -40,7 +40,12 @@ pub(super) fn segment_name(sequence: u64) -> String {
 
 /// The sequence in a file name (without its folder), if it is one of a segment.
 pub(super) fn sequence_of(name: &str) -> Option<u64> {
-    let digits = name.strip_suffix(SUFFIX)?;
+    sequence_in(name, SUFFIX)
+}
+
+/// The sequence that a file name consists of, but for its end.
+pub(super) fn sequence_in(name: &str, suffix: &str) -> Option<u64> {
+    let digits = name.strip_suffix(suffix)?;
     let canonical = digits.len() == 16 && digits.bytes().all(|byte| !byte.is_ascii_uppercase());
     if canonical { u64::from_str_radix(digits, 16).ok() } else { None }
 }

@@ -5,8 +5,8 @@ use std::sync::{
 };
 
 use super::{
-    Poisoned, RecoveryReport, admission::Ledger, format::Seed, log::Log, options::Settings,
-    preparer::Preparer, queue::Queue, stats::Stats, waiters::Waiters,
+    Poisoned, RecoveryReport, admission::Ledger, format::Seed, index::IndexCache, indexer::Indexer,
+    log::Log, options::Settings, preparer::Preparer, queue::Queue, stats::Stats, waiters::Waiters,
 };
 
 /// One open journal.
@@ -18,6 +18,9 @@ pub(super) struct Shared {
     pub(super) ledger: Arc<Ledger>,
     pub(super) queue: Queue,
     pub(super) preparer: Preparer,
+    pub(super) indexer: Indexer,
+    /// Of the segments that were left.
+    pub(super) indexes: IndexCache,
     pub(super) waiters: Waiters,
     pub(super) stats: Stats,
     pub(super) used_bytes: Arc<AtomicU64>,
@@ -52,6 +55,8 @@ pub(super) struct Parts {
     pub(super) recovery: RecoveryReport,
     pub(super) ledger: Arc<Ledger>,
     pub(super) preparer: Preparer,
+    pub(super) indexer: Indexer,
+    pub(super) indexes: IndexCache,
     pub(super) used_bytes: Arc<AtomicU64>,
     pub(super) age: Age,
     pub(super) log: Log,
@@ -66,6 +71,8 @@ impl Shared {
             ledger: parts.ledger,
             queue: Queue::default(),
             preparer: parts.preparer,
+            indexer: parts.indexer,
+            indexes: parts.indexes,
             waiters: Waiters::default(),
             stats: Stats::default(),
             used_bytes: parts.used_bytes,

@@ -17,12 +17,15 @@ pub(super) use carried::Carried;
 use chain::{Chain, Link};
 pub(super) use leftovers::Leftovers;
 use replay::{LogEnd, Replay};
-use scan::{End, Scanner, Tail};
+use scan::Tail;
+pub(super) use scan::{End, FoundEntry, Scanner, Step};
 use survey::{SpareFile, Survey};
 
 use super::{
     Disk, JournalId, OpenError, Position, RecoveryReport, State,
     format::{ALIGN, Barrier, Seed},
+    index::{Coverage, Findings},
+    indexer::Task,
     log::Log,
     segment::{Prepared, QUARANTINE_FOLDER, SEGMENT_FOLDER, Segment},
 };
@@ -50,6 +53,8 @@ pub(super) struct Recovered {
     /// Files with space that can be used.
     pub(super) spares: Vec<Prepared>,
     pub(super) leftovers: Leftovers,
+    /// Segments that their index files do not cover to the end.
+    pub(super) uncovered: Vec<Task>,
 }
 
 /// Reads everything there is.
@@ -59,8 +64,10 @@ pub(super) fn recover(disk: &dyn Disk) -> Result<Recovered, OpenError> {
         return Ok(Recovered::nothing(survey));
     };
     let seed = journal.seed();
-    let chain = Chain::find(&mut survey, seed).map_err(OpenError::io("read a segment"))?;
-    let snapshot = chain.snapshot(seed).map_err(OpenError::io("read a segment"))?;
+    let mut chain = Chain::find(&mut survey, seed).map_err(OpenError::io("read a segment"))?;
+    let mut findings = Findings::default();
+    let snapshot =
+        chain.snapshot(disk, seed, &mut findings).map_err(OpenError::io("read a segment"))?;
 
     let mut replay = Replay::new(seed);
     let mut end = LogEnd::default();
@@ -71,15 +78,36 @@ pub(super) fn recover(disk: &dyn Disk) -> Result<Recovered, OpenError> {
     replay.state_damaged =
         state.is_none() && first.is_some_and(|header| header.previous_end > Position(0));
     replay.state = state.unwrap_or_default();
-    for (index, link) in chain.links.iter().enumerate() {
+    let mut uncovered = Vec::new();
+    let count = chain.links.len();
+    for (index, link) in chain.links.iter_mut().enumerate() {
         replay.into_state = index >= from;
-        let last = index + 1 == chain.links.len();
-        if last {
-            end = replay.last(&link.found).map_err(OpenError::io("read a segment"))?;
+        let (found, link_end) = (&link.found, link.end);
+        if !replay.into_state && replay.summarised(disk, found, link_end, link.next_crc) {
+            continue;
+        }
+        let coverage = link.coverage.take().unwrap_or_else(|| {
+            let segment = &found.segment;
+            Coverage::find(disk, seed, segment, link_end, link.next_crc, &mut findings)
+        });
+        let is_sealed = coverage.last().is_some_and(|chunk| chunk.sealed);
+        let covered = coverage.end();
+        if index + 1 == count {
+            end = replay.last(found, coverage).map_err(OpenError::io("read a segment"))?;
+            link.end = End::Known(end.cut);
         } else {
-            replay.sealed(&link.found, link.end).map_err(OpenError::io("read a segment"))?;
+            replay.left(found, link_end, coverage).map_err(OpenError::io("read a segment"))?;
+        }
+        if let End::Known(end) = link.end
+            && !(is_sealed && covered == Some(end))
+            && end > found.segment.header.first
+        {
+            uncovered.push(Task { segment: Arc::clone(&found.segment), end, left: true });
         }
     }
+    (replay.report.index_missing, replay.report.index_damaged) =
+        (findings.missing, findings.damaged);
+    replay.report.index_stale = findings.stale;
 
     let mut leftovers = Leftovers {
         dead: chain.dead,
@@ -88,16 +116,21 @@ pub(super) fn recover(disk: &dyn Disk) -> Result<Recovered, OpenError> {
         unused: end.unused(),
     };
     let quarantined = cut_off(disk, seed, &mut replay, &end, &chain.torn);
+    let last = chain.links.last().map(|link| link.found.segment.header.first);
     let links = drop_empty_end(chain.links, &end, &mut leftovers);
-    for Link { found, end: link_end } in links {
-        let cut = match link_end {
-            End::Known(limit) => Some(limit),
-            End::Open => quarantined.then_some(end.cut),
-        };
-        leftovers.trim.extend(cut.map(|cut| (Arc::clone(&found.segment), cut)));
-        replay.log.add_segment(found.segment);
+    let owned = |sequence| links.iter().any(|link| link.found.segment.header.sequence == sequence);
+    let unowned = survey.unowned_indexes(owned);
+    replay.report.index_leftover = unowned.len() as u64;
+    leftovers.dead.extend(unowned);
+    for Link { found, end: link_end, .. } in links {
+        let is_last = last == Some(found.segment.header.first);
+        if let End::Known(cut) = link_end
+            && (!is_last || quarantined)
+        {
+            leftovers.trim.push((Arc::clone(&found.segment), cut));
+        }
     }
-    Ok(conclude(journal, survey, replay, end, leftovers))
+    Ok(Recovered { uncovered, ..conclude(journal, survey, replay, end, leftovers) })
 }
 
 /// Copies what lies behind the last frame of the log, and counts it. False if a copy failed:
@@ -182,13 +215,15 @@ fn conclude(
         max_bytes: survey.max_bytes,
         spares: spares.into_iter().map(|(sequence, spare)| spare.prepared(sequence)).collect(),
         leftovers,
+        uncovered: Vec::new(),
     }
 }
 
 impl Recovered {
     /// A journal that does not exist yet. Files without any header are of an opening that got nowhere.
-    fn nothing(survey: Survey) -> Self {
-        let dead = survey.spares.into_values().map(SpareFile::into_dead).collect();
+    fn nothing(mut survey: Survey) -> Self {
+        let mut dead = survey.unowned_indexes(|_| false);
+        dead.extend(survey.spares.into_values().map(SpareFile::into_dead));
         Self {
             journal: None,
             state: State::default(),
@@ -204,6 +239,7 @@ impl Recovered {
             max_bytes: None,
             spares: Vec::new(),
             leftovers: Leftovers { dead, ..Leftovers::default() },
+            uncovered: Vec::new(),
         }
     }
 }
@@ -222,5 +258,6 @@ pub(super) fn used_bytes(disk: &dyn Disk) -> std::io::Result<u64> {
 /// Whether a segment begins with a whole snapshot.
 #[cfg(test)]
 pub(super) fn has_snapshot(segment: &Segment, seed: Seed) -> bool {
-    replay::snapshot(segment, seed, End::Open).is_ok_and(|state| state.is_some())
+    let coverage = Coverage::default();
+    replay::snapshot(segment, seed, End::Open, &coverage).is_ok_and(|state| state.is_some())
 }

@@ -10,7 +10,7 @@ use super::super::{
     },
     segment::{Prepared, SEGMENT_FOLDER, Segment, sequence_of},
 };
-use super::leftovers::DeadFile;
+use super::{super::index::{index_name, segment_of_index}, leftovers::DeadFile};
 
 /// The files of the segment folder, sorted out.
 #[derive(Debug, Default)]
@@ -21,6 +21,8 @@ pub(super) struct Survey {
     pub(super) segments: BTreeMap<u64, Found>,
     /// Space without content, by the sequence in its name.
     pub(super) spares: BTreeMap<u64, SpareFile>,
+    /// Lengths of the index files, by the sequence in their names.
+    pub(super) indexes: BTreeMap<u64, u64>,
     /// Files to set aside: doubled, or unreadable.
     pub(super) misfits: Vec<String>,
     /// Largest sequence in any name or header.
@@ -79,12 +81,26 @@ struct Unheaded {
 }
 
 impl Survey {
+    /// Index files of no segment, for removal.
+    pub(super) fn unowned_indexes(&mut self, owned: impl Fn(u64) -> bool) -> Vec<DeadFile> {
+        let indexes = std::mem::take(&mut self.indexes).into_iter();
+        let unowned = indexes.filter(|(sequence, _)| !owned(*sequence));
+        unowned.map(|(sequence, length)| DeadFile { name: index_name(sequence), length }).collect()
+    }
+
     pub(super) fn take(disk: &dyn Disk) -> Result<Self, OpenError> {
         let mut survey = Self::default();
         let mut unheaded = Vec::new();
         let mut owner = String::new();
         let names = disk.list(SEGMENT_FOLDER).map_err(OpenError::io("list the journal folder"))?;
         for file_name in names {
+            if let Some(sequence) = segment_of_index(&file_name) {
+                // A sequence that an index file names is not used again: it would be taken for the new one's.
+                survey.last_sequence = survey.last_sequence.max(sequence);
+                let length = disk.open(&index_name(sequence)).and_then(|file| file.len());
+                survey.indexes.insert(sequence, length.unwrap_or(0));
+                continue;
+            }
             let Some(sequence) = sequence_of(&file_name) else {
                 tracing::warn!(file = file_name, "not a segment, left alone");
                 continue;
