@@ -88,6 +88,10 @@ fn recover(
         writer.give_back_unused();
         ready = shared.preparer.prepare_first(needed)?;
     }
+    if !ready && recovery::give_up_indexes(&**disk, &shared.used_bytes) > 0 {
+        // Everything in them can be scanned again; what was acknowledged wants to be served.
+        ready = shared.preparer.prepare_first(needed)?;
+    }
     if ready && let Some(prepared) = shared.preparer.try_take() {
         writer.open(prepared).map_err(OpenError::io("begin a segment"))?;
     } else {
@@ -128,8 +132,7 @@ fn assemble(
     }
     let seed = journal.seed();
     let backlog = recovered.uncovered;
-    let indexer =
-        Indexer::new(Arc::clone(disk), seed, &settings, Arc::clone(&used_bytes), backlog);
+    let indexer = Indexer::new(Arc::clone(disk), seed, &settings, Arc::clone(&used_bytes), backlog);
     let indexes = IndexCache::new(Arc::clone(disk), seed, settings.index_cache_bytes);
     let opened_ms = settings.clock.now().monotonic_ms;
     let shared = Arc::new(Shared::new(Parts {
@@ -257,6 +260,7 @@ impl Journal {
             written_bytes: shared.stats.written_bytes.load(Ordering::Relaxed),
             sync_p50_us,
             sync_p99_us,
+            unindexed_bytes: shared.indexer.pending_bytes(),
             index_errors: shared.indexer.errors(),
             index_damaged: shared.indexes.damaged(),
             index_cache_bytes: shared.indexes.bytes() as u64,

@@ -51,7 +51,11 @@ struct Inner {
     /// The last one may be the segment in use.
     segments: VecDeque<Task>,
     last_append: Option<Instant>,
+    /// How far the first of them is covered, once that is known.
+    covered: Option<Position>,
     stopping: bool,
+    /// Whether nothing is to be written any more.
+    abandoned: bool,
 }
 
 /// A segment to cover.
@@ -138,6 +142,23 @@ impl Indexer {
         self.wake.notify_one();
     }
 
+    /// Ends without covering anything more: the disk is not to be trusted.
+    pub(super) fn abandon(&self) {
+        self.lock().abandoned = true;
+        self.wake.notify_one();
+    }
+
+    /// Bytes of log that a start after a kill would have to scan.
+    pub(super) fn pending_bytes(&self) -> u64 {
+        let inner = self.lock();
+        let pending = inner.segments.iter().enumerate().map(|(index, task)| {
+            let covered = inner.covered.filter(|_| index == 0);
+            let from = covered.unwrap_or(task.segment.header.frames());
+            task.end.0.saturating_sub(from.0)
+        });
+        pending.sum()
+    }
+
     /// Index files that could not be written.
     pub(super) fn errors(&self) -> u64 {
         self.errors.load(Ordering::Relaxed)
@@ -156,6 +177,7 @@ impl Indexer {
             if task.left {
                 self.finish(&task);
             } else {
+                self.lock().covered = Some(current.covered);
                 work = Some(current);
             }
         }
@@ -165,6 +187,9 @@ impl Indexer {
     fn next(&self, work: Option<&Work>, last_chunk: Instant) -> Option<Task> {
         let mut inner = self.lock();
         loop {
+            if inner.abandoned {
+                return None;
+            }
             let stopping = inner.stopping;
             if stopping {
                 // Nobody waits long for an end: the next opening goes on with the rest.
@@ -343,7 +368,9 @@ impl Indexer {
     /// Takes a segment that was left off the list.
     fn finish(&self, task: &Task) {
         let first = task.segment.header.first;
-        self.lock().segments.retain(|other| other.segment.header.first != first);
+        let mut inner = self.lock();
+        inner.segments.retain(|other| other.segment.header.first != first);
+        inner.covered = None;
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

@@ -183,9 +183,8 @@ impl Log {
             return Step::Active(Vec::new());
         };
         let mut runs = log.runs.iter().filter(|run| run.end > from);
-        if let Some(left) = runs
-            .find(|run| run.max_timestamp >= timestamp_ms)
-            .and_then(|run| self.left(run))
+        if let Some(left) =
+            runs.find(|run| run.max_timestamp >= timestamp_ms).and_then(|run| self.left(run))
         {
             return left;
         }

@@ -8,8 +8,8 @@ use bytes::Bytes;
 
 use super::{
     Offset, PartitionId, Position, ReadError,
-    log::{Readable, Source, Step},
     index::{PartitionIndex, Run},
+    log::{Readable, Source, Step},
     reader,
     shared::Shared,
 };
@@ -43,9 +43,7 @@ pub(super) fn plan(
                     length += location.length as usize;
                     goes_on
                 });
-                let source = |location| {
-                    Source { segment: Arc::clone(&readable.segment), location }
-                };
+                let source = |location| Source { segment: Arc::clone(&readable.segment), location };
                 (wanted.map(source).collect(), run.end)
             }
         };
@@ -89,9 +87,7 @@ pub(super) fn at_time(
             Step::Left(Run { first, end, .. }, readable) => {
                 let index = index(shared, partition, &readable)?;
                 let found = index.at_time(next, timestamp_ms).filter(|at| at.base_offset >= first);
-                let source = |location| {
-                    Source { segment: Arc::clone(&readable.segment), location }
-                };
+                let source = |location| Source { segment: Arc::clone(&readable.segment), location };
                 (found.map(source).collect(), Some(end))
             }
         };

@@ -98,6 +98,7 @@ impl Shared {
             Poisoned { reason: reason.into() }
         });
         self.ended.get_or_init(|| poisoned.clone());
+        self.indexer.abandon();
         poisoned.clone()
     }
 

@@ -17,6 +17,8 @@ pub struct JournalStatus {
     pub sync_p50_us: u64,
     /// 99th percentile of the recent fdatasync calls, microseconds.
     pub sync_p99_us: u64,
+    /// Bytes of log that the next start scans, were the process killed now.
+    pub unindexed_bytes: u64,
     /// Index files that could not be written since start: their segments are scanned at the next one.
     pub index_errors: u64,
     /// Index files that turned out to be damaged since start, when something was looked up.

@@ -2,9 +2,7 @@
 
 use std::{collections::BTreeMap, io};
 
-use super::{
-    Delta, Location, PartitionId, PartitionIndex, Placed, Position, Summary,
-};
+use super::{Delta, Location, PartitionId, PartitionIndex, Placed, Position, Summary};
 use crate::journal::{
     format::{Cursor, ENTRY_HEADER_BYTES, EntryHeader, EntryKind, Seed},
     reader::batch_header,

@@ -88,9 +88,9 @@ impl Chain {
     ) -> io::Result<Option<(usize, State)>> {
         for (index, link) in self.links.iter_mut().enumerate().rev() {
             let (segment, next_crc) = (&link.found.segment, link.next_crc);
-            let coverage = link.coverage.insert(Coverage::find(
-                disk, seed, segment, link.end, next_crc, findings,
-            ));
+            let coverage = link
+                .coverage
+                .insert(Coverage::find(disk, seed, segment, link.end, next_crc, findings));
             if let Some(state) = replay::snapshot(segment, seed, link.end, coverage)? {
                 return Ok(Some((index, state)));
             }

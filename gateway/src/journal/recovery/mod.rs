@@ -11,7 +11,10 @@ mod replay;
 mod scan;
 mod survey;
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 pub(super) use carried::Carried;
 use chain::{Chain, Link};
@@ -24,7 +27,7 @@ use survey::{SpareFile, Survey};
 use super::{
     Disk, JournalId, OpenError, Position, RecoveryReport, State,
     format::{ALIGN, Barrier, Seed},
-    index::{Coverage, Findings},
+    index::{Coverage, Findings, index_name, segment_of_index},
     indexer::Task,
     log::Log,
     segment::{Prepared, QUARANTINE_FOLDER, SEGMENT_FOLDER, Segment},
@@ -242,6 +245,20 @@ impl Recovered {
             uncovered: Vec::new(),
         }
     }
+}
+
+/// Removes all index files; how many bytes that freed.
+pub(super) fn give_up_indexes(disk: &dyn Disk, used_bytes: &AtomicU64) -> u64 {
+    let names = disk.list(SEGMENT_FOLDER).unwrap_or_default();
+    let indexes = names.iter().filter_map(|name| segment_of_index(name));
+    let freed = indexes.map(|sequence| {
+        let name = index_name(sequence);
+        let length = disk.open(&name).and_then(|file| file.len()).unwrap_or(0);
+        disk.remove(&name).map_or(0, |()| length)
+    });
+    let freed = freed.sum();
+    used_bytes.fetch_sub(freed, Ordering::Relaxed);
+    freed
 }
 
 /// Bytes of all files that the journal keeps.

@@ -10,7 +10,10 @@ use super::super::{
     },
     segment::{Prepared, SEGMENT_FOLDER, Segment, sequence_of},
 };
-use super::{super::index::{index_name, segment_of_index}, leftovers::DeadFile};
+use super::{
+    super::index::{index_name, segment_of_index},
+    leftovers::DeadFile,
+};
 
 /// The files of the segment folder, sorted out.
 #[derive(Debug, Default)]
