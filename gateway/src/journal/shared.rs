@@ -6,7 +6,8 @@ use std::sync::{
 
 use super::{
     Poisoned, RecoveryReport, admission::Ledger, format::Seed, index::IndexCache, indexer::Indexer,
-    log::Log, options::Settings, preparer::Preparer, queue::Queue, stats::Stats, waiters::Waiters,
+    log::Log, options::Settings, preparer::Preparer, queue::Queue, read_pool::ReadPool,
+    stats::Stats, tail::Tail, waiters::Waiters,
 };
 
 /// One open journal.
@@ -21,6 +22,9 @@ pub(super) struct Shared {
     pub(super) indexer: Indexer,
     /// Of the segments that were left.
     pub(super) indexes: IndexCache,
+    /// The last frames, in memory.
+    pub(super) tail: Tail,
+    pub(super) readers: Arc<ReadPool>,
     pub(super) waiters: Waiters,
     pub(super) stats: Stats,
     pub(super) used_bytes: Arc<AtomicU64>,
@@ -66,6 +70,8 @@ impl Shared {
     pub(super) fn new(parts: Parts) -> Self {
         Self {
             seed: parts.seed,
+            tail: Tail::new(parts.settings.tail_bytes),
+            readers: ReadPool::new(parts.settings.read_threads, parts.settings.read_queue),
             settings: parts.settings,
             recovery: parts.recovery,
             ledger: parts.ledger,

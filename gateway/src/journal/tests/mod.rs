@@ -9,5 +9,6 @@ mod golden;
 mod index;
 mod model;
 mod properties;
+mod reading;
 mod service;
 mod support;
