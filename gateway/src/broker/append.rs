@@ -72,6 +72,20 @@ pub enum AppendError {
         /// Sequence received.
         got: i32,
     },
+    /// Not part of the transaction that its producer has open in the partition.
+    #[error("producer {producer_id} has a transaction open since offset {}, and this is not in it", .first.0)]
+    InTransaction {
+        /// Producer id.
+        producer_id: i64,
+        /// Where the transaction began.
+        first: Offset,
+    },
+    /// In a transaction, but of no producer.
+    #[error("a transactional batch needs a producer id")]
+    NoProducer,
+    /// A control batch among data: only [`Broker::end_transaction`] writes them.
+    #[error("control batches are the broker's own")]
+    ControlBatch,
     /// Batch over `max.message.bytes`.
     #[error("batch of {bytes} bytes is over max.message.bytes = {limit}")]
     BatchTooLarge {
@@ -252,6 +266,7 @@ fn refusal(check: ProducerCheck, header: &BatchHeader) -> AppendError {
         ProducerCheck::OutOfOrder { expected } => {
             AppendError::OutOfOrderSequence { producer_id, got: header.base_sequence, expected }
         }
+        ProducerCheck::InTransaction { first } => AppendError::InTransaction { producer_id, first },
         ProducerCheck::New | ProducerCheck::Duplicate { .. } | ProducerCheck::Forgotten => {
             AppendError::DuplicateSequence { producer_id, got: header.base_sequence }
         }

@@ -19,6 +19,8 @@ pub(super) struct Shared {
     pub(super) queue: Queue,
     pub(super) preparer: Preparer,
     pub(super) waiters: Waiters,
+    /// Of those who wait for stable data.
+    pub(super) stable_waiters: Waiters,
     pub(super) stats: Stats,
     pub(super) used_bytes: Arc<AtomicU64>,
     /// The error that stopped the journal.
@@ -67,6 +69,7 @@ impl Shared {
             queue: Queue::default(),
             preparer: parts.preparer,
             waiters: Waiters::default(),
+            stable_waiters: Waiters::default(),
             stats: Stats::default(),
             used_bytes: parts.used_bytes,
             poison: OnceLock::new(),

@@ -65,14 +65,21 @@ pub(super) fn recover(disk: &dyn Disk) -> Result<Recovered, OpenError> {
     let mut replay = Replay::new(seed);
     let mut end = LogEnd::default();
     replay.report.missing_segments = chain.missing;
-    let (from, state) = snapshot.map_or((0, None), |(from, state)| (from, Some(state)));
+    let (from, mut state) = snapshot.map_or((0, None), |(from, state)| (from, Some(state)));
     let first = chain.links.first().map(|link| link.found.segment.header);
     // Nothing tells the state that the segments which are gone had built up.
     replay.state_damaged =
         state.is_none() && first.is_some_and(|header| header.previous_end > Position(0));
-    replay.state = state.unwrap_or_default();
+    if let Some(oldest) = chain.links.first().filter(|_| from > 0) {
+        let snapshot = replay::snapshot(&oldest.found.segment, seed, oldest.end);
+        if let Some(state) = snapshot.map_err(OpenError::io("read a segment"))? {
+            replay.begin_with(&state);
+        }
+    }
     for (index, link) in chain.links.iter().enumerate() {
-        replay.into_state = index >= from;
+        if index == from {
+            replay.enter_state(state.take().unwrap_or_default());
+        }
         let last = index + 1 == chain.links.len();
         if last {
             end = replay.last(&link.found).map_err(OpenError::io("read a segment"))?;
@@ -155,13 +162,13 @@ fn conclude(
     end: LogEnd,
     mut leftovers: Leftovers,
 ) -> Recovered {
-    let Replay { state, log, mut report, open_ms, state_damaged, .. } = replay;
+    let Replay { state, log, mut report, open_ms, state_damaged, held_barrier: held, .. } = replay;
     report.clean = end.closed && report.torn_tails == 0;
     report.carried_bytes = end.carried.as_ref().map_or(0, |carried| carried.length);
     let reused = report.torn_tails > 0 || state_damaged;
     let barrier = Barrier {
-        incarnation: (state.incarnation() + u64::from(reused)).max(1),
-        leader_epoch: state.leader_epoch() + i32::from(!report.clean),
+        incarnation: (state.incarnation().max(held.incarnation) + u64::from(reused)).max(1),
+        leader_epoch: state.leader_epoch().max(held.leader_epoch) + i32::from(!report.clean),
     };
     let newest = survey.newest_sequence;
     let (spares, stale): (Vec<_>, Vec<_>) =

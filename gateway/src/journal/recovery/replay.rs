@@ -4,7 +4,7 @@ use std::{io, sync::Arc};
 
 use super::{
     super::{
-        Change, Position, RecoveryReport, State,
+        AbortedRange, Change, PartitionId, Position, RecoveryReport, State,
         format::{
             Barrier, ENTRY_HEADER_BYTES, EntryHeader, EntryKind, FactRef, SEGMENT_HEADER_BYTES,
             Seed,
@@ -13,13 +13,13 @@ use super::{
         log::Log,
         reader::batch_header,
         segment::Segment,
-        state::SnapshotReader,
+        state::{SnapshotReader, Transactions},
     },
     carried::Carried,
     scan::{Damage, End, FoundEntry, Frame, Scanner, Step, Tail},
     survey::Found,
 };
-use crate::record::BatchHeader;
+use crate::record::{BatchHeader, TransactionMarker, TransactionOutcome};
 
 /// Builds state and index, segment by segment in order.
 #[derive(Debug)]
@@ -35,9 +35,20 @@ pub(super) struct Replay {
     /// Age of the journal at the last frame.
     pub(super) open_ms: u64,
     /// Whether entries change the state yet: not before the segment whose snapshot it began with.
-    pub(super) into_state: bool,
+    into_state: bool,
     /// Damage where entries were to change the state.
     pub(super) state_damaged: bool,
+    /// What a barrier in the frame that is held back says.
+    pub(super) held_barrier: Barrier,
+    earlier: Earlier,
+}
+
+/// Where entries do not change the state yet: what it takes to find the transactions that were aborted there.
+#[derive(Debug, Default)]
+struct Earlier {
+    transactions: Transactions,
+    /// None until a snapshot or a barrier tells.
+    incarnation: Option<u64>,
 }
 
 /// How the log ends.
@@ -80,7 +91,28 @@ impl Replay {
             open_ms: 0,
             into_state: false,
             state_damaged: false,
+            held_barrier: Barrier::default(),
+            earlier: Earlier::default(),
         }
+    }
+
+    /// What the oldest segment that there still is began with.
+    pub(super) fn begin_with(&mut self, snapshot: &State) {
+        let transactions = snapshot.transactions().clone();
+        self.earlier = Earlier { transactions, incarnation: Some(snapshot.incarnation()) };
+    }
+
+    /// From here on entries change the state, which is that of a snapshot or empty. A transaction that is open
+    /// by the entries, but not by the snapshot, has lost its marker to damage: it counts as aborted.
+    pub(super) fn enter_state(&mut self, state: State) {
+        let mut lost = self.earlier.transactions.without(&state);
+        let ranges = lost.give_up(|partition| self.log.durable_end(partition));
+        if !ranges.is_empty() {
+            tracing::error!(count = ranges.len(), "transactions without an end count as aborted");
+        }
+        self.add_aborted(ranges);
+        self.state = state;
+        self.into_state = true;
     }
 
     /// A segment that is not the last: it ends where the next one says, and all in it is durable.
@@ -165,11 +197,15 @@ impl Replay {
         }
     }
 
-    /// Barriers count even in a frame that is held back: what they bumped must not be used again.
+    /// Barriers count even in a frame that is held back: what they bumped must not be used again. The state
+    /// takes them over with the frame, in their order: they end transactions.
     fn barriers(&mut self, scanner: &mut Scanner<'_>, frame: &Frame) {
         for entry in frame.entries.iter().filter(|entry| entry.header.kind == EntryKind::Barrier) {
-            let payload = scanner.payload(entry);
-            apply(&mut self.state, &entry.header, Some(payload), frame.header.open_ms);
+            if let Some(barrier) = Barrier::decode(scanner.payload(entry)) {
+                let held = &mut self.held_barrier;
+                held.incarnation = held.incarnation.max(barrier.incarnation);
+                held.leader_epoch = held.leader_epoch.max(barrier.leader_epoch);
+            }
         }
     }
 
@@ -232,9 +268,18 @@ impl Replay {
                     payload.and_then(batch_header).map_or(i64::MIN, |header| header.max_timestamp);
                 self.index(entry, max_timestamp);
             }
-            if self.into_state {
-                apply(&mut self.state, &entry.header, payload, open_ms);
-            }
+            let aborted = if self.into_state {
+                apply(&mut self.state, &entry.header, payload, open_ms)
+            } else {
+                self.earlier.apply(&entry.header, payload, &self.log)
+            };
+            self.add_aborted(aborted);
+        }
+    }
+
+    fn add_aborted(&mut self, aborted: Vec<(PartitionId, AbortedRange)>) {
+        for (partition, range) in aborted {
+            self.log.add_aborted(partition, range);
         }
     }
 
@@ -257,8 +302,47 @@ impl Replay {
     }
 }
 
-/// The one step from a stored entry to the state. Without its payload a batch still takes its offsets.
-pub(super) fn apply(state: &mut State, header: &EntryHeader, payload: Option<&[u8]>, open_ms: u64) {
+impl Earlier {
+    /// As the state would: markers and barriers end transactions.
+    fn apply(
+        &mut self,
+        header: &EntryHeader,
+        payload: Option<&[u8]>,
+        log: &Log,
+    ) -> Vec<(PartitionId, AbortedRange)> {
+        let Some(payload) = payload else { return Vec::new() };
+        match header.kind {
+            EntryKind::Batch => {
+                let Some(batch) = batch_header(payload) else { return Vec::new() };
+                let (partition, base_offset) = (header.partition, header.base_offset);
+                let marker = marker(payload);
+                let aborted = self.transactions.record(partition, base_offset, &batch, marker);
+                aborted.map(|range| (partition, range)).into_iter().collect()
+            }
+            EntryKind::Barrier => {
+                let Some(Barrier { incarnation, .. }) = Barrier::decode(payload) else {
+                    return Vec::new();
+                };
+                let known = *self.incarnation.get_or_insert(incarnation);
+                self.incarnation = Some(known.max(incarnation));
+                if incarnation <= known {
+                    return Vec::new();
+                }
+                self.transactions.give_up(|partition| log.durable_end(partition))
+            }
+            EntryKind::Fact | EntryKind::Slice | EntryKind::Close => Vec::new(),
+        }
+    }
+}
+
+/// The one step from a stored entry to the state; gives the transactions that it aborted. Without its payload a
+/// batch still takes its offsets.
+pub(super) fn apply(
+    state: &mut State,
+    header: &EntryHeader,
+    payload: Option<&[u8]>,
+    open_ms: u64,
+) -> Vec<(PartitionId, AbortedRange)> {
     match (header.kind, payload) {
         (EntryKind::Batch, payload) => {
             let batch = payload.and_then(batch_header).unwrap_or_else(|| anonymous(header));
@@ -267,22 +351,30 @@ pub(super) fn apply(state: &mut State, header: &EntryHeader, payload: Option<&[u
                 base_offset: header.base_offset,
                 leader_epoch: batch.leader_epoch,
                 header: &batch,
+                marker: payload.and_then(marker),
             };
-            state.apply(change, open_ms);
+            state.apply(change, open_ms)
         }
         (EntryKind::Fact, Some(payload)) => {
-            if let Some(FactRef { space, key, value }) = FactRef::decode(payload) {
-                state.apply(Change::Fact { space, key, value }, open_ms);
-            }
+            FactRef::decode(payload).map_or_else(Vec::new, |FactRef { space, key, value }| {
+                state.apply(Change::Fact { space, key, value }, open_ms)
+            })
         }
         (EntryKind::Barrier, Some(payload)) => {
-            if let Some(Barrier { incarnation, leader_epoch }) = Barrier::decode(payload) {
-                state.apply(Change::Barrier { incarnation, leader_epoch }, open_ms);
-            }
+            Barrier::decode(payload).map_or_else(Vec::new, |barrier| {
+                let Barrier { incarnation, leader_epoch } = barrier;
+                state.apply(Change::Barrier { incarnation, leader_epoch }, open_ms)
+            })
         }
         (EntryKind::Fact | EntryKind::Barrier, None) | (EntryKind::Slice | EntryKind::Close, _) => {
+            Vec::new()
         }
     }
+}
+
+/// The end of a transaction that a stored batch marks, if it does.
+fn marker(payload: &[u8]) -> Option<TransactionOutcome> {
+    TransactionMarker::read(payload).ok().flatten().map(|marker| marker.outcome)
 }
 
 /// Stands for the header of a batch whose payload is damaged: its offsets are taken, its producer is unknown.
