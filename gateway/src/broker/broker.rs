@@ -16,7 +16,8 @@ use super::{
     settings, space,
 };
 use crate::journal::{
-    AdmitError, Fact, Journal, Offset, PartitionId, Poisoned, ReadError, Space, State,
+    AdmitError, Fact, Journal, Offset, PartitionEnds, PartitionId, Poisoned, ReadError, Space,
+    State,
 };
 
 /// Settings of the broker.
@@ -39,7 +40,8 @@ pub struct LogEnds {
     pub written: Offset,
     /// One past the last durable offset: Kafka's high watermark.
     pub durable: Offset,
-    /// One past the last offset that uplink and pipelines may read.
+    /// One past the last durable offset before the first open transaction: Kafka's last stable offset, and what
+    /// uplink and pipelines may read.
     pub stable: Offset,
     /// Leader epoch.
     pub leader_epoch: i32,
@@ -214,15 +216,8 @@ impl Broker {
             let admission = self.admission();
             (admission.state.partition(partition).log_end, admission.state.leader_epoch())
         };
-        let durable = journal.durable_end(partition);
-        LogEnds {
-            start: journal.log_start(partition),
-            written: written.max(durable),
-            durable,
-            // No transaction is ever open.
-            stable: durable,
-            leader_epoch,
-        }
+        let PartitionEnds { log_start, stable, durable } = journal.ends(partition);
+        LogEnds { start: log_start, written: written.max(durable), durable, stable, leader_epoch }
     }
 
     /// Durable whole batches from `from` on; see [`Journal::read`]. Runs on a blocking thread.
