@@ -5,22 +5,13 @@ use bytes::Bytes;
 use tokio::task::spawn_blocking;
 
 use crate::{
-    broker::{Broker, LogEnds},
-    journal::{Journal, Offset, PartitionId},
+    broker::{Broker, Isolation, LogEnds},
+    journal::{AbortedRange, Journal, Offset, PartitionId},
     kafka::error_code::ErrorCode,
     record::{BatchHeader, HEADER_BYTES},
 };
 
 use super::Topic;
-
-/// What a consumer may see.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Isolation {
-    /// Everything durable.
-    Uncommitted,
-    /// What lies before the first open transaction.
-    Committed,
-}
 
 /// Limits of the whole response.
 #[derive(Clone, Copy, Debug)]
@@ -37,7 +28,10 @@ pub(super) struct Partition {
     pub(super) ends: Option<LogEnds>,
     pub(super) batches: Vec<Bytes>,
     pub(super) bytes: usize,
+    /// Aborted transactions among the batches, if the consumer wants committed data alone.
+    pub(super) aborted: Vec<AbortedRange>,
     id: PartitionId,
+    from: i64,
     next: i64,
     max_bytes: usize,
     client_epoch: i32,
@@ -67,7 +61,9 @@ impl Partition {
             ends: None,
             batches: Vec::new(),
             bytes: 0,
+            aborted: Vec::new(),
             id,
+            from: offset,
             next: offset,
             max_bytes,
             client_epoch,
@@ -104,8 +100,22 @@ impl Partition {
     }
 
     /// Reads at most `max_bytes`, but one batch of any size if `takes_oversize`; says whether data
-    /// was left for the size.
+    /// was left although the consumer may see it.
     fn read(
+        &mut self,
+        journal: &Journal,
+        isolation: Isolation,
+        max_bytes: usize,
+        takes_oversize: bool,
+    ) -> bool {
+        let was_left = self.read_batches(journal, isolation, max_bytes, takes_oversize);
+        if isolation == Isolation::Committed && !self.batches.is_empty() {
+            self.aborted = journal.aborted(self.id, Offset(self.from), Offset(self.next));
+        }
+        was_left
+    }
+
+    fn read_batches(
         &mut self,
         journal: &Journal,
         isolation: Isolation,
@@ -121,6 +131,7 @@ impl Partition {
             }
         };
         let end = self.end(isolation);
+        let mut cut = None;
         let mut room = max_bytes;
         for batch in batches {
             let Some(header) = batch.first_chunk::<HEADER_BYTES>().map(BatchHeader::read) else {
@@ -129,6 +140,14 @@ impl Partition {
             };
             if header.base_offset >= end {
                 return false;
+            }
+            if self.batches.is_empty() {
+                // Offsets before it are gone: what was aborted there is of no interest.
+                self.from = self.from.max(header.base_offset);
+            }
+            let cut = *cut.get_or_insert_with(|| self.end_of_unmarked(journal, isolation));
+            if header.base_offset >= cut {
+                return true;
             }
             let is_first = takes_oversize && room == max_bytes;
             if batch.len() > room && !is_first {
@@ -140,6 +159,18 @@ impl Partition {
             self.batches.push(batch);
         }
         self.next < end
+    }
+
+    /// Where an answer has to end, because an aborted transaction without a marker does: a consumer passes over
+    /// the producer's data until it sees the marker, or until the answer ends.
+    fn end_of_unmarked(&self, journal: &Journal, isolation: Isolation) -> i64 {
+        let (from, to) = (Offset(self.from), Offset(self.end(isolation)));
+        if isolation == Isolation::Uncommitted {
+            return i64::MAX;
+        }
+        let aborted = journal.aborted(self.id, from, to).into_iter();
+        let ends = aborted.filter(|range| !range.has_marker).map(|range| range.last.0 + 1);
+        ends.min().unwrap_or(i64::MAX)
     }
 }
 
@@ -177,11 +208,20 @@ impl Collector {
             || self.partitions().any(|partition| partition.code.is_error())
     }
 
-    /// Where new data would let this go on.
-    pub(super) fn wants(&self) -> Vec<(PartitionId, Offset)> {
-        self.partitions()
-            .filter_map(|partition| Some((partition.id, partition.ends?.durable)))
-            .collect()
+    /// Waits until new data lets this go on.
+    pub(super) async fn wait(&self, broker: &Broker) {
+        let end = |ends: LogEnds| match self.isolation {
+            Isolation::Uncommitted => ends.durable,
+            Isolation::Committed => ends.stable,
+        };
+        let wants = self
+            .partitions()
+            .filter_map(|partition| Some((partition.id, end(partition.ends?))))
+            .collect::<Vec<_>>();
+        match self.isolation {
+            Isolation::Uncommitted => broker.wait_durable(&wants).await,
+            Isolation::Committed => broker.wait_stable(&wants).await,
+        }
     }
 
     pub(super) fn collected_bytes(&self) -> usize {
