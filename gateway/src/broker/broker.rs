@@ -148,6 +148,12 @@ impl Broker {
         self.core.catalog().topic_by_id(id).cloned()
     }
 
+    /// The topic that a partition belongs to.
+    #[must_use]
+    pub fn topic_of(&self, partition: PartitionId) -> Option<Arc<Topic>> {
+        self.core.catalog().of_partition(partition).cloned()
+    }
+
     /// All topics by name.
     #[must_use]
     pub fn topics(&self) -> Vec<Arc<Topic>> {

@@ -31,7 +31,8 @@ pub use identity::Uuid;
 pub use isolation::{Fetched, Isolation};
 pub use partitioner::partition_for_key;
 pub use settings::{
-    CLEANUP_POLICY, FULL_POLICY, MAX_MESSAGE_BYTES, SettingKind, TOPIC_SETTINGS, TopicSetting,
+    CLEANUP_POLICY, CleanupPolicy, FULL_POLICY, FullPolicy, MAX_MESSAGE_BYTES, SettingKind,
+    TOPIC_SETTINGS, TopicSetting, TopicSettings,
 };
 pub use topic::{MAX_PARTITIONS_PER_TOPIC, MAX_TOPIC_NAME_BYTES, MAX_TOPICS, Topic, TopicError};
 pub use transaction::EndTransaction;
