@@ -10,3 +10,4 @@ mod model;
 mod properties;
 mod service;
 mod support;
+mod transactions;
