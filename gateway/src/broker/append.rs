@@ -72,6 +72,20 @@ pub enum AppendError {
         /// Sequence received.
         got: i32,
     },
+    /// Not part of the transaction that its producer has open in the partition.
+    #[error("producer {producer_id} has a transaction open since offset {}, and this is not in it", .first.0)]
+    InTransaction {
+        /// Producer id.
+        producer_id: i64,
+        /// Where the transaction began.
+        first: Offset,
+    },
+    /// In a transaction, but of no producer.
+    #[error("a transactional batch needs a producer id")]
+    NoProducer,
+    /// A control batch among data: only [`Broker::end_transaction`] writes them.
+    #[error("control batches are the broker's own")]
+    ControlBatch,
     /// Batch over `max.message.bytes`.
     #[error("batch of {bytes} bytes is over max.message.bytes = {limit}")]
     BatchTooLarge {
@@ -131,6 +145,13 @@ impl Broker {
             let limit = self.max_message_bytes(*partition)?;
             if batch.len() > limit {
                 return Err(AppendError::BatchTooLarge { bytes: batch.len(), limit });
+            }
+            let header = batch.header();
+            if header.is_control() {
+                return Err(AppendError::ControlBatch);
+            }
+            if header.is_transactional() && !header.has_producer() {
+                return Err(AppendError::NoProducer);
             }
         }
         self.admission().append(&self.core.journal, request)
@@ -210,21 +231,28 @@ impl Plan {
 
     /// The state's check, and for a second batch of one producer in one request: whether it follows the first.
     fn check(&self, state: &State, partition: PartitionId, header: &BatchHeader) -> ProducerCheck {
-        let earlier = self
-            .append
-            .batches
-            .iter()
-            .rfind(|entry| entry.partition == partition)
-            .map(|entry| entry.batch.header())
-            .filter(|it| it.has_producer() && it.producer_id == header.producer_id);
-        match earlier {
-            None => state.check(partition, header),
-            Some(earlier) => {
-                let expected = earlier.next_sequence();
-                let follows = earlier.producer_epoch == header.producer_epoch
-                    && expected == header.base_sequence;
-                if follows { ProducerCheck::New } else { ProducerCheck::OutOfOrder { expected } }
-            }
+        let is_before = |entry: &&BatchEntry| {
+            let it = entry.batch.header();
+            entry.partition == partition
+                && it.has_producer()
+                && it.producer_id == header.producer_id
+        };
+        let before = self.append.batches.iter().filter(is_before);
+        let Some(last) = before.clone().next_back() else {
+            return state.check(partition, header);
+        };
+        let earlier = last.batch.header();
+        let expected = earlier.next_sequence();
+        let follows =
+            earlier.producer_epoch == header.producer_epoch && expected == header.base_sequence;
+        let begun = before.clone().find(|entry| entry.batch.header().is_transactional());
+        let open = state
+            .open_transaction(partition, header.producer_id)
+            .or_else(|| begun.map(|entry| entry.base_offset));
+        match open {
+            _ if !follows => ProducerCheck::OutOfOrder { expected },
+            Some(first) if !header.is_transactional() => ProducerCheck::InTransaction { first },
+            _ => ProducerCheck::New,
         }
     }
 
@@ -252,6 +280,7 @@ fn refusal(check: ProducerCheck, header: &BatchHeader) -> AppendError {
         ProducerCheck::OutOfOrder { expected } => {
             AppendError::OutOfOrderSequence { producer_id, got: header.base_sequence, expected }
         }
+        ProducerCheck::InTransaction { first } => AppendError::InTransaction { producer_id, first },
         ProducerCheck::New | ProducerCheck::Duplicate { .. } | ProducerCheck::Forgotten => {
             AppendError::DuplicateSequence { producer_id, got: header.base_sequence }
         }

@@ -16,7 +16,8 @@ use super::{
     settings, space,
 };
 use crate::journal::{
-    AdmitError, Fact, Journal, Offset, PartitionId, Poisoned, ReadError, Space, State,
+    AdmitError, Fact, Journal, Offset, PartitionEnds, PartitionId, Poisoned, ReadError, Space,
+    State,
 };
 
 /// Settings of the broker.
@@ -39,7 +40,8 @@ pub struct LogEnds {
     pub written: Offset,
     /// One past the last durable offset: Kafka's high watermark.
     pub durable: Offset,
-    /// One past the last offset that uplink and pipelines may read.
+    /// One past the last durable offset before the first open transaction: Kafka's last stable offset, and what
+    /// uplink and pipelines may read.
     pub stable: Offset,
     /// Leader epoch.
     pub leader_epoch: i32,
@@ -146,6 +148,12 @@ impl Broker {
         self.core.catalog().topic_by_id(id).cloned()
     }
 
+    /// The topic that a partition belongs to.
+    #[must_use]
+    pub fn topic_of(&self, partition: PartitionId) -> Option<Arc<Topic>> {
+        self.core.catalog().of_partition(partition).cloned()
+    }
+
     /// All topics by name.
     #[must_use]
     pub fn topics(&self) -> Vec<Arc<Topic>> {
@@ -214,15 +222,8 @@ impl Broker {
             let admission = self.admission();
             (admission.state.partition(partition).log_end, admission.state.leader_epoch())
         };
-        let durable = journal.durable_end(partition);
-        LogEnds {
-            start: journal.log_start(partition),
-            written: written.max(durable),
-            durable,
-            // No transaction is ever open.
-            stable: durable,
-            leader_epoch,
-        }
+        let PartitionEnds { log_start, stable, durable } = journal.ends(partition);
+        LogEnds { start: log_start, written: written.max(durable), durable, stable, leader_epoch }
     }
 
     /// Durable whole batches from `from` on; see [`Journal::read_async`].

@@ -12,6 +12,7 @@ mod catalog;
 mod fact;
 pub mod group;
 mod identity;
+mod isolation;
 mod lookup;
 mod partitioner;
 mod producer_id;
@@ -20,14 +21,18 @@ pub mod space;
 #[cfg(test)]
 pub(crate) mod tests;
 mod topic;
+mod transaction;
 
 pub use append::{AppendError, AppendRequest, Commit};
 pub use broker::{Broker, BrokerOptions, LogEnds, OpenError};
 pub use fact::FactError;
 pub use group::Groups;
 pub use identity::Uuid;
+pub use isolation::{Fetched, Isolation};
 pub use partitioner::partition_for_key;
 pub use settings::{
-    CLEANUP_POLICY, FULL_POLICY, MAX_MESSAGE_BYTES, SettingKind, TOPIC_SETTINGS, TopicSetting,
+    CLEANUP_POLICY, CleanupPolicy, FULL_POLICY, FullPolicy, MAX_MESSAGE_BYTES, SettingKind,
+    TOPIC_SETTINGS, TopicSetting, TopicSettings,
 };
 pub use topic::{MAX_PARTITIONS_PER_TOPIC, MAX_TOPIC_NAME_BYTES, MAX_TOPICS, Topic, TopicError};
+pub use transaction::EndTransaction;

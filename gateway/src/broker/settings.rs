@@ -40,6 +40,16 @@ pub const MAX_MESSAGE_BYTES: &str = "max.message.bytes";
 pub const CLEANUP_POLICY: &str = "cleanup.policy";
 /// What happens to an append for which the storage has no room.
 pub const FULL_POLICY: &str = "headwater.full.policy";
+const RETENTION_MS: &str = "retention.ms";
+const RETENTION_BYTES: &str = "retention.bytes";
+const DELETE_RETENTION_MS: &str = "delete.retention.ms";
+const MIN_COMPACTION_LAG_MS: &str = "min.compaction.lag.ms";
+const MAX_COMPACTION_LAG_MS: &str = "max.compaction.lag.ms";
+const DELETE: &str = "delete";
+const COMPACT: &str = "compact";
+const BLOCK: &str = "block";
+const DROP_OLDEST: &str = "drop-oldest";
+const DROP_NEWEST: &str = "drop-newest";
 
 /// Longest value: all settings of a topic share one fact with its partitions, and a number may have
 /// any count of leading zeros.
@@ -53,19 +63,19 @@ const SIZE: SettingKind = SettingKind::Integer { min: 0, max: i32::MAX as i64 };
 
 /// Every topic setting, by name. Defaults are Kafka's.
 pub const TOPIC_SETTINGS: &[TopicSetting] = &[
-    setting(CLEANUP_POLICY, "delete", SettingKind::SomeOf(&["delete", "compact"])),
+    setting(CLEANUP_POLICY, DELETE, SettingKind::SomeOf(&[DELETE, COMPACT])),
     setting(
         "compression.type",
         "producer",
         SettingKind::OneOf(&["producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"]),
     ),
-    setting("delete.retention.ms", "86400000", NUMBER),
+    setting(DELETE_RETENTION_MS, "86400000", NUMBER),
     setting("file.delete.delay.ms", "60000", NUMBER),
     setting("flush.messages", "1", POSITIVE),
     setting("flush.ms", "0", NUMBER),
-    setting(FULL_POLICY, "block", SettingKind::OneOf(&["block", "drop-oldest", "drop-newest"])),
+    setting(FULL_POLICY, BLOCK, SettingKind::OneOf(&[BLOCK, DROP_OLDEST, DROP_NEWEST])),
     setting("index.interval.bytes", "4096", SIZE),
-    setting("max.compaction.lag.ms", "9223372036854775807", POSITIVE),
+    setting(MAX_COMPACTION_LAG_MS, "9223372036854775807", POSITIVE),
     setting(MAX_MESSAGE_BYTES, "1048588", SIZE),
     setting("message.timestamp.after.max.ms", "9223372036854775807", NUMBER),
     setting("message.timestamp.before.max.ms", "9223372036854775807", NUMBER),
@@ -75,11 +85,11 @@ pub const TOPIC_SETTINGS: &[TopicSetting] = &[
         SettingKind::OneOf(&["CreateTime", "LogAppendTime"]),
     ),
     setting("min.cleanable.dirty.ratio", "0.5", SettingKind::Ratio),
-    setting("min.compaction.lag.ms", "0", NUMBER),
+    setting(MIN_COMPACTION_LAG_MS, "0", NUMBER),
     setting("min.insync.replicas", "1", SettingKind::Integer { min: 1, max: i32::MAX as i64 }),
     setting("preallocate", "true", SettingKind::Boolean),
-    setting("retention.bytes", "-1", LIMIT),
-    setting("retention.ms", "604800000", LIMIT),
+    setting(RETENTION_BYTES, "-1", LIMIT),
+    setting(RETENTION_MS, "604800000", LIMIT),
     setting("segment.bytes", "1073741824", SIZE),
     setting("segment.index.bytes", "10485760", SIZE),
     setting("segment.jitter.ms", "0", NUMBER),
@@ -117,6 +127,81 @@ impl TopicSetting {
     }
 }
 
+/// What the gateway acts on of a topic's settings, with the defaults filled in. The other known settings are
+/// stored and shown to whoever asks, and change nothing: `segment.bytes` and `segment.ms` for one, since all
+/// partitions share the journal's segments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TopicSettings {
+    /// What the cleaner does with old records.
+    pub cleanup: CleanupPolicy,
+    /// What happens to an append for which the storage has no room.
+    pub full: FullPolicy,
+    /// Records older than this may be deleted, ms; none: whatever their age.
+    pub retention_ms: Option<u64>,
+    /// What a partition may hold before its oldest records may be deleted, bytes; none: whatever there is room for.
+    pub retention_bytes: Option<u64>,
+    /// How long a compacted partition keeps the mark that a key was deleted, ms.
+    pub delete_retention_ms: u64,
+    /// Records younger than this are not compacted, ms.
+    pub min_compaction_lag_ms: u64,
+    /// Records older than this are to be compacted, ms.
+    pub max_compaction_lag_ms: u64,
+    /// Largest batch, bytes; none: what the gateway allows.
+    pub max_message_bytes: Option<usize>,
+}
+
+/// `cleanup.policy`; at least one of both holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CleanupPolicy {
+    /// Old records are deleted by the retention settings.
+    pub delete: bool,
+    /// Of each key the latest record is kept.
+    pub compact: bool,
+}
+
+/// `headwater.full.policy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FullPolicy {
+    /// Back-pressure: a retriable error, nothing is lost.
+    Block,
+    /// The topic's oldest records make room, and a gap record says so.
+    DropOldest,
+    /// The new records are dropped, and a gap record says so.
+    DropNewest,
+}
+
+impl TopicSettings {
+    /// Reads settings that were checked; what is not set, or not legal in spite of that, takes its default.
+    #[must_use]
+    pub fn of(settings: &BTreeMap<String, String>) -> Self {
+        let value = |name: &str| {
+            let known = TopicSetting::by_name(name);
+            let own = settings.get(name).map(String::as_str);
+            let legal = own.filter(|own| known.is_some_and(|known| known.check(own).is_ok()));
+            legal.or(known.map(|known| known.default)).unwrap_or_default()
+        };
+        // -1, without end, is no u64.
+        let limit = |name| value(name).parse::<u64>().ok();
+        let span = |name| limit(name).unwrap_or(u64::MAX);
+        let policies = value(CLEANUP_POLICY);
+        let has = |policy| policies.split(',').any(|part| part.trim() == policy);
+        Self {
+            cleanup: CleanupPolicy { delete: has(DELETE), compact: has(COMPACT) },
+            full: match value(FULL_POLICY) {
+                DROP_OLDEST => FullPolicy::DropOldest,
+                DROP_NEWEST => FullPolicy::DropNewest,
+                _ => FullPolicy::Block,
+            },
+            retention_ms: limit(RETENTION_MS),
+            retention_bytes: limit(RETENTION_BYTES),
+            delete_retention_ms: span(DELETE_RETENTION_MS),
+            min_compaction_lag_ms: span(MIN_COMPACTION_LAG_MS),
+            max_compaction_lag_ms: span(MAX_COMPACTION_LAG_MS),
+            max_message_bytes: settings.get(MAX_MESSAGE_BYTES).and_then(|it| it.parse().ok()),
+        }
+    }
+}
+
 /// Checks all settings of a topic; the first wrong one is named with what is wrong.
 pub(super) fn check_all(settings: &BTreeMap<String, String>) -> Result<(), (String, String)> {
     for (name, value) in settings {
@@ -150,6 +235,57 @@ mod tests {
             assert_eq!(setting.check(setting.default), Ok(()), "{}", setting.name);
         }
         assert!(TOPIC_SETTINGS.is_sorted_by(|a, b| a.name < b.name));
+    }
+
+    #[test]
+    fn what_is_acted_on_is_typed() {
+        let of = |pairs: &[(&str, &str)]| {
+            let pairs = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            let settings = pairs.collect();
+            check_all(&settings).expect("legal");
+            TopicSettings::of(&settings)
+        };
+        const DAY_MS: u64 = 86_400_000;
+        let defaults = TopicSettings {
+            cleanup: CleanupPolicy { delete: true, compact: false },
+            full: FullPolicy::Block,
+            retention_ms: Some(7 * DAY_MS),
+            retention_bytes: None,
+            delete_retention_ms: DAY_MS,
+            min_compaction_lag_ms: 0,
+            max_compaction_lag_ms: i64::MAX.unsigned_abs(),
+            max_message_bytes: None,
+        };
+        assert_eq!(of(&[("segment.ms", "1"), ("segment.bytes", "1")]), defaults, "accepted");
+        let changed = of(&[
+            ("cleanup.policy", "compact"),
+            ("headwater.full.policy", "drop-oldest"),
+            ("retention.ms", "-1"),
+            ("retention.bytes", "1000"),
+            ("delete.retention.ms", "2"),
+            ("min.compaction.lag.ms", "3"),
+            ("max.compaction.lag.ms", "4"),
+            ("max.message.bytes", "005"),
+        ]);
+        assert_eq!(
+            changed,
+            TopicSettings {
+                cleanup: CleanupPolicy { delete: false, compact: true },
+                full: FullPolicy::DropOldest,
+                retention_ms: None,
+                retention_bytes: Some(1000),
+                delete_retention_ms: 2,
+                min_compaction_lag_ms: 3,
+                max_compaction_lag_ms: 4,
+                max_message_bytes: Some(5),
+            }
+        );
+        let both = of(&[("cleanup.policy", "compact, delete")]).cleanup;
+        assert_eq!(both, CleanupPolicy { delete: true, compact: true });
+        assert_eq!(of(&[("headwater.full.policy", "drop-newest")]).full, FullPolicy::DropNewest);
+        // Of a fact that no check has seen, nothing but the default can be made.
+        let strange = BTreeMap::from([("cleanup.policy".to_owned(), "burn".to_owned())]);
+        assert_eq!(TopicSettings::of(&strange), defaults);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use bytes::{BufMut, Bytes};
 use super::{
     AppendError, FactError,
     fact::{FactReader, put_string},
-    settings::MAX_MESSAGE_BYTES,
+    settings::{MAX_MESSAGE_BYTES, TopicSettings},
 };
 use crate::journal::PartitionId;
 
@@ -74,6 +74,12 @@ impl Topic {
             && name.bytes().all(|it| it.is_ascii_alphanumeric() || b"._-".contains(&it))
     }
 
+    /// What the gateway acts on of the settings, with defaults.
+    #[must_use]
+    pub fn settings(&self) -> TopicSettings {
+        TopicSettings::of(&self.settings)
+    }
+
     /// `max.message.bytes` of the topic, where it sets one.
     #[must_use]
     pub fn max_message_bytes(&self) -> Option<usize> {
@@ -132,7 +138,10 @@ mod tests {
             name: "readings".to_owned(),
             id: [7; 16],
             partitions: vec![PartitionId(3), PartitionId(9)],
-            settings: BTreeMap::from([("retention.ms".to_owned(), "1000".to_owned())]),
+            settings: BTreeMap::from([
+                ("headwater.full.policy".to_owned(), "block".to_owned()),
+                ("retention.ms".to_owned(), "1000".to_owned()),
+            ]),
         }
     }
 
@@ -153,7 +162,11 @@ mod tests {
         let mut expected = vec![1];
         expected.extend_from_slice(&[7; 16]);
         expected.extend_from_slice(&[0, 2, 0, 0, 0, 3, 0, 0, 0, 9]);
-        expected.extend_from_slice(&[0, 1, 0, 12]);
+        expected.extend_from_slice(&[0, 2, 0, 21]);
+        expected.extend_from_slice(b"headwater.full.policy");
+        expected.extend_from_slice(&[0, 5]);
+        expected.extend_from_slice(b"block");
+        expected.extend_from_slice(&[0, 12]);
         expected.extend_from_slice(b"retention.ms");
         expected.extend_from_slice(&[0, 4]);
         expected.extend_from_slice(b"1000");

@@ -14,11 +14,12 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    AdmitError, Append, Disk, JournalId, JournalOptions, JournalStatus, Offset, OpenError,
-    PartitionId, Permit, Poisoned, ReadError, State, StateLimits, Ticket,
+    AbortedRange, AdmitError, Append, Disk, JournalId, JournalOptions, JournalStatus, Offset,
+    OpenError, PartitionId, Permit, Poisoned, ReadError, State, StateLimits, Ticket,
     admission::Ledger,
     index::IndexCache,
     indexer::Indexer,
+    log::Log,
     lookup::{self, Reach},
     options::Settings,
     preparer::Preparer,
@@ -26,6 +27,7 @@ use super::{
     reader,
     recovery::{self, Recovered},
     shared::{Age, Parts, Shared},
+    waiters::Waiters,
     writer::{Opening, Start, Writer},
 };
 
@@ -34,6 +36,17 @@ use super::{
 pub struct Journal {
     shared: Arc<Shared>,
     threads: Arc<Threads>,
+}
+
+/// Where the log of a partition stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartitionEnds {
+    /// First offset that is still there.
+    pub log_start: Offset,
+    /// One past the last durable offset below which no transaction is open.
+    pub stable: Offset,
+    /// One past the last durable offset.
+    pub durable: Offset,
 }
 
 /// The writer's, the preparer's and the indexer's thread; ended with the last handle.
@@ -190,6 +203,31 @@ impl Journal {
         self.shared.log().durable_end(partition)
     }
 
+    /// One past the last durable offset below which no transaction is open; what comes before may be
+    /// read as committed, but for [`Journal::aborted`] ranges and control batches.
+    #[must_use]
+    pub fn stable_end(&self, partition: PartitionId) -> Offset {
+        self.shared.log().stable_end(partition)
+    }
+
+    /// Where the log of a partition stands, all at one moment.
+    #[must_use]
+    pub fn ends(&self, partition: PartitionId) -> PartitionEnds {
+        let log = self.shared.log();
+        PartitionEnds {
+            log_start: log.log_start(partition),
+            stable: log.stable_end(partition),
+            durable: log.durable_end(partition),
+        }
+    }
+
+    /// Aborted transactions with an offset from `from` up to, not including, `to`, by their last offsets. Below
+    /// the stable end all are known.
+    #[must_use]
+    pub fn aborted(&self, partition: PartitionId, from: Offset, to: Offset) -> Vec<AbortedRange> {
+        self.shared.log().aborted(partition, from, to)
+    }
+
     /// Whole durable batches from the one that contains `from`, at most `max_bytes`, but always at least one if
     /// there is one. Blocks on file I/O: call it off the async workers.
     pub fn read(
@@ -258,14 +296,28 @@ impl Journal {
 
     /// Resolves when any of the partitions has durable data past its offset (at once if it already has); cancel-safe.
     pub async fn wait_durable(&self, wants: &[(PartitionId, Offset)]) {
+        self.wait(&self.shared.waiters, wants, Log::durable_end).await;
+    }
+
+    /// As [`Journal::wait_durable`], for stable data.
+    pub async fn wait_stable(&self, wants: &[(PartitionId, Offset)]) {
+        self.wait(&self.shared.stable_waiters, wants, Log::stable_end).await;
+    }
+
+    async fn wait(
+        &self,
+        waiters: &Waiters,
+        wants: &[(PartitionId, Offset)],
+        end: impl Fn(&Log, PartitionId) -> Offset,
+    ) {
         let reached = || {
             let log = self.shared.log();
-            wants.iter().any(|&(partition, past)| log.durable_end(partition) > past)
+            wants.iter().any(|&(partition, past)| end(&log, partition) > past)
         };
         if reached() {
             return;
         }
-        let registration = self.shared.waiters.register(wants);
+        let registration = waiters.register(wants);
         // Once more, because it may have been reached before the registration was in place.
         if !reached() {
             registration.woken().await;

@@ -278,6 +278,7 @@ impl Indexer {
         let found = Coverage::find(disk, self.seed, &task.segment, end, 0, &mut findings);
         for (_, content) in &found.chunks {
             work.summary.extend(header.first, &content.partitions);
+            work.summary.events.extend(&content.events);
         }
         if let Some(last) = found.last() {
             (work.at, work.covered, work.last) = (found.next_at(), last.to, *last);
@@ -337,6 +338,7 @@ impl Indexer {
         header.data |= content.data;
         header.sealed = task.left && header.to == task.end;
         work.summary.extend(segment.header.first, &content.partitions);
+        work.summary.events.extend(&content.events);
         if header.to > header.from || header.sealed {
             self.write(work, header, &content)?;
         }

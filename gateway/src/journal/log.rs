@@ -8,7 +8,8 @@ use std::{
 };
 
 use super::{
-    Offset, PartitionId, Position, ReadError, State,
+    AbortedRange, Offset, PartitionId, Position, ReadError, State,
+    aborted::Aborted,
     index::{Location, PartitionIndex, Placed, Run, Summary},
     recovery::End,
     segment::Segment,
@@ -28,6 +29,9 @@ pub(super) struct Log {
 struct PartitionLog {
     log_start: Offset,
     durable_end: Offset,
+    /// Where the first open transaction begins, if one is open.
+    first_open: Option<Offset>,
+    aborted: Aborted,
     /// Segments that were left, by offset.
     runs: Vec<Run>,
     active: PartitionIndex,
@@ -125,7 +129,18 @@ impl Log {
             let log = self.partitions.entry(id).or_default();
             log.log_start = log.log_start.max(partition.log_start);
             log.durable_end = log.durable_end.max(partition.log_end);
+            log.first_open = state.first_open(id);
         }
+    }
+
+    /// Notes which of a partition's transactions are open, of those that are durable.
+    pub(super) fn set_first_open(&mut self, partition: PartitionId, first: Option<Offset>) {
+        self.partitions.entry(partition).or_default().first_open = first;
+    }
+
+    /// Notes a transaction that was aborted durably.
+    pub(super) fn add_aborted(&mut self, partition: PartitionId, range: AbortedRange) {
+        self.partitions.entry(partition).or_default().aborted.insert(range);
     }
 
     /// Moves a log start, never back.
@@ -133,6 +148,7 @@ impl Log {
         let log = self.partitions.entry(partition).or_default();
         log.log_start = log.log_start.max(start);
         log.durable_end = log.durable_end.max(start);
+        log.aborted.forget_before(log.log_start);
     }
 
     pub(super) fn log_start(&self, partition: PartitionId) -> Offset {
@@ -146,6 +162,25 @@ impl Log {
     /// One past the last offset that some segment holds.
     pub(super) fn indexed_end(&self, partition: PartitionId) -> Offset {
         self.partitions.get(&partition).map_or(Offset(0), PartitionLog::indexed_end)
+    }
+
+    /// One past the last durable offset below which no transaction is open.
+    pub(super) fn stable_end(&self, partition: PartitionId) -> Offset {
+        self.partitions.get(&partition).map_or(Offset(0), |log| {
+            log.first_open
+                .map_or(log.durable_end, |first| first.max(log.log_start).min(log.durable_end))
+        })
+    }
+
+    /// Aborted transactions with an offset in a range.
+    pub(super) fn aborted(
+        &self,
+        partition: PartitionId,
+        from: Offset,
+        to: Offset,
+    ) -> Vec<AbortedRange> {
+        let log = self.partitions.get(&partition);
+        log.map_or_else(Vec::new, |log| log.aborted.overlapping(from, to))
     }
 
     pub(super) fn segments(&self) -> usize {

@@ -18,6 +18,7 @@
 //! `writer.rs` the one thread that writes; `preparer.rs` the one that preallocates.
 //! The journal knows no topic, no group, no protocol.
 
+mod aborted;
 mod address;
 mod admission;
 mod append;
@@ -57,9 +58,9 @@ pub use clock::{Clock, ClockQuality, Moment, SystemClock};
 pub use disk::{Disk, DiskFile, LockError, Medium, RealDisk};
 pub use error::{AdmitError, OpenError, Poisoned, ReadError, StateFull};
 pub use format::{FORMAT_VERSION, JournalId};
-pub use handle::{Journal, open};
+pub use handle::{Journal, PartitionEnds, open};
 pub use options::JournalOptions;
 pub use scan::{Scan, Scanned};
-pub use state::{Change, PartitionState, ProducerCheck, State, StateLimits};
+pub use state::{AbortedRange, Change, PartitionState, ProducerCheck, State, StateLimits};
 pub use status::{JournalStatus, RecoveryReport};
 pub use ticket::Ticket;

@@ -26,6 +26,8 @@ pub(super) struct Shared {
     pub(super) tail: Tail,
     pub(super) readers: Arc<ReadPool>,
     pub(super) waiters: Waiters,
+    /// Of those who wait for stable data.
+    pub(super) stable_waiters: Waiters,
     pub(super) stats: Stats,
     pub(super) used_bytes: Arc<AtomicU64>,
     /// The error that stopped the journal.
@@ -80,6 +82,7 @@ impl Shared {
             indexer: parts.indexer,
             indexes: parts.indexes,
             waiters: Waiters::default(),
+            stable_waiters: Waiters::default(),
             stats: Stats::default(),
             used_bytes: parts.used_bytes,
             poison: OnceLock::new(),

@@ -12,7 +12,7 @@ use std::{
 };
 
 use super::{
-    Change, Disk, Fact, JournalId, Offset, PartitionId, Poisoned, Position, State,
+    AbortedRange, Change, Disk, Fact, JournalId, Offset, PartitionId, Poisoned, Position, State,
     format::{
         BARRIER_BYTES, Barrier, ENTRY_HEADER_BYTES, FRAME_HEADER_BYTES, FrameHeader, FrameKind,
         SEGMENT_HEADER_BYTES, SegmentHeader, entry_size,
@@ -95,13 +95,13 @@ impl Opening {
         SEGMENT_HEADER_BYTES + self.held_bytes() + settings.snapshot_bytes(state.bytes())
     }
 
-    /// What the frame does to the state.
-    pub(super) fn apply(&self, state: &mut State) {
-        if let Some(carried) = &self.carried {
-            carried.apply(state);
-        }
+    /// What the frame does to the state; gives the transactions that it aborts.
+    pub(super) fn apply(&self, state: &mut State) -> Vec<(PartitionId, AbortedRange)> {
+        let carried = self.carried.as_ref();
+        let mut aborted = carried.map_or_else(Vec::new, |carried| carried.apply(state));
         let Barrier { incarnation, leader_epoch } = self.barrier;
-        state.apply(Change::Barrier { incarnation, leader_epoch }, 0);
+        aborted.append(&mut state.apply(Change::Barrier { incarnation, leader_epoch }, 0));
+        aborted
     }
 }
 
@@ -136,8 +136,8 @@ impl Writer {
         self.frame.barrier(opening.barrier);
         self.commit(FrameKind::Opening)?;
         self.shared.ledger.spent(self.left_in_segment(), opening.held_bytes());
-        opening.apply(&mut self.state);
-        self.publish();
+        let aborted = opening.apply(&mut self.state);
+        self.publish(aborted);
         self.shared.log_mut().adopt(&self.state);
         let freed = opening.leftovers.clean_up(&*opening.disk);
         self.shared.used_bytes.fetch_sub(freed, Ordering::Relaxed);
@@ -206,20 +206,22 @@ impl Writer {
         self.commit(FrameKind::Commit)?;
         let open_ms = self.open_ms();
         let mut reserved = 0;
+        let mut aborted = Vec::new();
         for queued in &self.taken {
-            self.state.apply_append(&queued.append, open_ms);
+            aborted.append(&mut self.state.apply_append(&queued.append, open_ms));
             reserved += queued.reserved;
         }
         self.shared.ledger.spent(self.left_in_segment(), reserved);
-        self.publish();
+        self.publish(aborted);
         for queued in self.taken.drain(..) {
             queued.completion.complete(Ok(()));
         }
         Ok(())
     }
 
-    /// Makes the frame's batches readable and wakes who waits for them.
-    fn publish(&mut self) {
+    /// Makes the frame's batches readable and wakes who waits for them. The state has them already:
+    /// what is readable, what is stable and what was aborted change in one step.
+    fn publish(&mut self, aborted: Vec<(PartitionId, AbortedRange)>) {
         let mut durable = self.end;
         if let Some(active) = &self.segment {
             self.shared.indexer.durable(&active.segment, active.at);
@@ -234,6 +236,7 @@ impl Writer {
         let facts = self.taken.iter().flat_map(|queued| &queued.append.facts);
         let moved = facts.filter_map(Fact::as_log_start).collect::<Vec<_>>();
         let mut ends: Vec<(PartitionId, Offset)> = Vec::new();
+        let mut stable_ends = Vec::new();
         {
             let mut log = self.shared.log_mut();
             log.set_durable(durable);
@@ -254,8 +257,17 @@ impl Writer {
             for (partition, start) in moved {
                 log.move_log_start(partition, start);
             }
+            let touched = ends.iter().map(|&(partition, _)| partition);
+            for partition in touched.chain(aborted.iter().map(|&(partition, _)| partition)) {
+                log.set_first_open(partition, self.state.first_open(partition));
+                stable_ends.push((partition, log.stable_end(partition)));
+            }
+            for (partition, range) in aborted {
+                log.add_aborted(partition, range);
+            }
         }
         self.shared.waiters.wake(ends);
+        self.shared.stable_waiters.wake(stable_ends);
     }
 
     /// Switches to a prepared segment; false if asked to stop while waiting for one.

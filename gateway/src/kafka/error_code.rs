@@ -101,6 +101,8 @@ impl From<&AppendError> for ErrorCode {
             AppendError::OutOfOrderSequence { .. } => Self::OUT_OF_ORDER_SEQUENCE_NUMBER,
             AppendError::ProducerFenced { .. } => Self::INVALID_PRODUCER_EPOCH,
             AppendError::DuplicateSequence { .. } => Self::DUPLICATE_SEQUENCE_NUMBER,
+            AppendError::InTransaction { .. } => Self::INVALID_TXN_STATE,
+            AppendError::NoProducer | AppendError::ControlBatch => Self::INVALID_RECORD,
             AppendError::BatchTooLarge { .. } => Self::MESSAGE_TOO_LARGE,
             AppendError::Journal(refusal) => refusal.into(),
             AppendError::Poisoned(_) => Self::KAFKA_STORAGE_ERROR,

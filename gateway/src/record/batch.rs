@@ -4,7 +4,10 @@ use bytes::{Bytes, BytesMut};
 
 use super::{
     BatchError, BatchHeader, HEADER_BYTES, Record, Records,
-    header::{ATTRIBUTES_AT, CRC_AT, LENGTH_AT, LENGTH_OVERHEAD, MAGIC, MAGIC_AT, PRODUCER_AT},
+    header::{
+        ATTRIBUTES_AT, CONTROL_BIT, CRC_AT, LENGTH_AT, LENGTH_OVERHEAD, MAGIC, MAGIC_AT,
+        NO_SEQUENCE, PRODUCER_AT, TRANSACTIONAL_BIT,
+    },
 };
 
 /// One validated RecordBatch v2, bytes verbatim.
@@ -111,12 +114,49 @@ impl Batch {
         producer_epoch: i16,
         base_sequence: i32,
     ) -> Result<Self, BatchError> {
-        let header = BatchHeader { producer_id, producer_epoch, base_sequence, ..self.header };
+        self.rewritten(BatchHeader { producer_id, producer_epoch, base_sequence, ..self.header })
+    }
+
+    /// A copy that belongs to its producer's transaction, with a new CRC; fails without a producer.
+    pub fn in_transaction(&self) -> Result<Self, BatchError> {
+        let header = self.header;
+        if !header.has_producer() {
+            return Err(header.producer_error());
+        }
+        self.rewritten(BatchHeader { attributes: header.attributes | TRANSACTIONAL_BIT, ..header })
+    }
+
+    /// A copy as a broker's control batch: these have a producer, but no sequence.
+    pub(super) fn into_control(
+        self,
+        producer_id: i64,
+        producer_epoch: i16,
+    ) -> Result<Self, BatchError> {
+        let attributes = self.header.attributes | TRANSACTIONAL_BIT | CONTROL_BIT;
+        let header = BatchHeader {
+            attributes,
+            producer_id,
+            producer_epoch,
+            base_sequence: NO_SEQUENCE,
+            ..self.header
+        };
+        if !header.has_producer() {
+            return Err(header.producer_error());
+        }
+        self.rewritten(header)
+    }
+
+    /// A copy with other attributes or another producer.
+    fn rewritten(&self, header: BatchHeader) -> Result<Self, BatchError> {
         header.validate(self.bytes.len() - HEADER_BYTES)?;
         let mut bytes = BytesMut::from(self.bytes.as_ref());
-        bytes[PRODUCER_AT..PRODUCER_AT + 8].copy_from_slice(&producer_id.to_be_bytes());
-        bytes[PRODUCER_AT + 8..PRODUCER_AT + 10].copy_from_slice(&producer_epoch.to_be_bytes());
-        bytes[PRODUCER_AT + 10..PRODUCER_AT + 14].copy_from_slice(&base_sequence.to_be_bytes());
+        let attributes = header.attributes.to_be_bytes();
+        bytes[ATTRIBUTES_AT..ATTRIBUTES_AT + 2].copy_from_slice(&attributes);
+        bytes[PRODUCER_AT..PRODUCER_AT + 8].copy_from_slice(&header.producer_id.to_be_bytes());
+        let epoch = header.producer_epoch.to_be_bytes();
+        bytes[PRODUCER_AT + 8..PRODUCER_AT + 10].copy_from_slice(&epoch);
+        let sequence = header.base_sequence.to_be_bytes();
+        bytes[PRODUCER_AT + 10..PRODUCER_AT + 14].copy_from_slice(&sequence);
         seal(&mut bytes);
         Ok(Self { bytes: bytes.freeze(), header })
     }

@@ -69,6 +69,9 @@ pub enum BatchError {
         /// The bound.
         limit: usize,
     },
+    /// A control batch that is none.
+    #[error("control batch {0}")]
+    Control(&'static str),
     /// A record is malformed.
     #[error("record {index}: {what}")]
     Record {

@@ -13,13 +13,15 @@ pub(super) const CRC_AT: usize = 17;
 /// The CRC covers everything from here on.
 pub(super) const ATTRIBUTES_AT: usize = 21;
 pub(super) const PRODUCER_AT: usize = 43;
+/// In control batches, and in batches without a producer.
+pub(super) const NO_SEQUENCE: i32 = -1;
 /// The only message format that this gateway speaks.
 pub(super) const MAGIC: u8 = 2;
 
 const COMPRESSION_BITS: i16 = 0x07;
 const LOG_APPEND_TIME_BIT: i16 = 0x08;
-const TRANSACTIONAL_BIT: i16 = 0x10;
-const CONTROL_BIT: i16 = 0x20;
+pub(crate) const TRANSACTIONAL_BIT: i16 = 0x10;
+pub(super) const CONTROL_BIT: i16 = 0x20;
 
 /// The fixed 61-byte header of a batch, parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,13 +140,17 @@ impl BatchHeader {
         if self.has_producer()
             && (self.producer_epoch < 0 || (self.base_sequence < 0 && !self.is_control()))
         {
-            return Err(BatchError::Producer {
-                producer_id: self.producer_id,
-                epoch: self.producer_epoch,
-                sequence: self.base_sequence,
-            });
+            return Err(self.producer_error());
         }
         Ok(())
+    }
+
+    pub(super) fn producer_error(&self) -> BatchError {
+        BatchError::Producer {
+            producer_id: self.producer_id,
+            epoch: self.producer_epoch,
+            sequence: self.base_sequence,
+        }
     }
 }
 

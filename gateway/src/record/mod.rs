@@ -27,6 +27,7 @@
 mod batch;
 mod builder;
 mod compression;
+mod control;
 mod error;
 mod header;
 mod records;
@@ -37,6 +38,8 @@ mod varint;
 pub use batch::Batch;
 pub use builder::BatchBuilder;
 pub use compression::Compression;
+pub use control::{TransactionMarker, TransactionOutcome};
 pub use error::BatchError;
+pub(crate) use header::TRANSACTIONAL_BIT;
 pub use header::{BatchHeader, HEADER_BYTES};
 pub use records::{Record, Records};

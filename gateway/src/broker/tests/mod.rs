@@ -7,6 +7,7 @@ mod groups;
 mod lookups;
 mod model;
 mod topics;
+mod transactions;
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 

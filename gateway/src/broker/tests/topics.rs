@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::{BROKER_OPTIONS, gate::Sync, open, open_gated, reopen, settings};
 use crate::{
-    broker::{AppendRequest, Broker, OpenError, TopicError, Uuid, space},
+    broker::{AppendRequest, Broker, FullPolicy, OpenError, TopicError, Uuid, space},
     journal::{self, Fact, JournalOptions, RealDisk},
 };
 
@@ -39,6 +39,12 @@ async fn topics_survive_and_partition_ids_are_unique() {
 
     let broker = reopen(broker, folder.path()).await;
     assert_eq!(broker.topics(), [Arc::clone(&one), Arc::clone(&two)]);
+    let of_partition = broker.topic_of(one.partitions[2]).expect("still there").settings();
+    assert_eq!(
+        (of_partition.retention_ms, of_partition.full),
+        (Some(1000), FullPolicy::DropOldest)
+    );
+    assert_eq!(two.settings().full, FullPolicy::Block);
     let three = broker.ensure_topic("three").await.expect("created");
     let all = [one, two, three];
     let ids: BTreeSet<_> = all.iter().flat_map(|it| it.partitions.clone()).collect();

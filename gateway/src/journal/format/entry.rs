@@ -173,7 +173,7 @@ impl<'a> FactRef<'a> {
 }
 
 /// A barrier's payload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Barrier {
     pub(crate) incarnation: u64,
     pub(crate) leader_epoch: i32,

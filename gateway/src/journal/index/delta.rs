@@ -10,11 +10,12 @@ use bytes::Bytes;
 use super::{Offset, PartitionId};
 use crate::{
     journal::{
-        Change, Space, State,
+        AbortedRange, Change, Space, State,
         append::decode_log_start,
         format::{Barrier, Cursor, EntryHeader, EntryKind, FactRef},
+        recovery::marker,
     },
-    record::BatchHeader,
+    record::{BatchHeader, TransactionOutcome},
 };
 
 const BARRIER: u8 = 1;
@@ -51,15 +52,21 @@ struct ProducerBatch {
     producer_epoch: i16,
     base_sequence: i32,
     open_ms: u64,
+    marker: Option<TransactionOutcome>,
 }
 
 impl Delta {
     /// Adds an entry; as recovery does, one without payload is a batch that only takes its offsets.
-    pub(super) fn add(&mut self, header: &EntryHeader, payload: Option<&[u8]>, open_ms: u64) {
+    pub(in crate::journal) fn add(
+        &mut self,
+        header: &EntryHeader,
+        payload: Option<&[u8]>,
+        open_ms: u64,
+    ) {
         match (header.kind, payload) {
             (EntryKind::Batch, payload) => {
                 let batch = payload.and_then(crate::journal::reader::batch_header);
-                self.batch(header, batch.as_ref(), open_ms);
+                self.batch(header, batch.as_ref(), payload.and_then(marker), open_ms);
             }
             (EntryKind::Fact, Some(payload)) => {
                 if let Some(fact) = FactRef::decode(payload) {
@@ -83,7 +90,13 @@ impl Delta {
         self.barrier = Some(barrier);
     }
 
-    fn batch(&mut self, entry: &EntryHeader, batch: Option<&BatchHeader>, open_ms: u64) {
+    fn batch(
+        &mut self,
+        entry: &EntryHeader,
+        batch: Option<&BatchHeader>,
+        marker: Option<TransactionOutcome>,
+        open_ms: u64,
+    ) {
         let (span, leader_epoch) = match batch {
             Some(batch) => {
                 (i64::from(batch.last_offset_delta).saturating_add(1), batch.leader_epoch)
@@ -104,6 +117,7 @@ impl Delta {
             producer_epoch: batch.producer_epoch,
             base_sequence: batch.base_sequence,
             open_ms,
+            marker,
         };
         let batches = self.producers.entry((entry.partition, batch.producer_id)).or_default();
         batches.push(next);
@@ -123,18 +137,25 @@ impl Delta {
         self.facts.insert(slot, fact.value.map(Bytes::copy_from_slice));
     }
 
-    /// Applies the changes.
-    pub(in crate::journal) fn apply(&self, state: &mut State) {
+    /// Applies the changes; gives the transactions that they aborted.
+    pub(in crate::journal) fn apply(&self, state: &mut State) -> Vec<(PartitionId, AbortedRange)> {
+        let mut aborted = Vec::new();
         if let Some(earlier) = &self.earlier {
-            earlier.apply(state);
+            aborted = earlier.apply(state);
         }
         if let Some((incarnation, leader_epoch)) = self.barrier {
-            state.apply(Change::Barrier { incarnation, leader_epoch }, 0);
+            aborted.extend(state.apply(Change::Barrier { incarnation, leader_epoch }, 0));
         }
         for (&partition, &(end, leader_epoch)) in &self.ends {
             let header = ends_before(end);
             let base_offset = Offset(end.0.saturating_sub(1));
-            let change = Change::Batch { partition, base_offset, leader_epoch, header: &header };
+            let change = Change::Batch {
+                partition,
+                base_offset,
+                leader_epoch,
+                header: &header,
+                marker: None,
+            };
             state.apply(change, 0);
         }
         for (&(partition, producer_id), batches) in &self.producers {
@@ -144,8 +165,9 @@ impl Delta {
                     base_offset: batch.base_offset,
                     leader_epoch: batch.leader_epoch,
                     header: &batch.header(producer_id),
+                    marker: batch.marker,
                 };
-                state.apply(change, batch.open_ms);
+                aborted.extend(state.apply(change, batch.open_ms));
             }
         }
         for (partition, start) in &self.log_starts {
@@ -157,9 +179,10 @@ impl Delta {
             let change = Change::Fact { space: *space, key, value: value.as_deref() };
             state.apply(change, 0);
         }
+        aborted
     }
 
-    pub(super) fn encode(&self) -> Vec<u8> {
+    pub(in crate::journal) fn encode(&self) -> Vec<u8> {
         let mut out = self.earlier.as_ref().map_or_else(Vec::new, |earlier| earlier.encode());
         if let Some((incarnation, leader_epoch)) = self.barrier {
             out.push(BARRIER);
@@ -188,7 +211,7 @@ impl Delta {
         out
     }
 
-    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+    pub(in crate::journal) fn decode(bytes: &[u8]) -> Option<Self> {
         let mut cursor = Cursor::new(bytes);
         let (mut delta, mut barriers) = (Self::default(), 0);
         while !cursor.is_empty() {
@@ -265,6 +288,11 @@ impl ProducerBatch {
         out.extend_from_slice(&self.producer_epoch.to_le_bytes());
         out.extend_from_slice(&self.base_sequence.to_le_bytes());
         out.extend_from_slice(&self.open_ms.to_le_bytes());
+        out.push(match self.marker {
+            None => 0,
+            Some(TransactionOutcome::Abort) => 1,
+            Some(TransactionOutcome::Commit) => 2,
+        });
     }
 
     fn decode(cursor: &mut Cursor<'_>) -> Option<((PartitionId, i64), Self)> {
@@ -282,6 +310,12 @@ impl ProducerBatch {
             producer_epoch: cursor.i16()?,
             base_sequence: cursor.i32()?,
             open_ms: cursor.u64()?,
+            marker: match cursor.u8()? {
+                0 => None,
+                1 => Some(TransactionOutcome::Abort),
+                2 => Some(TransactionOutcome::Commit),
+                _ => return None,
+            },
         };
         Some(((partition, producer_id), batch))
     }

@@ -2,18 +2,22 @@
 
 use std::{collections::BTreeMap, io};
 
-use super::{Delta, Location, PartitionId, PartitionIndex, Placed, Position, Summary};
+use super::{
+    Delta, Event, Events, Location, PartitionId, PartitionIndex, Placed, Position, Summary,
+};
 use crate::journal::{
-    format::{Cursor, ENTRY_HEADER_BYTES, EntryHeader, EntryKind, Seed},
+    format::{Barrier, Cursor, ENTRY_HEADER_BYTES, EntryHeader, EntryKind, Seed},
     reader::batch_header,
-    recovery::{End, FoundEntry, Scanner, Step},
+    recovery::{End, FoundEntry, Scanner, Step, marker},
     segment::Segment,
 };
 
 const BATCHES: u8 = 1;
+const TRANSACTIONS: u8 = 2;
 const SLICES: u8 = 3;
 const STATE: u8 = 4;
 const SUMMARY: u8 = 5;
+const SEGMENT_TRANSACTIONS: u8 = 6;
 
 /// The index of a range.
 #[derive(Debug, Default)]
@@ -21,6 +25,7 @@ pub(in crate::journal) struct RangeIndex {
     pub(in crate::journal) partitions: BTreeMap<PartitionId, PartitionIndex>,
     pub(in crate::journal) slices: Vec<SlicePlace>,
     pub(in crate::journal) delta: Delta,
+    pub(in crate::journal) events: Events,
     /// Whether there is a batch or a fact in it.
     pub(in crate::journal) data: bool,
 }
@@ -68,6 +73,9 @@ impl RangeIndex {
         let length = ENTRY_HEADER_BYTES as u32 + header.length;
         let payload = entry.intact.then(|| scanner.payload(entry));
         self.delta.add(&header, payload, open_ms);
+        if let Some(event) = payload.and_then(|payload| self.event(&header, payload)) {
+            self.events.push(event);
+        }
         self.data |= matches!(header.kind, EntryKind::Batch | EntryKind::Fact);
         match header.kind {
             EntryKind::Batch => {
@@ -81,6 +89,29 @@ impl RangeIndex {
                 length,
             }),
             EntryKind::Fact | EntryKind::Barrier | EntryKind::Close => {}
+        }
+    }
+
+    /// What an entry does to transactions.
+    fn event(&self, header: &EntryHeader, payload: &[u8]) -> Option<Event> {
+        let (partition, offset) = (header.partition, header.base_offset);
+        match header.kind {
+            EntryKind::Batch => {
+                let batch = batch_header(payload)?;
+                let producer_id = batch.producer_id;
+                if let Some(outcome) = marker(payload) {
+                    return Some(Event::End { partition, producer_id, offset, outcome });
+                }
+                let begins =
+                    batch.is_transactional() && !batch.is_control() && batch.has_producer();
+                begins.then_some(Event::Begin { partition, producer_id, offset })
+            }
+            EntryKind::Barrier => {
+                let Barrier { incarnation, .. } = Barrier::decode(payload)?;
+                let ends = self.partitions.iter().map(|(&id, index)| (id, index.end())).collect();
+                Some(Event::Barrier { incarnation, ends })
+            }
+            EntryKind::Fact | EntryKind::Slice | EntryKind::Close => None,
         }
     }
 
@@ -99,10 +130,12 @@ impl RangeIndex {
         }
         let mut out = Vec::new();
         section(&mut out, BATCHES, &batches);
+        section(&mut out, TRANSACTIONS, &self.events.encode());
         section(&mut out, SLICES, &slices);
         section(&mut out, STATE, &self.delta.encode());
         if let Some(summary) = summary {
             section(&mut out, SUMMARY, &summary.encode());
+            section(&mut out, SEGMENT_TRANSACTIONS, &summary.events.encode());
         }
         out
     }
@@ -111,19 +144,22 @@ impl RangeIndex {
     pub(super) fn decode(payload: &[u8], segment: Position) -> Option<(Self, Option<Summary>)> {
         let mut cursor = Cursor::new(payload);
         let mut index = Self::default();
-        let mut summary = None;
+        let (mut summary, mut events) = (None, Events::default());
         while !cursor.is_empty() {
             let [kind, ..] = cursor.array::<4>()?;
             let length = usize::try_from(cursor.u32()?).ok()?;
             let content = cursor.bytes(length)?;
             match kind {
                 BATCHES => index.partitions = decode_batches(content)?,
+                TRANSACTIONS => index.events = Events::decode(content)?,
                 SLICES => index.slices = decode_slices(content)?,
                 STATE => index.delta = Delta::decode(content)?,
                 SUMMARY => summary = Some(Summary::decode(content, segment)?),
+                SEGMENT_TRANSACTIONS => events = Events::decode(content)?,
                 _ => return None,
             }
         }
+        let summary = summary.map(|summary: Summary| summary.with_events(events));
         Some((index, summary))
     }
 }

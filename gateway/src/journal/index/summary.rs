@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Offset, PartitionId, PartitionIndex, Placed, Position};
+use super::{Events, Offset, PartitionId, PartitionIndex, Placed, Position};
 use crate::journal::format::Cursor;
 
 /// Offsets of one partition in one segment.
@@ -17,8 +17,10 @@ pub(in crate::journal) struct Run {
 }
 
 /// All runs of one segment.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub(in crate::journal) struct Summary {
+    /// Its transactions.
+    pub(in crate::journal) events: Events,
     runs: BTreeMap<PartitionId, Run>,
 }
 
@@ -56,6 +58,11 @@ impl Summary {
         let run = self.runs.entry(partition).or_insert(Run { segment, first, end, max_timestamp });
         run.end = run.end.max(end);
         run.max_timestamp = run.max_timestamp.max(max_timestamp);
+    }
+
+    pub(super) fn with_events(mut self, events: Events) -> Self {
+        self.events = events;
+        self
     }
 
     /// One past the last offset of a partition.

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::super::{
-    State,
+    AbortedRange, PartitionId, State,
     format::{EntryHeader, EntryKind, entry_size},
 };
 
@@ -30,11 +30,11 @@ impl Carried {
         self.entries.iter().map(|(header, _)| entry_size(header.length as usize)).sum()
     }
 
-    /// Applies them to the state.
-    pub(in crate::journal) fn apply(&self, state: &mut State) {
-        for (header, payload) in self.entries() {
-            super::replay::apply(state, &header, Some(payload), self.open_ms);
-        }
+    /// Applies them to the state; gives the transactions that they aborted.
+    pub(in crate::journal) fn apply(&self, state: &mut State) -> Vec<(PartitionId, AbortedRange)> {
+        let apply =
+            |(header, payload)| super::replay::apply(state, &header, Some(payload), self.open_ms);
+        self.entries().flat_map(apply).collect()
     }
 
     /// Whether an entry is data: the rest belongs to its segment and is written anew for the next one.

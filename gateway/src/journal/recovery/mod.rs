@@ -19,6 +19,7 @@ use std::sync::{
 pub(super) use carried::Carried;
 use chain::{Chain, Link};
 pub(super) use leftovers::Leftovers;
+pub(super) use replay::marker;
 use replay::{LogEnd, Replay};
 use scan::Tail;
 pub(super) use scan::{End, FoundEntry, Scanner, Step};
@@ -75,18 +76,31 @@ pub(super) fn recover(disk: &dyn Disk) -> Result<Recovered, OpenError> {
     let mut replay = Replay::new(seed);
     let mut end = LogEnd::default();
     replay.report.missing_segments = chain.missing;
-    let (from, state) = snapshot.map_or((0, None), |(from, state)| (from, Some(state)));
+    let (from, mut state) = snapshot.map_or((0, None), |(from, state)| (from, Some(state)));
     let first = chain.links.first().map(|link| link.found.segment.header);
     // Nothing tells the state that the segments which are gone had built up.
     replay.state_damaged =
         state.is_none() && first.is_some_and(|header| header.previous_end > Position(0));
-    replay.state = state.unwrap_or_default();
+    if from > 0
+        && let Some(oldest) = chain.links.first()
+    {
+        let (segment, next_crc) = (&oldest.found.segment, oldest.next_crc);
+        // Found once more below, where it is counted.
+        let mut unseen = Findings::default();
+        let coverage = Coverage::find(disk, seed, segment, oldest.end, next_crc, &mut unseen);
+        let snapshot = replay::snapshot(segment, seed, oldest.end, &coverage);
+        if let Some(state) = snapshot.map_err(OpenError::io("read a segment"))? {
+            replay.begin_with(&state);
+        }
+    }
     let mut uncovered = Vec::new();
     let count = chain.links.len();
     for (index, link) in chain.links.iter_mut().enumerate() {
-        replay.into_state = index >= from;
+        if index == from {
+            replay.enter_state(state.take().unwrap_or_default());
+        }
         let (found, link_end) = (&link.found, link.end);
-        if !replay.into_state && replay.summarised(disk, found, link_end, link.next_crc) {
+        if index < from && replay.summarised(disk, found, link_end, link.next_crc) {
             continue;
         }
         let coverage = link.coverage.take().unwrap_or_else(|| {
@@ -191,13 +205,13 @@ fn conclude(
     end: LogEnd,
     mut leftovers: Leftovers,
 ) -> Recovered {
-    let Replay { state, log, mut report, open_ms, state_damaged, .. } = replay;
+    let Replay { state, log, mut report, open_ms, state_damaged, held_barrier: held, .. } = replay;
     report.clean = end.closed && report.torn_tails == 0;
     report.carried_bytes = end.carried.as_ref().map_or(0, |carried| carried.length);
     let reused = report.torn_tails > 0 || state_damaged;
     let barrier = Barrier {
-        incarnation: (state.incarnation() + u64::from(reused)).max(1),
-        leader_epoch: state.leader_epoch() + i32::from(!report.clean),
+        incarnation: (state.incarnation().max(held.incarnation) + u64::from(reused)).max(1),
+        leader_epoch: state.leader_epoch().max(held.leader_epoch) + i32::from(!report.clean),
     };
     let newest = survey.newest_sequence;
     let (spares, stale): (Vec<_>, Vec<_>) =

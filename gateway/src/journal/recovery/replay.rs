@@ -4,21 +4,21 @@ use std::{io, sync::Arc};
 
 use super::{
     super::{
-        Change, Disk, Offset, Position, RecoveryReport, State,
+        AbortedRange, Change, Disk, Offset, PartitionId, Position, RecoveryReport, State,
         format::{
             Barrier, ChunkHeader, EntryHeader, EntryKind, FactRef, SEGMENT_HEADER_BYTES, Seed,
         },
-        index::{Coverage, Summary, placed},
+        index::{Coverage, Event, Events, Summary, placed},
         log::{Log, Readable},
         reader::batch_header,
         segment::Segment,
-        state::SnapshotReader,
+        state::{SnapshotReader, Transactions},
     },
     carried::Carried,
     scan::{Damage, End, FoundEntry, Frame, Scanner, Step, Tail},
     survey::Found,
 };
-use crate::record::BatchHeader;
+use crate::record::{BatchHeader, TRANSACTIONAL_BIT, TransactionMarker, TransactionOutcome};
 
 /// Builds state and index, segment by segment in order.
 #[derive(Debug)]
@@ -34,12 +34,23 @@ pub(super) struct Replay {
     /// Age of the journal at the last frame.
     pub(super) open_ms: u64,
     /// Whether entries change the state yet: not before the segment whose snapshot it began with.
-    pub(super) into_state: bool,
+    into_state: bool,
     /// Damage where entries were to change the state.
     pub(super) state_damaged: bool,
     /// Of the segment that is being replayed, and its `first`.
     summary: Summary,
     segment: Position,
+    /// What a barrier in the frame that is held back says.
+    pub(super) held_barrier: Barrier,
+    earlier: Earlier,
+}
+
+/// Where entries do not change the state yet: what it takes to find the transactions that were aborted there.
+#[derive(Debug, Default)]
+struct Earlier {
+    transactions: Transactions,
+    /// None until a snapshot or a barrier tells.
+    incarnation: Option<u64>,
 }
 
 /// How the log ends.
@@ -84,11 +95,13 @@ impl Replay {
             state_damaged: false,
             summary: Summary::default(),
             segment: Position(0),
+            held_barrier: Barrier::default(),
+            earlier: Earlier::default(),
         }
     }
 
-    /// A segment of which only the offsets are needed, if its index file is whole; false if it has to be
-    /// looked at.
+    /// A segment of which only the offsets and transactions are needed, if its index file is whole;
+    /// false if it has to be looked at.
     pub(super) fn summarised(
         &mut self,
         disk: &dyn Disk,
@@ -101,11 +114,40 @@ impl Replay {
         let sealed = Coverage::sealed(disk, self.seed, segment, (limit, next_crc));
         let Some((chunk, summary)) = sealed else { return false };
         self.enter(found);
+        self.replay_events(&summary.events);
         self.summary = summary;
         self.report.indexed_bytes += limit.0 - segment.header.frames().0;
         self.resume(&chunk);
         self.finish(segment, end);
         true
+    }
+
+    /// Finds the transactions that were aborted in a range whose entries nobody looks at.
+    fn replay_events(&mut self, events: &Events) {
+        for event in events.iter() {
+            let (log, summary) = (&self.log, &self.summary);
+            let aborted = self.earlier.replay(event, |partition| ends(log, summary, partition));
+            self.add_aborted(aborted);
+        }
+    }
+
+    /// What the oldest segment that there still is began with.
+    pub(super) fn begin_with(&mut self, snapshot: &State) {
+        let transactions = snapshot.transactions().clone();
+        self.earlier = Earlier { transactions, incarnation: Some(snapshot.incarnation()) };
+    }
+
+    /// From here on entries change the state, which is that of a snapshot or empty. A transaction that is open
+    /// by the entries, but not by the snapshot, has lost its marker to damage: it counts as aborted.
+    pub(super) fn enter_state(&mut self, state: State) {
+        let mut lost = self.earlier.transactions.without(&state);
+        let ranges = lost.give_up(|partition| self.log.durable_end(partition));
+        if !ranges.is_empty() {
+            tracing::error!(count = ranges.len(), "transactions without an end count as aborted");
+        }
+        self.add_aborted(ranges);
+        self.state = state;
+        self.into_state = true;
     }
 
     /// A segment that is not the last: it ends where the next one says, and all in it is durable.
@@ -132,10 +174,13 @@ impl Replay {
     /// Takes over what an index file covers; where the scan goes on.
     fn covered(&mut self, segment: &Segment, coverage: &Coverage) -> Position {
         for (_, content) in &coverage.chunks {
-            self.summary.extend(segment.header.first, &content.partitions);
             if self.into_state {
-                content.delta.apply(&mut self.state);
+                let aborted = content.delta.apply(&mut self.state);
+                self.add_aborted(aborted);
+            } else {
+                self.replay_events(&content.events);
             }
+            self.summary.extend(segment.header.first, &content.partitions);
         }
         self.report.indexed_bytes += coverage.bytes();
         let Some(last) = coverage.last() else { return segment.header.frames() };
@@ -234,11 +279,15 @@ impl Replay {
         }
     }
 
-    /// Barriers count even in a frame that is held back: what they bumped must not be used again.
+    /// Barriers count even in a frame that is held back: what they bumped must not be used again. The state
+    /// takes them over with the frame, in their order: they end transactions.
     fn barriers(&mut self, scanner: &mut Scanner<'_>, frame: &Frame) {
         for entry in frame.entries.iter().filter(|entry| entry.header.kind == EntryKind::Barrier) {
-            let payload = scanner.payload(entry);
-            apply(&mut self.state, &entry.header, Some(payload), frame.header.open_ms);
+            if let Some(barrier) = Barrier::decode(scanner.payload(entry)) {
+                let held = &mut self.held_barrier;
+                held.incarnation = held.incarnation.max(barrier.incarnation);
+                held.leader_epoch = held.leader_epoch.max(barrier.leader_epoch);
+            }
         }
     }
 
@@ -300,9 +349,20 @@ impl Replay {
             if entry.header.kind == EntryKind::Batch {
                 self.index(entry, payload);
             }
-            if self.into_state {
-                apply(&mut self.state, &entry.header, payload, open_ms);
-            }
+            let aborted = if self.into_state {
+                apply(&mut self.state, &entry.header, payload, open_ms)
+            } else {
+                let (log, summary) = (&self.log, &self.summary);
+                let end = |partition| ends(log, summary, partition);
+                self.earlier.apply(&entry.header, payload, end)
+            };
+            self.add_aborted(aborted);
+        }
+    }
+
+    fn add_aborted(&mut self, aborted: Vec<(PartitionId, AbortedRange)>) {
+        for (partition, range) in aborted {
+            self.log.add_aborted(partition, range);
         }
     }
 
@@ -326,8 +386,85 @@ impl Replay {
     }
 }
 
-/// The one step from a stored entry to the state. Without its payload a batch still takes its offsets.
-pub(super) fn apply(state: &mut State, header: &EntryHeader, payload: Option<&[u8]>, open_ms: u64) {
+/// Where a partition ends, the segment that is being replayed included.
+fn ends(log: &Log, summary: &Summary, partition: PartitionId) -> Offset {
+    log.durable_end(partition).max(summary.end(partition).unwrap_or(Offset(0)))
+}
+
+impl Earlier {
+    /// As the state would: markers and barriers end transactions.
+    fn apply(
+        &mut self,
+        header: &EntryHeader,
+        payload: Option<&[u8]>,
+        log_end: impl Fn(PartitionId) -> Offset,
+    ) -> Vec<(PartitionId, AbortedRange)> {
+        let Some(payload) = payload else { return Vec::new() };
+        match header.kind {
+            EntryKind::Batch => {
+                let Some(batch) = batch_header(payload) else { return Vec::new() };
+                let (partition, base_offset) = (header.partition, header.base_offset);
+                let marker = marker(payload);
+                let aborted = self.transactions.record(partition, base_offset, &batch, marker);
+                aborted.map(|range| (partition, range)).into_iter().collect()
+            }
+            EntryKind::Barrier => {
+                let Some(Barrier { incarnation, .. }) = Barrier::decode(payload) else {
+                    return Vec::new();
+                };
+                self.pass(incarnation, log_end)
+            }
+            EntryKind::Fact | EntryKind::Slice | EntryKind::Close => Vec::new(),
+        }
+    }
+
+    /// As [`Earlier::apply`], from an index file.
+    fn replay(
+        &mut self,
+        event: &Event,
+        log_end: impl Fn(PartitionId) -> Offset,
+    ) -> Vec<(PartitionId, AbortedRange)> {
+        let (partition, producer_id, offset, outcome) = match event {
+            Event::Begin { partition, producer_id, offset } => {
+                (*partition, *producer_id, *offset, None)
+            }
+            Event::End { partition, producer_id, offset, outcome } => {
+                (*partition, *producer_id, *offset, Some(*outcome))
+            }
+            Event::Barrier { incarnation, ends } => {
+                return self.pass(*incarnation, |partition| {
+                    let within = ends.iter().find(|(known, _)| *known == partition);
+                    within.map_or(Offset(0), |(_, end)| *end).max(log_end(partition))
+                });
+            }
+        };
+        let batch = transactional(producer_id, offset);
+        let aborted = self.transactions.record(partition, offset, &batch, outcome);
+        aborted.map(|range| (partition, range)).into_iter().collect()
+    }
+
+    fn pass(
+        &mut self,
+        incarnation: u64,
+        log_end: impl Fn(PartitionId) -> Offset,
+    ) -> Vec<(PartitionId, AbortedRange)> {
+        let known = *self.incarnation.get_or_insert(incarnation);
+        self.incarnation = Some(known.max(incarnation));
+        if incarnation <= known {
+            return Vec::new();
+        }
+        self.transactions.give_up(log_end)
+    }
+}
+
+/// The one step from a stored entry to the state; gives the transactions that it aborted. Without its payload a
+/// batch still takes its offsets.
+pub(super) fn apply(
+    state: &mut State,
+    header: &EntryHeader,
+    payload: Option<&[u8]>,
+    open_ms: u64,
+) -> Vec<(PartitionId, AbortedRange)> {
     match (header.kind, payload) {
         (EntryKind::Batch, payload) => {
             let batch = payload.and_then(batch_header).unwrap_or_else(|| anonymous(header));
@@ -336,21 +473,45 @@ pub(super) fn apply(state: &mut State, header: &EntryHeader, payload: Option<&[u
                 base_offset: header.base_offset,
                 leader_epoch: batch.leader_epoch,
                 header: &batch,
+                marker: payload.and_then(marker),
             };
-            state.apply(change, open_ms);
+            state.apply(change, open_ms)
         }
         (EntryKind::Fact, Some(payload)) => {
-            if let Some(FactRef { space, key, value }) = FactRef::decode(payload) {
-                state.apply(Change::Fact { space, key, value }, open_ms);
-            }
+            FactRef::decode(payload).map_or_else(Vec::new, |FactRef { space, key, value }| {
+                state.apply(Change::Fact { space, key, value }, open_ms)
+            })
         }
         (EntryKind::Barrier, Some(payload)) => {
-            if let Some(Barrier { incarnation, leader_epoch }) = Barrier::decode(payload) {
-                state.apply(Change::Barrier { incarnation, leader_epoch }, open_ms);
-            }
+            Barrier::decode(payload).map_or_else(Vec::new, |barrier| {
+                let Barrier { incarnation, leader_epoch } = barrier;
+                state.apply(Change::Barrier { incarnation, leader_epoch }, open_ms)
+            })
         }
         (EntryKind::Fact | EntryKind::Barrier, None) | (EntryKind::Slice | EntryKind::Close, _) => {
+            Vec::new()
         }
+    }
+}
+
+/// The end of a transaction that a stored batch marks, if it does.
+pub(in crate::journal) fn marker(payload: &[u8]) -> Option<TransactionOutcome> {
+    TransactionMarker::read(payload).ok().flatten().map(|marker| marker.outcome)
+}
+
+/// Stands for a transaction's batch of which an index file tells.
+fn transactional(producer_id: i64, base_offset: Offset) -> BatchHeader {
+    BatchHeader {
+        base_offset: base_offset.0,
+        leader_epoch: 0,
+        attributes: TRANSACTIONAL_BIT,
+        last_offset_delta: 0,
+        base_timestamp: 0,
+        max_timestamp: 0,
+        producer_id,
+        producer_epoch: 0,
+        base_sequence: -1,
+        record_count: 0,
     }
 }
 

@@ -1,12 +1,12 @@
 //! Limits of the state: checked before an append gets its offsets, refused by name.
 
-use super::{State, producer::WINDOW_BATCHES, snapshot};
+use super::{State, producer::WINDOW_BATCHES, snapshot, transaction};
 use crate::journal::{Append, Fact, StateFull};
 
 /// How large the state may grow. All of it is rewritten at the start of each segment and held in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StateLimits {
-    /// `state.max_bytes`: facts, partitions and producers as a snapshot stores them.
+    /// `state.max_bytes`: facts, partitions, producers and open transactions as a snapshot stores them.
     pub max_bytes: usize,
     /// Idempotent producers remembered per partition.
     pub producers_per_partition: usize,
@@ -31,6 +31,7 @@ impl State {
             + self.fact_bytes
             + self.partitions.len() * snapshot::PARTITION_BYTES
             + self.producers.len() * snapshot::producer_bytes(WINDOW_BATCHES)
+            + self.transactions.len() * snapshot::TRANSACTION_BYTES
     }
 
     /// Whether the state would stay within its limits with this append applied.
@@ -48,6 +49,12 @@ impl State {
                 producers += 1;
                 bytes += snapshot::producer_bytes(WINDOW_BATCHES);
                 self.room_for_producer(entry.partition.0, producers, limits)?;
+            }
+            // Their number needs no limit of its own: each has a producer.
+            if transaction::begins(&header)
+                && self.open_transaction(entry.partition, header.producer_id).is_none()
+            {
+                bytes += snapshot::TRANSACTION_BYTES;
             }
         }
         for fact in &append.facts {

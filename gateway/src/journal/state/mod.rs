@@ -8,18 +8,23 @@ mod producer;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+mod transaction;
+#[cfg(test)]
+mod transaction_tests;
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
 use super::{Append, Offset, PartitionId, Space, append::decode_log_start};
-use crate::record::BatchHeader;
+use crate::record::{BatchHeader, TransactionOutcome};
 
 pub use limits::StateLimits;
 pub use producer::ProducerCheck;
 use producer::Producers;
 pub(super) use snapshot::SnapshotReader;
+pub use transaction::AbortedRange;
+pub(super) use transaction::Transactions;
 
 /// Replayed state. Equality compares everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,6 +32,7 @@ pub struct State {
     facts: BTreeMap<(Space, Bytes), Bytes>,
     partitions: BTreeMap<PartitionId, PartitionState>,
     producers: Producers,
+    transactions: Transactions,
     incarnation: u64,
     leader_epoch: i32,
     fact_bytes: usize,
@@ -56,6 +62,8 @@ pub enum Change<'a> {
         leader_epoch: i32,
         /// Its header; base offset and leader epoch in it are not looked at.
         header: &'a BatchHeader,
+        /// The end of a transaction, if the batch marks one.
+        marker: Option<TransactionOutcome>,
     },
     /// A fact.
     Fact {
@@ -76,50 +84,70 @@ pub enum Change<'a> {
 }
 
 impl State {
-    /// Applies one change. `open_ms` is the journal's own age ([`super::Journal::open_ms`]):
-    /// producers expire by it, so that no step of the wall clock forgets one.
-    pub fn apply(&mut self, change: Change<'_>, open_ms: u64) {
+    /// Applies one change; gives the transactions that it aborted. `open_ms` is the journal's own age
+    /// ([`super::Journal::open_ms`]): producers expire by it, so that no step of the wall clock
+    /// forgets one.
+    pub fn apply(&mut self, change: Change<'_>, open_ms: u64) -> Vec<(PartitionId, AbortedRange)> {
         match change {
-            Change::Batch { partition, base_offset, leader_epoch, header } => {
+            Change::Batch { partition, base_offset, leader_epoch, header, marker } => {
                 let entry = self.partitions.entry(partition).or_default();
                 let span = i64::from(header.last_offset_delta).saturating_add(1);
                 let end = Offset(base_offset.0.saturating_add(span));
                 entry.log_end = entry.log_end.max(end);
                 entry.leader_epoch = entry.leader_epoch.max(leader_epoch);
                 self.producers.record(partition, base_offset, header, open_ms);
+                let aborted = self.transactions.record(partition, base_offset, header, marker);
+                return aborted.map(|range| (partition, range)).into_iter().collect();
             }
             Change::Fact { space: Space::LOG_START, key, value } => {
                 self.move_log_start(key, value);
             }
             Change::Fact { space, key, value } => self.set_fact(space, key, value),
             Change::Barrier { incarnation, leader_epoch } => {
-                self.incarnation = self.incarnation.max(incarnation);
                 self.leader_epoch = self.leader_epoch.max(leader_epoch);
+                if incarnation > self.incarnation {
+                    self.incarnation = incarnation;
+                    return self.give_up_transactions();
+                }
             }
         }
+        Vec::new()
     }
 
-    /// Applies everything in an append, batches first, as the journal stores it.
-    pub fn apply_append(&mut self, append: &Append, open_ms: u64) {
+    /// Applies everything in an append, batches first, as the journal stores it; gives the
+    /// transactions that it aborted.
+    pub fn apply_append(
+        &mut self,
+        append: &Append,
+        open_ms: u64,
+    ) -> Vec<(PartitionId, AbortedRange)> {
+        let mut aborted = Vec::new();
         for entry in &append.batches {
             let change = Change::Batch {
                 partition: entry.partition,
                 base_offset: entry.base_offset,
                 leader_epoch: entry.leader_epoch,
                 header: &entry.batch.header(),
+                // What is no readable marker ends nothing.
+                marker: entry.batch.marker().ok().flatten().map(|marker| marker.outcome),
             };
-            self.apply(change, open_ms);
+            aborted.append(&mut self.apply(change, open_ms));
         }
         for fact in &append.facts {
             let change =
                 Change::Fact { space: fact.space, key: &fact.key, value: fact.value.as_deref() };
             self.apply(change, open_ms);
         }
+        aborted
     }
 
-    /// Forgets producers that were silent for a day of open journal; an active one is never forgotten.
+    /// Forgets producers that were silent for a day of open journal; an active one, or one whose
+    /// transaction is open, is never forgotten.
     pub fn expire_producers(&mut self, open_ms: u64) {
-        self.producers.expire(open_ms);
+        let Self { producers, transactions, .. } = self;
+        producers.expire(open_ms, |partition, producer_id| {
+            transactions.first_offset(partition, producer_id).is_some()
+        });
     }
 
     /// A fact's value.
@@ -150,7 +178,43 @@ impl State {
     /// Kafka's check of an idempotent producer's batch, before it gets an offset.
     #[must_use]
     pub fn check(&self, partition: PartitionId, header: &BatchHeader) -> ProducerCheck {
-        self.producers.check(partition, header)
+        let check = self.producers.check(partition, header);
+        let stands_outside = !header.is_transactional() && header.has_producer();
+        match self.transactions.first_offset(partition, header.producer_id) {
+            Some(first) if stands_outside && check == ProducerCheck::New => {
+                ProducerCheck::InTransaction { first }
+            }
+            _ => check,
+        }
+    }
+
+    /// One past the last offset below which no transaction is open.
+    #[must_use]
+    pub fn stable_end(&self, partition: PartitionId) -> Offset {
+        let PartitionState { log_start, log_end, .. } = self.partition(partition);
+        self.first_open(partition).map_or(log_end, |first| first.max(log_start))
+    }
+
+    /// Where the first open transaction of a partition begins; perhaps before the log's start.
+    #[must_use]
+    pub fn first_open(&self, partition: PartitionId) -> Option<Offset> {
+        self.transactions.first_in(partition)
+    }
+
+    /// Where a producer's open transaction begins in a partition, if it has one there.
+    #[must_use]
+    pub fn open_transaction(&self, partition: PartitionId, producer_id: i64) -> Option<Offset> {
+        self.transactions.first_offset(partition, producer_id)
+    }
+
+    /// The open transactions, to go on with elsewhere.
+    pub(super) fn transactions(&self) -> &Transactions {
+        &self.transactions
+    }
+
+    /// All open transactions: partition, producer id, first offset.
+    pub fn open_transactions(&self) -> impl Iterator<Item = (PartitionId, i64, Offset)> {
+        self.transactions.iter()
     }
 
     /// Identity of the log: bumped when recovery cut something off, so that offsets may be used again.
@@ -169,6 +233,18 @@ impl State {
     #[cfg(test)]
     pub(in crate::journal) fn content(&self) -> Self {
         Self { incarnation: 0, leader_epoch: 0, ..self.clone() }
+    }
+
+    /// What was open when offsets may have been used again cannot be completed: part of it may be lost.
+    /// Each such producer is fenced where it wrote, so that it cannot go on as if nothing had been.
+    fn give_up_transactions(&mut self) -> Vec<(PartitionId, AbortedRange)> {
+        let partitions = &self.partitions;
+        let log_end = |id| partitions.get(&id).map_or(Offset(0), |it: &PartitionState| it.log_end);
+        let given_up = self.transactions.give_up(log_end);
+        for (partition, range) in &given_up {
+            self.producers.fence(*partition, range.producer_id);
+        }
+        given_up
     }
 
     fn set_fact(&mut self, space: Space, key: &[u8], value: Option<&[u8]>) {

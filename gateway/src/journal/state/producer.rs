@@ -33,6 +33,11 @@ pub enum ProducerCheck {
         /// Epoch known.
         current: i16,
     },
+    /// In order, but not part of the transaction that its producer has open here.
+    InTransaction {
+        /// Where the transaction began.
+        first: Offset,
+    },
 }
 
 /// All windows.
@@ -94,8 +99,19 @@ impl Producers {
         self.windows.insert((partition, producer_id), window);
     }
 
-    pub(super) fn expire(&mut self, open_ms: u64) {
-        self.windows.retain(|_, window| !window.is_expired(open_ms));
+    /// Forgets those that were silent for too long, but for those that are still needed.
+    pub(super) fn expire(&mut self, open_ms: u64, is_needed: impl Fn(PartitionId, i64) -> bool) {
+        self.windows.retain(|&(partition, producer_id), window| {
+            !window.is_expired(open_ms) || is_needed(partition, producer_id)
+        });
+    }
+
+    /// Refuses a producer's batches from now on until it has a higher epoch.
+    pub(super) fn fence(&mut self, partition: PartitionId, producer_id: i64) {
+        if let Some(window) = self.windows.get_mut(&(partition, producer_id)) {
+            window.epoch = window.epoch.saturating_add(1);
+            window.batches.clear();
+        }
     }
 
     pub(super) fn contains(&self, partition: PartitionId, producer_id: i64) -> bool {

@@ -17,6 +17,7 @@ const GLOBALS: u8 = 1;
 const PARTITION: u8 = 2;
 const PRODUCER: u8 = 3;
 const FACT: u8 = 4;
+const TRANSACTION: u8 = 5;
 
 pub(super) const GLOBALS_BYTES: usize = 1 + 8 + 4;
 pub(super) const PARTITION_BYTES: usize = 1 + 4 + 8 + 8 + 4;
@@ -24,6 +25,8 @@ pub(super) const PARTITION_BYTES: usize = 1 + 4 + 8 + 8 + 4;
 pub(super) const fn producer_bytes(batches: usize) -> usize {
     1 + 4 + 8 + 2 + 8 + 1 + batches * 16
 }
+
+pub(super) const TRANSACTION_BYTES: usize = 1 + 4 + 8 + 8;
 
 pub(super) const fn fact_bytes(key: usize, value: usize) -> usize {
     1 + 1 + 4 + 4 + key + value
@@ -48,6 +51,13 @@ impl State {
         for (partition, producer_id, window) in self.producers.iter() {
             let out = slices.room(producer_bytes(window.batches.len()));
             encode_producer(out, partition, producer_id, window);
+        }
+        for (partition, producer_id, first) in self.transactions.iter() {
+            let out = slices.room(TRANSACTION_BYTES);
+            out.push(TRANSACTION);
+            out.extend_from_slice(&partition.0.to_le_bytes());
+            out.extend_from_slice(&producer_id.to_le_bytes());
+            out.extend_from_slice(&first.0.to_le_bytes());
         }
         for ((space, key), value) in &self.facts {
             let out = slices.room(fact_bytes(key.len(), value.len()));
@@ -140,6 +150,11 @@ fn decode_records(state: &mut State, payload: &[u8]) -> Option<()> {
                 state.partitions.insert(id, PartitionState { log_start, log_end, leader_epoch });
             }
             PRODUCER => decode_producer(state, &mut cursor)?,
+            TRANSACTION => {
+                let partition = PartitionId(cursor.u32()?);
+                let producer_id = cursor.i64()?;
+                state.transactions.begin(partition, producer_id, Offset(cursor.i64()?));
+            }
             FACT => {
                 let space = Space(cursor.u8()?);
                 let key_length = usize::try_from(cursor.u32()?).ok()?;

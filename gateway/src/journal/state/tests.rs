@@ -8,8 +8,8 @@ use super::{
     snapshot::SnapshotReader,
 };
 use crate::{
-    journal::{Append, BatchEntry, Fact, Offset, PartitionId, Space, StateFull},
-    record::{BatchBuilder, BatchHeader},
+    journal::{AbortedRange, Append, BatchEntry, Fact, Offset, PartitionId, Space, StateFull},
+    record::{BatchBuilder, BatchHeader, TransactionOutcome},
 };
 
 const P: PartitionId = PartitionId(4);
@@ -31,9 +31,21 @@ fn header(producer_id: i64, epoch: i16, sequence: i32, records: i32) -> BatchHea
     }
 }
 
+/// Puts a batch at the end of the partition.
+fn apply(
+    state: &mut State,
+    header: &BatchHeader,
+    marker: Option<TransactionOutcome>,
+    open_ms: u64,
+) -> Vec<(PartitionId, AbortedRange)> {
+    let base_offset = state.partition(P).log_end;
+    let change = Change::Batch { partition: P, base_offset, leader_epoch: 2, header, marker };
+    state.apply(change, open_ms)
+}
+
 fn record(state: &mut State, header: &BatchHeader) -> Offset {
     let base_offset = state.partition(P).log_end;
-    state.apply(Change::Batch { partition: P, base_offset, leader_epoch: 2, header }, 0);
+    apply(state, header, None, 0);
     base_offset
 }
 
@@ -106,14 +118,7 @@ fn control_batches_move_the_epoch_and_take_no_sequence() {
 fn silent_producers_expire_by_the_journal_s_own_age() {
     let mut state = State::default();
     for (id, seen) in [(1, 0), (2, 1000)] {
-        let header = header(id, 0, 5, 1);
-        let change = Change::Batch {
-            partition: P,
-            base_offset: Offset(0),
-            leader_epoch: 0,
-            header: &header,
-        };
-        state.apply(change, seen);
+        apply(&mut state, &header(id, 0, 5, 1), None, seen);
     }
     state.expire_producers(EXPIRATION_MS);
     assert_eq!(state.check(P, &header(1, 0, 99, 1)), ProducerCheck::New, "forgotten");
@@ -149,12 +154,19 @@ fn the_latest_fact_counts_and_log_starts_never_move_back() {
     assert_eq!(state.facts(Space::LOG_START).count(), 0);
 }
 
+fn in_transaction(producer_id: i64, epoch: i16, sequence: i32) -> BatchHeader {
+    BatchHeader { attributes: 0x10, ..header(producer_id, epoch, sequence, 1) }
+}
+
 /// A state with something of everything.
 fn full_state() -> State {
     let mut state = State::default();
     state.apply(Change::Barrier { incarnation: 4, leader_epoch: 9 }, 0);
     for n in 0..9 {
         record(&mut state, &header(n % 3, 0, 10 * n as i32, 10));
+    }
+    for producer in 1..3 {
+        record(&mut state, &in_transaction(producer, 1, 0));
     }
     for n in 0..50u32 {
         let (key, value) = (n.to_be_bytes(), [n as u8; 90]);

@@ -3,6 +3,7 @@
 mod basics;
 mod crash;
 mod damage;
+mod delta;
 mod disk;
 mod faults;
 mod golden;
@@ -12,3 +13,4 @@ mod properties;
 mod reading;
 mod service;
 mod support;
+mod transactions;

@@ -73,8 +73,9 @@ type Questions = Vec<(StrBytes, Vec<(i32, Lookup)>)>;
 /// How one partition's question is answered.
 enum Lookup {
     Known(Result<Found, ErrorCode>),
-    AtOrAfter(PartitionId, i64),
-    MaxTimestamp(PartitionId),
+    /// The partition, the time, and the end of what the client may see.
+    AtOrAfter(PartitionId, i64, Offset),
+    MaxTimestamp(PartitionId, Offset),
 }
 
 struct Found {
@@ -97,13 +98,15 @@ fn lookup(
     let known = |offset, leader_epoch| {
         Lookup::Known(Ok(Found { offset, timestamp: UNKNOWN, leader_epoch }))
     };
+    // Whoever sees everything also sees what becomes durable in the meantime.
+    let visible = if is_committed { ends.stable } else { Offset(i64::MAX) };
     match wanted.timestamp {
         LATEST => known(end.0, ends.leader_epoch),
         EARLIEST => known(ends.start.0, UNKNOWN_EPOCH),
         EARLIEST_LOCAL if version >= EARLIEST_LOCAL_FROM => known(ends.start.0, UNKNOWN_EPOCH),
         LATEST_TIERED if version >= LATEST_TIERED_FROM => known(UNKNOWN, UNKNOWN_EPOCH),
-        MAX_TIMESTAMP if version >= MAX_TIMESTAMP_FROM => Lookup::MaxTimestamp(id),
-        time if time >= 0 => Lookup::AtOrAfter(id, time),
+        MAX_TIMESTAMP if version >= MAX_TIMESTAMP_FROM => Lookup::MaxTimestamp(id, visible),
+        time if time >= 0 => Lookup::AtOrAfter(id, time, visible),
         _ => Lookup::Known(Err(ErrorCode::UNSUPPORTED_VERSION)),
     }
 }
@@ -116,8 +119,12 @@ async fn answer(broker: &Broker, questions: Questions, version: i16) -> ListOffs
         for (index, lookup) in lookups {
             let found = match lookup {
                 Lookup::Known(found) => found,
-                Lookup::AtOrAfter(id, time) => found(broker.offset_for_timestamp(id, time).await),
-                Lookup::MaxTimestamp(id) => found(broker.offset_of_max_timestamp(id).await),
+                Lookup::AtOrAfter(id, time, end) => {
+                    found(broker.offset_for_timestamp(id, time).await, end)
+                }
+                Lookup::MaxTimestamp(id, end) => {
+                    found(broker.offset_of_max_timestamp(id).await, end)
+                }
             };
             let mut answered = partition(index, found);
             if version < EPOCH_FROM {
@@ -130,11 +137,14 @@ async fn answer(broker: &Broker, questions: Questions, version: i16) -> ListOffs
     response
 }
 
-/// What a search of the log gave; nothing is an answer too.
-fn found(searched: Result<Option<(Offset, i64)>, ReadError>) -> Result<Found, ErrorCode> {
+/// What a search of the log gave; nothing is an answer too, as is what the client may not see yet.
+fn found(
+    searched: Result<Option<(Offset, i64)>, ReadError>,
+    end: Offset,
+) -> Result<Found, ErrorCode> {
     let (offset, timestamp) = match searched {
-        Ok(Some((offset, timestamp))) => (offset.0, timestamp),
-        Ok(None) => (UNKNOWN, UNKNOWN),
+        Ok(Some((offset, timestamp))) if offset < end => (offset.0, timestamp),
+        Ok(_) => (UNKNOWN, UNKNOWN),
         Err(error) => return Err((&error).into()),
     };
     Ok(Found { offset, timestamp, leader_epoch: UNKNOWN_EPOCH })

@@ -3,6 +3,7 @@
 
 mod apis;
 mod client;
+mod committed;
 mod consume;
 mod groups;
 mod harness;

@@ -4,22 +4,13 @@
 use bytes::Bytes;
 
 use crate::{
-    broker::{Broker, LogEnds},
-    journal::{Journal, Offset, PartitionId, ReadError},
+    broker::{Broker, Isolation, LogEnds},
+    journal::{AbortedRange, Journal, Offset, PartitionId, ReadError},
     kafka::error_code::ErrorCode,
     record::{BatchHeader, HEADER_BYTES},
 };
 
 use super::Topic;
-
-/// What a consumer may see.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Isolation {
-    /// Everything durable.
-    Uncommitted,
-    /// What lies before the first open transaction.
-    Committed,
-}
 
 /// Limits of the whole response.
 #[derive(Clone, Copy, Debug)]
@@ -36,7 +27,10 @@ pub(super) struct Partition {
     pub(super) ends: Option<LogEnds>,
     pub(super) batches: Vec<Bytes>,
     pub(super) bytes: usize,
+    /// Aborted transactions among the batches, if the consumer wants committed data alone.
+    pub(super) aborted: Vec<AbortedRange>,
     id: PartitionId,
+    from: i64,
     next: i64,
     max_bytes: usize,
     client_epoch: i32,
@@ -66,7 +60,9 @@ impl Partition {
             ends: None,
             batches: Vec::new(),
             bytes: 0,
+            aborted: Vec::new(),
             id,
+            from: offset,
             next: offset,
             max_bytes,
             client_epoch,
@@ -103,9 +99,25 @@ impl Partition {
     }
 
     /// Takes at most `max_bytes` of what was read, but one batch of any size if `takes_oversize`; says whether data
-    /// was left for the size.
+    /// was left although the consumer may see it.
     fn take(
         &mut self,
+        journal: &Journal,
+        answer: Result<Vec<Bytes>, ReadError>,
+        isolation: Isolation,
+        max_bytes: usize,
+        takes_oversize: bool,
+    ) -> bool {
+        let was_left = self.take_batches(journal, answer, isolation, max_bytes, takes_oversize);
+        if isolation == Isolation::Committed && !self.batches.is_empty() {
+            self.aborted = journal.aborted(self.id, Offset(self.from), Offset(self.next));
+        }
+        was_left
+    }
+
+    fn take_batches(
+        &mut self,
+        journal: &Journal,
         answer: Result<Vec<Bytes>, ReadError>,
         isolation: Isolation,
         max_bytes: usize,
@@ -120,6 +132,7 @@ impl Partition {
             }
         };
         let end = self.end(isolation);
+        let mut cut = None;
         let mut room = max_bytes;
         for batch in batches {
             let Some(header) = batch.first_chunk::<HEADER_BYTES>().map(BatchHeader::read) else {
@@ -128,6 +141,14 @@ impl Partition {
             };
             if header.base_offset >= end {
                 return false;
+            }
+            if self.batches.is_empty() {
+                // Offsets before it are gone: what was aborted there is of no interest.
+                self.from = self.from.max(header.base_offset);
+            }
+            let cut = *cut.get_or_insert_with(|| self.end_of_unmarked(journal, isolation));
+            if header.base_offset >= cut {
+                return true;
             }
             let is_first = takes_oversize && room == max_bytes;
             if batch.len() > room && !is_first {
@@ -139,6 +160,18 @@ impl Partition {
             self.batches.push(batch);
         }
         self.next < end
+    }
+
+    /// Where an answer has to end, because an aborted transaction without a marker does: a consumer passes over
+    /// the producer's data until it sees the marker, or until the answer ends.
+    fn end_of_unmarked(&self, journal: &Journal, isolation: Isolation) -> i64 {
+        let (from, to) = (Offset(self.from), Offset(self.end(isolation)));
+        if isolation == Isolation::Uncommitted {
+            return i64::MAX;
+        }
+        let aborted = journal.aborted(self.id, from, to).into_iter();
+        let ends = aborted.filter(|range| !range.has_marker).map(|range| range.last.0 + 1);
+        ends.min().unwrap_or(i64::MAX)
     }
 }
 
@@ -163,12 +196,12 @@ impl Collector {
         let before = self.collected_bytes();
         let in_memory =
             |partition, from, max_bytes| journal.read_memory(partition, from, max_bytes);
-        if self.read_with(room, in_memory) {
+        if self.read_with(journal, room, in_memory) {
             return self;
         }
         let room = room.saturating_sub(self.collected_bytes() - before);
         let read = move |journal: &Journal| {
-            self.read_with(room, |partition, from, max_bytes| {
+            self.read_with(journal, room, |partition, from, max_bytes| {
                 Some(journal.read(partition, from, max_bytes))
             });
             Ok(self)
@@ -184,11 +217,20 @@ impl Collector {
             || self.partitions().any(|partition| partition.code.is_error())
     }
 
-    /// Where new data would let this go on.
-    pub(super) fn wants(&self) -> Vec<(PartitionId, Offset)> {
-        self.partitions()
-            .filter_map(|partition| Some((partition.id, partition.ends?.durable)))
-            .collect()
+    /// Waits until new data lets this go on.
+    pub(super) async fn wait(&self, broker: &Broker) {
+        let end = |ends: LogEnds| match self.isolation {
+            Isolation::Uncommitted => ends.durable,
+            Isolation::Committed => ends.stable,
+        };
+        let wants = self
+            .partitions()
+            .filter_map(|partition| Some((partition.id, end(partition.ends?))))
+            .collect::<Vec<_>>();
+        match self.isolation {
+            Isolation::Uncommitted => broker.wait_durable(&wants).await,
+            Isolation::Committed => broker.wait_stable(&wants).await,
+        }
     }
 
     pub(super) fn collected_bytes(&self) -> usize {
@@ -212,6 +254,7 @@ impl Collector {
     /// Reads all partitions that there is room for; false if some of it was out of reach.
     fn read_with(
         &mut self,
+        journal: &Journal,
         mut room: usize,
         mut read: impl FnMut(PartitionId, Offset, usize) -> Option<Result<Vec<Bytes>, ReadError>>,
     ) -> bool {
@@ -235,7 +278,7 @@ impl Collector {
                 complete = false;
                 break;
             };
-            is_full |= partition.take(answer, isolation, max_bytes, is_first);
+            is_full |= partition.take(journal, answer, isolation, max_bytes, is_first);
             let grown = partition.bytes - before;
             collected += grown;
             room = room.saturating_sub(grown);

@@ -76,8 +76,12 @@ impl Encoder {
         if version >= LOG_START_FROM {
             fields.put_i64(ends.map_or(UNKNOWN, |ends| ends.start.0));
         }
-        // Aborted transactions: there are none.
-        self.count(0);
+        self.count(partition.aborted.len());
+        for range in &partition.aborted {
+            self.fields().put_i64(range.producer_id);
+            self.fields().put_i64(range.first.0);
+            self.tags();
+        }
         if version >= PREFERRED_REPLICA_FROM {
             self.fields().put_i32(NONE_PREFERRED);
         }
@@ -143,7 +147,7 @@ mod tests {
     use super::*;
     use crate::{
         broker::LogEnds,
-        journal::{Offset, PartitionId},
+        journal::{AbortedRange, Offset, PartitionId},
         kafka::codec::{self, LENGTH_BYTES, Uuid},
     };
 
@@ -163,6 +167,13 @@ mod tests {
             partition.ends = Some(ends);
             partition.bytes = 3010;
             partition.batches = records.to_vec();
+            let aborted = |producer_id, first| AbortedRange {
+                producer_id,
+                first: Offset(first),
+                last: Offset(7),
+                has_marker: true,
+            };
+            partition.aborted = vec![aborted(77, 4), aborted(1 << 40, 3)];
             let failed = Partition::failed(6, ErrorCode::OFFSET_OUT_OF_RANGE);
             let topic = Topic {
                 name: "readings".into(),
@@ -202,7 +213,10 @@ mod tests {
             if version >= LOG_START_FROM {
                 assert_eq!(good.log_start_offset, 3);
             }
-            assert_eq!(good.aborted_transactions.as_deref(), Some(&[][..]));
+            let aborted = good.aborted_transactions.iter().flatten();
+            let aborted: Vec<_> = aborted.map(|it| (it.producer_id, it.first_offset)).collect();
+            assert_eq!(aborted, [(77, 4), (1 << 40, 3)]);
+            assert_eq!(bad.aborted_transactions.as_deref(), Some(&[][..]));
             assert_eq!(good.preferred_read_replica, -1);
             assert_eq!(good.records.as_deref(), Some(&records.concat()[..]));
             assert_eq!((bad.partition_index, bad.error_code), (6, 1));

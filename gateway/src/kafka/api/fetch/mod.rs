@@ -12,6 +12,7 @@ use std::{sync::Arc, time::Duration};
 use kafka_wire::{FetchRequest, fetch_request::FetchTopic};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use crate::broker::Isolation;
 use crate::kafka::{
     budget::Charge,
     codec::{StrBytes, Uuid},
@@ -22,7 +23,7 @@ use crate::kafka::{
     refusal::Refusal,
 };
 
-use collect::{Collector, Isolation, Limits, Partition};
+use collect::{Collector, Limits, Partition};
 use encode::encode;
 
 /// First version that names topics by id.
@@ -96,9 +97,8 @@ async fn collect(
         if collector.is_done() || Instant::now() >= deadline {
             break;
         }
-        let wants = collector.wants();
         tokio::select! {
-            () = context.broker.wait_durable(&wants) => {}
+            () = collector.wait(&context.broker) => {}
             () = sleep_until(deadline) => break,
             () = context.shutdown.requested() => break,
         }

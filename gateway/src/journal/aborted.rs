@@ -1,0 +1,107 @@
+//! Aborted transactions of one partition, for readers of committed data. Durable ones only; rebuilt by a scan.
+
+use super::{AbortedRange, Offset};
+
+/// Ranges whose lowest first offset is kept: a query looks into a block only if something in it may match.
+const BLOCK_RANGES: usize = 64;
+
+/// Ranges in the order of their last offsets.
+#[derive(Debug, Default)]
+pub(super) struct Aborted {
+    ranges: Vec<AbortedRange>,
+    /// Lowest first offset of each block: a transaction may have begun long before it was aborted.
+    lowest: Vec<Offset>,
+}
+
+impl Aborted {
+    /// Adds a range, as a rule the one that ends last: markers become durable in order. Ranges given up at once
+    /// may share an end.
+    pub(super) fn insert(&mut self, range: AbortedRange) {
+        let at = self.ranges.partition_point(|known| known.last <= range.last);
+        self.ranges.insert(at, range);
+        self.index_from(at / BLOCK_RANGES);
+    }
+
+    /// Forgets what lies before the log's start.
+    pub(super) fn forget_before(&mut self, start: Offset) {
+        let dead = self.ranges.partition_point(|known| known.last < start);
+        // Not one by one: the rest moves each time.
+        if dead >= BLOCK_RANGES || dead == self.ranges.len() {
+            self.ranges.drain(..dead);
+            self.index_from(0);
+        }
+    }
+
+    /// Ranges with an offset from `from` up to, not including, `to`, by their last offsets.
+    pub(super) fn overlapping(&self, from: Offset, to: Offset) -> Vec<AbortedRange> {
+        let mut found = Vec::new();
+        let mut at = self.ranges.partition_point(|known| known.last < from);
+        while at < self.ranges.len() {
+            let block = at / BLOCK_RANGES;
+            let end = ((block + 1) * BLOCK_RANGES).min(self.ranges.len());
+            if self.lowest.get(block).is_some_and(|&lowest| lowest < to) {
+                let within = self.ranges.get(at..end).unwrap_or_default();
+                found.extend(within.iter().filter(|known| known.first < to));
+            }
+            at = end;
+        }
+        found
+    }
+
+    fn index_from(&mut self, block: usize) {
+        self.lowest.truncate(block);
+        let rest = self.ranges.get(block * BLOCK_RANGES..).unwrap_or_default();
+        let lowest = |block: &[AbortedRange]| block.iter().map(|range| range.first).min();
+        self.lowest.extend(rest.chunks(BLOCK_RANGES).filter_map(lowest));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn range(producer_id: i64, first: i64, last: i64) -> AbortedRange {
+        AbortedRange { producer_id, first: Offset(first), last: Offset(last), has_marker: true }
+    }
+
+    #[test]
+    fn every_query_equals_a_plain_filter() {
+        let mut aborted = Aborted::default();
+        let mut list = Vec::new();
+        for n in 0..300i64 {
+            // One in ten is long, and two in a row may end together.
+            let length = if n % 10 == 0 { 200 } else { n % 7 };
+            let last = 1000 + n / 2 * 8;
+            list.push(range(n, last - length, last));
+            aborted.insert(range(n, last - length, last));
+        }
+        let check = |aborted: &Aborted, list: &[AbortedRange]| {
+            for from in (700..2300).step_by(13) {
+                for to in (from..2300).step_by(101) {
+                    let expected: Vec<_> = list
+                        .iter()
+                        .filter(|it| it.last >= Offset(from) && it.first < Offset(to))
+                        .copied()
+                        .collect();
+                    assert_eq!(aborted.overlapping(Offset(from), Offset(to)), expected);
+                }
+            }
+        };
+        check(&aborted, &list);
+        // Late ones find their place.
+        let late = range(-1, 5, 1500);
+        aborted.insert(late);
+        list.insert(list.partition_point(|it| it.last <= late.last), late);
+        check(&aborted, &list);
+        // What is before the start may be forgotten, the rest stays.
+        for start in [1001, 1300, 1700] {
+            aborted.forget_before(Offset(start));
+            assert!(aborted.ranges.iter().filter(|it| it.last < Offset(start)).count() < 64);
+            let expected: Vec<_> =
+                list.iter().filter(|it| it.last >= Offset(start)).copied().collect();
+            assert_eq!(aborted.overlapping(Offset(start), Offset(i64::MAX)), expected);
+        }
+        aborted.forget_before(Offset(9999));
+        assert_eq!(aborted.overlapping(Offset(0), Offset(i64::MAX)), []);
+    }
+}
