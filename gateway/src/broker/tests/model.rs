@@ -241,8 +241,11 @@ impl Model {
     }
 }
 
-/// Where the open transactions of a partition begin, and the aborted ones: producer, begin, marker.
-fn open_transactions(log: &[Slot]) -> (HashMap<i64, usize>, Vec<(i64, usize, usize)>) {
+/// Producer, begin and marker.
+type Aborted = (i64, usize, usize);
+
+/// Where the open transactions of a partition begin, and the aborted ones.
+fn open_transactions(log: &[Slot]) -> (HashMap<i64, usize>, Vec<Aborted>) {
     let (mut open, mut aborted) = (HashMap::new(), Vec::new());
     for (at, slot) in log.iter().enumerate() {
         match slot {
