@@ -22,8 +22,8 @@ pub enum Isolation {
 pub struct Fetched {
     /// Whole batches in order, control batches and aborted ones among them.
     pub batches: Vec<Bytes>,
-    /// Aborted transactions with an offset among those of the batches, by their last offsets. None for a
-    /// reader who sees everything.
+    /// Aborted transactions with an offset among those of the batches, by their last offsets. None
+    /// for a reader who sees everything.
     pub aborted: Vec<AbortedRange>,
 }
 
@@ -31,16 +31,20 @@ impl Fetched {
     /// Whether a batch holds records for a reader of committed data.
     #[must_use]
     pub fn is_visible(&self, header: &BatchHeader) -> bool {
+        if header.is_control() {
+            return false;
+        }
         let is_aborted = |range: &AbortedRange| {
             range.producer_id == header.producer_id
                 && (range.first.0..=range.last.0).contains(&header.base_offset)
         };
-        !header.is_control() && !(header.is_transactional() && self.aborted.iter().any(is_aborted))
+        !(header.is_transactional() && self.aborted.iter().any(is_aborted))
     }
 }
 
 impl Broker {
-    /// Durable whole batches from `from` on, as [`Broker::read`], up to where the reader may see; none from there on.
+    /// Durable whole batches from `from` on, as [`Broker::read`], up to where the reader may see;
+    /// none from there on.
     pub async fn read_isolated(
         &self,
         partition: PartitionId,
@@ -49,7 +53,8 @@ impl Broker {
         isolation: Isolation,
     ) -> Result<Fetched, ReadError> {
         self.off_worker(move |journal| {
-            // Before reading: what is stable stays so, and all its aborted ranges are known by then.
+            // Before reading: what is stable stays so, and all its aborted ranges are known by
+            // then.
             let end = match isolation {
                 Isolation::Uncommitted => Offset(i64::MAX),
                 Isolation::Committed => journal.stable_end(partition),
@@ -65,7 +70,8 @@ impl Broker {
         .await
     }
 
-    /// Resolves when any of the partitions has stable data past its offset; see [`Broker::wait_durable`].
+    /// Resolves when any of the partitions has stable data past its offset; see
+    /// [`Broker::wait_durable`].
     pub async fn wait_stable(&self, wants: &[(PartitionId, Offset)]) {
         self.journal().wait_stable(wants).await;
     }

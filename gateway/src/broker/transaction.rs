@@ -1,7 +1,8 @@
 //! The end of a transaction: its markers and the facts that belong to them, in one append.
 //!
-//! A coordinator decides, this writes: all markers, the offsets that the transaction commits and the
-//! coordinator's own note land together or not at all, so that no crash leaves a transaction half ended.
+//! A coordinator decides, this writes: all markers, the offsets that the transaction commits and
+//! the coordinator's own note land together or not at all, so that no crash leaves a transaction
+//! half ended.
 
 use std::collections::BTreeSet;
 
@@ -22,8 +23,8 @@ pub struct EndTransaction {
     pub outcome: TransactionOutcome,
     /// Epoch of the coordinator, for the markers.
     pub coordinator_epoch: i32,
-    /// Partitions that take part; one without data of the transaction gets its marker too, which fences
-    /// the producer there.
+    /// Partitions that take part; one without data of the transaction gets its marker too, which
+    /// fences the producer there.
     pub partitions: BTreeSet<PartitionId>,
     /// Facts that land with the markers.
     pub facts: Vec<Fact>,
@@ -32,11 +33,11 @@ pub struct EndTransaction {
 }
 
 impl Broker {
-    /// Ends a transaction everywhere at once. Refused as a whole, before anything is written, if the
-    /// producer is fenced in one of the partitions.
+    /// Ends a transaction everywhere at once. Refused as a whole, before anything is written, if
+    /// the producer is fenced in one of the partitions.
     ///
-    /// Whether the transaction is in a state to be ended so is the coordinator's to know: it keeps its own fact
-    /// among [`EndTransaction::facts`], so a request that comes again finds it ended.
+    /// Whether the transaction is in a state to be ended so is the coordinator's to know: it keeps
+    /// its own fact among [`EndTransaction::facts`], so a request that comes again finds it ended.
     pub fn end_transaction(&self, end: EndTransaction) -> Result<Commit, AppendError> {
         let EndTransaction { producer_id, producer_epoch, timestamp_ms, .. } = end;
         let marker =

@@ -1,8 +1,10 @@
-//! Aborted transactions of one partition, for readers of committed data. Durable ones only; rebuilt by a scan.
+//! Aborted transactions of one partition, for readers of committed data. Durable ones only; rebuilt
+//! by a scan.
 
 use super::{AbortedRange, Offset};
 
-/// Ranges whose lowest first offset is kept: a query looks into a block only if something in it may match.
+/// Ranges whose lowest first offset is kept: a query looks into a block only if something in it may
+/// match.
 const BLOCK_RANGES: usize = 64;
 
 /// Ranges in the order of their last offsets.
@@ -14,8 +16,8 @@ pub(super) struct Aborted {
 }
 
 impl Aborted {
-    /// Adds a range, as a rule the one that ends last: markers become durable in order. Ranges given up at once
-    /// may share an end.
+    /// Adds a range, as a rule the one that ends last: markers become durable in order. Ranges
+    /// given up at once may share an end.
     pub(super) fn insert(&mut self, range: AbortedRange) {
         let at = self.ranges.partition_point(|known| known.last <= range.last);
         self.ranges.insert(at, range);

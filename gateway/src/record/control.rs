@@ -1,8 +1,8 @@
 //! Control batches: what a broker writes among the data to say how a transaction ended.
 //!
-//! Bytes are those of Kafka's `ControlRecordType` (key) and `EndTransactionMarker` (value): one uncompressed record,
-//! key = version i16, type i16; value = version i16, coordinator epoch i32. Later versions may be
-//! longer and are read as version 0, as Kafka does.
+//! Bytes are those of Kafka's `ControlRecordType` (key) and `EndTransactionMarker` (value): one
+//! uncompressed record, key = version i16, type i16; value = version i16, coordinator epoch i32.
+//! Later versions may be longer and are read as version 0, as Kafka does.
 
 use bytes::Bytes;
 
@@ -42,7 +42,8 @@ impl TransactionOutcome {
 }
 
 impl TransactionMarker {
-    /// The control batch of this marker, byte for byte what Kafka's `MemoryRecords.withEndTransactionMarker` gives.
+    /// The control batch of this marker, byte for byte what Kafka's
+    /// `MemoryRecords.withEndTransactionMarker` gives.
     ///
     /// Fails if the producer id or epoch is negative.
     pub fn batch(
@@ -63,8 +64,8 @@ impl TransactionMarker {
         batch.into_control(producer_id, producer_epoch)
     }
 
-    /// The marker in the bytes of a batch that was validated before; none if it is data, or a control
-    /// batch of another kind (Kafka has them for elections and snapshots).
+    /// The marker in the bytes of a batch that was validated before; none if it is data, or a
+    /// control batch of another kind (Kafka has them for elections and snapshots).
     pub fn read(batch: &[u8]) -> Result<Option<Self>, BatchError> {
         let header = batch.first_chunk::<HEADER_BYTES>().ok_or(BatchError::Short(batch.len()))?;
         let header = BatchHeader::read(header);
@@ -123,8 +124,8 @@ mod tests {
     const T: i64 = 1_700_000_000_123;
     const HEX: &str = "0123456789abcdef";
 
-    /// What Apache Kafka 4.3.0 writes: `MemoryRecords.withEndTransactionMarker(0, T, -1, 4660, 3, ...)` with
-    /// coordinator epoch 7, then `withTransactionalRecords` of the same producer, then
+    /// What Apache Kafka 4.3.0 writes: `MemoryRecords.withEndTransactionMarker(0, T, -1, 4660, 3,
+    /// ...)` with coordinator epoch 7, then `withTransactionalRecords` of the same producer, then
     /// `withLeaderChangeMessage`.
     const ABORT_OF_KAFKA: &str = concat!(
         "000000000000000000000042ffffffff02e88e7fb80030000000000000018bcfe5687b0000018bcfe5687b",
@@ -206,7 +207,8 @@ mod tests {
     #[test]
     fn malformed_markers_are_refused() {
         let (key, value): (&[u8], &[u8]) = (&[0, 0, 0, 1], &[0, 0, 0, 0, 0, 7]);
-        let cases: [(&str, Option<&[u8]>, Option<&[u8]>); 7] = [
+        type Nullable<'a> = Option<&'a [u8]>;
+        let cases: [(&str, Nullable<'_>, Nullable<'_>); 7] = [
             ("no key", None, Some(value)),
             ("short key", Some(&key[..3]), Some(value)),
             ("negative key version", Some(&[0xff, 0xff, 0, 1]), Some(value)),

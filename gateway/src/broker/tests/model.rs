@@ -8,17 +8,31 @@ use std::{
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::{batch, of_producer, open, reopen, settings, values};
+use super::{
+    batch, of_producer, open, reopen, settings,
+    transactions::{committed, end},
+    values,
+};
 use crate::{
-    broker::{AppendRequest, Broker, space},
+    broker::{AppendRequest, Broker, EndTransaction, space},
     journal::{Fact, Offset, PartitionId},
+    record::{Batch, TransactionOutcome},
 };
 
 const PARTITIONS: usize = 3;
 
 #[derive(Clone, Debug)]
 enum Step {
-    Append { parts: Vec<Part>, fact: Option<(u8, Option<u8>)> },
+    Append {
+        parts: Vec<Part>,
+        fact: Option<(u8, Option<u8>)>,
+    },
+    /// A producer's transaction ends in some of the partitions; nothing may be open there.
+    End {
+        producer: i64,
+        partitions: u8,
+        outcome: TransactionOutcome,
+    },
     Reopen,
 }
 
@@ -29,6 +43,14 @@ struct Part {
     producer: Option<i64>,
     records: usize,
     kind: Kind,
+    in_transaction: bool,
+}
+
+/// What takes an offset.
+#[derive(Clone, Debug)]
+enum Slot {
+    Record { value: String, transaction: Option<i64> },
+    Marker { producer: i64, outcome: TransactionOutcome },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -50,7 +72,7 @@ struct Written {
 
 #[derive(Clone, Debug, Default)]
 struct Model {
-    logs: [Vec<String>; PARTITIONS],
+    logs: [Vec<Slot>; PARTITIONS],
     producers: HashMap<(usize, i64), Written>,
     facts: BTreeMap<u8, u8>,
     serial: u32,
@@ -58,7 +80,7 @@ struct Model {
 
 impl Model {
     /// Applies a part; the batch to send and the base offset to expect, none if it is to be refused.
-    fn part(&mut self, part: &Part) -> (crate::record::Batch, Option<i64>) {
+    fn part(&mut self, part: &Part) -> (Batch, Option<i64>) {
         let fresh: Vec<String> = (0..part.records)
             .map(|_| {
                 self.serial += 1;
@@ -69,14 +91,19 @@ impl Model {
         let base = log.len() as i64;
         let build = |values: &[String], producer, sequence| {
             let values: Vec<&str> = values.iter().map(String::as_str).collect();
-            of_producer(&values, producer, 0, sequence)
+            let batch = of_producer(&values, producer, 0, sequence);
+            if part.in_transaction { batch.in_transaction().expect("it has one") } else { batch }
+        };
+        let slots = |values: Vec<String>, transaction| {
+            values.into_iter().map(move |value| Slot::Record { value, transaction })
         };
         let Some(producer) = part.producer else {
             let values: Vec<&str> = fresh.iter().map(String::as_str).collect();
             let sent = batch(&values);
-            log.extend(fresh);
+            log.extend(slots(fresh, None));
             return (sent, Some(base));
         };
+        let is_open = open_transactions(log).0.contains_key(&producer);
         let written = self.producers.entry((part.partition, producer)).or_default();
         match part.kind {
             Kind::Repeat(back) if back < written.last.len() => {
@@ -87,12 +114,15 @@ impl Model {
             Kind::Gap if !written.last.is_empty() => {
                 (build(&fresh, producer, written.next_sequence + 1), None)
             }
+            Kind::Next | Kind::Repeat(_) | Kind::Gap if is_open && !part.in_transaction => {
+                (build(&fresh, producer, written.next_sequence), None)
+            }
             Kind::Next | Kind::Repeat(_) | Kind::Gap => {
                 let sequence = written.next_sequence;
                 written.next_sequence += fresh.len() as i32;
                 written.last.push_front((sequence, fresh.clone(), base));
                 written.last.truncate(5);
-                log.extend(fresh.clone());
+                log.extend(slots(fresh.clone(), part.in_transaction.then_some(producer)));
                 (build(&fresh, producer, sequence), Some(base))
             }
         }
@@ -136,15 +166,101 @@ impl Model {
         }
     }
 
+    async fn end(
+        &mut self,
+        broker: &Broker,
+        ids: &[PartitionId],
+        producer: i64,
+        partitions: u8,
+        outcome: TransactionOutcome,
+    ) {
+        let chosen = (0..PARTITIONS).filter(|index| partitions >> index & 1 == 1);
+        let mut expected = Vec::new();
+        let mut partitions = Vec::new();
+        for index in chosen {
+            expected.push(Offset(self.logs[index].len() as i64));
+            partitions.push(ids[index]);
+            self.logs[index].push(Slot::Marker { producer, outcome });
+        }
+        self.serial += 1;
+        let count = self.serial as u8;
+        self.facts.insert(200, count);
+        let (key, value) = (Bytes::from_static(&[200]), Bytes::copy_from_slice(&[count]));
+        let facts = vec![Fact { space: space::DEVICE, key, value: Some(value) }];
+        let request = EndTransaction { facts, ..end(producer, 0, outcome, &partitions) };
+        let commit = broker.end_transaction(request).expect("nobody is fenced");
+        assert_eq!(commit.base_offsets(), expected);
+        commit.durable().await.expect("durable");
+    }
+
     async fn check(&self, broker: &Broker, ids: &[PartitionId]) {
         for (log, id) in self.logs.iter().zip(ids) {
-            assert_eq!(values(broker, *id).await, *log);
+            let all = log.iter().map(|slot| match slot {
+                Slot::Record { value, .. } => value.clone(),
+                // Version and epoch of the coordinator.
+                Slot::Marker { .. } => "\0".repeat(6),
+            });
+            assert_eq!(values(broker, *id).await, all.collect::<Vec<_>>());
             let ends = broker.ends(*id);
             assert_eq!((ends.written, ends.durable), (Offset(log.len() as i64), ends.written));
+            self.check_committed(broker, *id, log).await;
         }
+        self.check_stable(broker, ids);
         let facts = broker.facts(space::DEVICE).into_iter().map(|(key, value)| (key[0], value[0]));
         assert_eq!(facts.collect::<BTreeMap<_, _>>(), self.facts);
     }
+}
+
+impl Model {
+    /// What is stable and what was aborted.
+    fn check_stable(&self, broker: &Broker, ids: &[PartitionId]) {
+        for (log, id) in self.logs.iter().zip(ids) {
+            let (open, aborted) = open_transactions(log);
+            let stable = open.values().copied().min().unwrap_or(log.len());
+            assert_eq!(broker.ends(*id).stable, Offset(stable as i64));
+            let ranges = broker.journal().aborted(*id, Offset(0), Offset(i64::MAX)).into_iter();
+            let ranges = ranges.map(|it| (it.producer_id, it.first.0 as usize, it.last.0 as usize));
+            assert_eq!(ranges.collect::<Vec<_>>(), aborted);
+        }
+    }
+
+    /// What a reader of committed data gets.
+    async fn check_committed(&self, broker: &Broker, id: PartitionId, log: &[Slot]) {
+        let (open, aborted) = open_transactions(log);
+        let stable = open.values().copied().min().unwrap_or(log.len());
+        let is_aborted = |at: usize, producer: i64| {
+            aborted.iter().any(|&(of, first, last)| of == producer && (first..last).contains(&at))
+        };
+        let visible = log.iter().take(stable).enumerate().filter_map(|(at, slot)| match slot {
+            Slot::Record { transaction: Some(of), .. } if is_aborted(at, *of) => None,
+            Slot::Record { value, .. } => Some(Bytes::copy_from_slice(value.as_bytes())),
+            Slot::Marker { .. } => None,
+        });
+        let expected = (visible.collect::<Vec<_>>(), Offset(stable as i64));
+        assert_eq!(committed(broker, id).await, expected);
+    }
+}
+
+/// Producer, begin and marker.
+type Aborted = (i64, usize, usize);
+
+/// Where the open transactions of a partition begin, and the aborted ones.
+fn open_transactions(log: &[Slot]) -> (HashMap<i64, usize>, Vec<Aborted>) {
+    let (mut open, mut aborted) = (HashMap::new(), Vec::new());
+    for (at, slot) in log.iter().enumerate() {
+        match slot {
+            Slot::Record { transaction: Some(of), .. } => {
+                open.entry(*of).or_insert(at);
+            }
+            Slot::Record { transaction: None, .. } => {}
+            Slot::Marker { producer, outcome } => {
+                let first = open.remove(producer);
+                let was_aborted = *outcome == TransactionOutcome::Abort;
+                aborted.extend(first.filter(|_| was_aborted).map(|first| (*producer, first, at)));
+            }
+        }
+    }
+    (open, aborted)
 }
 
 async fn run(steps: Vec<Step>) {
@@ -157,6 +273,10 @@ async fn run(steps: Vec<Step>) {
     for step in steps {
         match step {
             Step::Append { parts, fact } => model.append(&broker, &ids, &parts, fact).await,
+            Step::End { producer, partitions, outcome } => {
+                model.end(&broker, &ids, producer, partitions, outcome).await;
+                model.check_stable(&broker, &ids);
+            }
             Step::Reopen => {
                 assert_eq!(Arc::strong_count(&broker), 1);
                 broker = reopen(broker, folder.path()).await;
@@ -174,8 +294,15 @@ fn any_part() -> impl Strategy<Value = Part> {
         3 => (0..5usize).prop_map(Kind::Repeat),
         1 => Just(Kind::Gap),
     ];
-    (0..PARTITIONS, prop::option::weighted(0.8, 0..3i64), 1..4usize, kind).prop_map(
-        |(partition, producer, records, kind)| Part { partition, producer, records, kind },
+    let in_transaction = prop::bool::weighted(0.7);
+    (0..PARTITIONS, prop::option::weighted(0.8, 0..3i64), 1..4usize, kind, in_transaction).prop_map(
+        |(partition, producer, records, kind, in_transaction)| Part {
+            partition,
+            producer,
+            records,
+            kind,
+            in_transaction,
+        },
     )
 }
 
@@ -187,8 +314,15 @@ fn any_step() -> impl Strategy<Value = Step> {
         parts.dedup_by_key(|part| part.partition);
         parts
     });
+    let outcome = any::<bool>().prop_map(|commits| match commits {
+        true => TransactionOutcome::Commit,
+        false => TransactionOutcome::Abort,
+    });
     prop_oneof![
         12 => (parts, fact).prop_map(|(parts, fact)| Step::Append { parts, fact }),
+        5 => (0..3i64, 1..8u8, outcome).prop_map(|(producer, partitions, outcome)| {
+            Step::End { producer, partitions, outcome }
+        }),
         1 => Just(Step::Reopen),
     ]
 }

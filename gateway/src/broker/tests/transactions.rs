@@ -1,4 +1,5 @@
-//! Transactions at the broker: what is refused, what lands together, what readers of committed data see.
+//! Transactions at the broker: what is refused, what lands together, what readers of committed data
+//! see.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 

@@ -47,7 +47,7 @@ impl ChunkHeader {
         self.payload_crc = seed.crc_at(Position(self.at), payload);
         let length = usize::try_from(self.length()).expect("fits in memory");
         let mut out = Vec::with_capacity(length);
-        let flags = u16::from(self.sealed) * SEALED | u16::from(self.data) * DATA;
+        let flags = (u16::from(self.sealed) * SEALED) | (u16::from(self.data) * DATA);
         out.extend_from_slice(&MAGIC);
         out.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
         out.extend_from_slice(&flags.to_le_bytes());

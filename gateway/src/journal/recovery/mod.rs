@@ -113,7 +113,7 @@ pub(super) fn recover(disk: &dyn Disk) -> Result<Recovered, OpenError> {
             end = replay.last(found, coverage).map_err(OpenError::io("read a segment"))?;
             link.end = End::Known(end.cut);
         } else {
-            replay.left(found, link_end, coverage).map_err(OpenError::io("read a segment"))?;
+            replay.left(found, link_end, &coverage).map_err(OpenError::io("read a segment"))?;
         }
         if let End::Known(end) = link.end
             && !(is_sealed && covered == Some(end))

@@ -151,10 +151,10 @@ impl Replay {
     }
 
     /// A segment that is not the last: it ends where the next one says, and all in it is durable.
-    pub(super) fn left(&mut self, found: &Found, end: End, coverage: Coverage) -> io::Result<()> {
+    pub(super) fn left(&mut self, found: &Found, end: End, coverage: &Coverage) -> io::Result<()> {
         let segment = &found.segment;
         self.enter(found);
-        let from = self.covered(segment, &coverage);
+        let from = self.covered(segment, coverage);
         let mut scanner = Scanner::resume(segment, self.seed, end, from)?;
         loop {
             match scanner.step() {

@@ -1,6 +1,7 @@
 //! Open transactions: where each producer's began in each partition, until a marker ends it.
 //!
-//! Bounded by the producers: an open transaction keeps its producer's window, and windows are limited.
+//! Bounded by the producers: an open transaction keeps its producer's window, and windows are
+//! limited.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,8 +18,9 @@ pub struct AbortedRange {
     pub first: Offset,
     /// Offset of the abort marker; without one the last offset when the transaction was given up.
     pub last: Offset,
-    /// Whether a marker stands at `last`. Without it the range ended because recovery gave the transaction
-    /// up: a Kafka consumer, which waits for the marker, must not be served past `last` at once.
+    /// Whether a marker stands at `last`. Without it the range ended because recovery gave the
+    /// transaction up: a Kafka consumer, which waits for the marker, must not be served past `last`
+    /// at once.
     pub has_marker: bool,
 }
 
@@ -31,7 +33,8 @@ pub(in crate::journal) struct Transactions {
 }
 
 impl Transactions {
-    /// Takes note of a batch that is in the log; the transaction that it aborted, if it is such a marker.
+    /// Takes note of a batch that is in the log; the transaction that it aborted, if it is such a
+    /// marker.
     pub(in crate::journal) fn record(
         &mut self,
         partition: PartitionId,

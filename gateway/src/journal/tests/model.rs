@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::{
-    super::{Append, BatchEntry, Fact, Journal, Offset, PartitionId, State},
+    super::{Append, BatchEntry, Change, Fact, Journal, Offset, PartitionId, State},
     disk::Random,
     support::{batch, fact, next_append},
 };
-use crate::record::{Batch, BatchBuilder};
+use crate::record::{Batch, BatchBuilder, TransactionMarker, TransactionOutcome};
 
 /// What was appended, and the state after each append.
 #[derive(Debug, Default)]
@@ -20,7 +20,9 @@ pub(super) struct Model {
 
 impl Model {
     pub(super) fn new() -> Self {
-        Self { appends: Vec::new(), states: vec![State::default()] }
+        let mut state = State::default();
+        state.apply(Change::Barrier { incarnation: 1, leader_epoch: 0 }, 0);
+        Self { appends: Vec::new(), states: vec![state] }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -38,6 +40,19 @@ impl Model {
         state.apply_append(&append, 0);
         self.appends.push(append);
         self.states.push(state);
+    }
+
+    /// The journal goes on from what recovery found after all appends.
+    pub(super) fn reopened(&mut self, found: &State) {
+        let state = self.state(self.len(), found.incarnation());
+        *self.states.last_mut().unwrap() = state;
+    }
+
+    /// The state after so many appends, as recovery finds it in an incarnation: a new one gives up what is open.
+    fn state(&self, count: usize, incarnation: u64) -> State {
+        let mut state = self.states[count].clone();
+        state.apply(Change::Barrier { incarnation, leader_epoch: 0 }, 0);
+        state
     }
 
     pub(super) fn last(&self) -> &State {
@@ -71,8 +86,9 @@ impl Model {
     /// How many appends the recovered journal holds: it must be exactly the first so many of them,
     /// no fewer than were acknowledged. Panics with what differs.
     pub(super) fn check(&self, journal: &Journal, state: &State, acked: usize) -> usize {
-        let state = state.content();
-        let found = (acked..=self.appends.len()).rev().find(|&n| self.states[n].content() == state);
+        let (state, incarnation) = (state.content(), state.incarnation());
+        let is_after = |&n: &usize| self.state(n, incarnation).content() == state;
+        let found = (acked..=self.appends.len()).rev().find(is_after);
         let Some(count) = found else {
             panic!(
                 "the state is not that after {acked}..={} appends: {state:?}, acknowledged {:?}",
@@ -126,6 +142,34 @@ pub(super) fn read_all(journal: &Journal, partition: PartitionId) -> Vec<Bytes> 
         }
     }
     all
+}
+
+/// As [`random_append`], with what idempotent producers write in transactions, and their ends among it.
+pub(super) fn random_transactional_append(
+    state: &State,
+    random: &mut Random,
+    largest: usize,
+) -> Append {
+    let drawn = random_append(state, random, largest);
+    let mut batches = Vec::new();
+    for BatchEntry { partition, batch, .. } in drawn.batches {
+        let in_transaction = batch.in_transaction().unwrap_or_else(|_| batch.clone());
+        batches.push((partition.0, if random.coin() { in_transaction } else { batch }));
+    }
+    let open: Vec<_> = state.open_transactions().collect();
+    if !open.is_empty() && random.coin() {
+        // A marker for each partition that the producer wrote to, in one append.
+        let (_, producer, _) = open[random.below(open.len() as u64) as usize];
+        let outcome = match random.coin() {
+            true => TransactionOutcome::Abort,
+            false => TransactionOutcome::Commit,
+        };
+        let marker = TransactionMarker { outcome, coordinator_epoch: 1 };
+        for (partition, ..) in open.iter().filter(|(_, of, _)| *of == producer) {
+            batches.push((partition.0, marker.batch(producer, 0, 5).unwrap()));
+        }
+    }
+    next_append(state, &batches, &drawn.facts)
 }
 
 /// An append drawn at random: a few batches, some of idempotent producers, and a few facts.

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::{
     disk::{Cut, MemoryDisk, Random},
-    model::{Model, random_append, read_all},
+    model::{Model, random_transactional_append, read_all},
     support::{admit, block_on, small_options},
 };
 use crate::journal::{
@@ -68,7 +68,7 @@ impl Subject {
         let mut random = Random(seed);
         let mut tickets = Vec::new();
         for _ in 0..count {
-            let append = random_append(self.model.last(), &mut random, largest);
+            let append = random_transactional_append(self.model.last(), &mut random, largest);
             let permit = admit(&self.journal, append.encoded_len());
             self.model.push(append.clone());
             tickets.push(self.journal.append(permit, append));
@@ -87,7 +87,9 @@ impl Subject {
         assert_eq!((report.damaged_ranges, report.broken_chains), (0, 0));
         let acked = self.model.len();
         self.model.check(&journal, &state, acked);
+        self.model.reopened(&state);
         self.journal = journal;
+        self.stable();
     }
 
     fn read(&self, partition: u32, offset: i64, max_bytes: usize) {
@@ -141,6 +143,14 @@ impl Subject {
         }
     }
 
+    /// What is stable in the state is stable in the log.
+    fn stable(&self) {
+        for partition in (0..5).map(PartitionId) {
+            let expected = self.model.last().stable_end(partition);
+            assert_eq!(self.journal.stable_end(partition), expected, "{partition:?}");
+        }
+    }
+
     fn at_time(&self, partition: u32, timestamp: i64) {
         let partition = PartitionId(partition);
         let found = self.journal.batch_at_time(partition, timestamp).unwrap();
@@ -150,8 +160,14 @@ impl Subject {
 
     fn take(&mut self, step: Step) {
         match step {
-            Step::Append { seed, largest } => self.burst(seed, 1, largest),
-            Step::Burst { seed, count } => self.burst(seed, count, 1500),
+            Step::Append { seed, largest } => {
+                self.burst(seed, 1, largest);
+                self.stable();
+            }
+            Step::Burst { seed, count } => {
+                self.burst(seed, count, 1500);
+                self.stable();
+            }
             Step::Read { partition, offset, max_bytes } => self.read(partition, offset, max_bytes),
             Step::AtTime { partition, timestamp } => self.at_time(partition, timestamp),
             Step::Reopen => {

@@ -1,5 +1,5 @@
-//! Transactions in the journal against a plain list: what is stable and what was aborted, over rolls, kills and
-//! openings.
+//! Transactions in the journal against a plain list: what is stable and what was aborted, over
+//! rolls, kills and openings.
 
 use std::collections::BTreeMap;
 
@@ -243,8 +243,8 @@ fn tear_close(files: &mut Files) {
     for name in files.names().into_iter().rev() {
         let block = ALIGN as usize;
         let content = files.content(&name);
-        let frames = (0..content.len()).step_by(block);
-        let last = frames.filter(|&at| content[at..].starts_with(b"HWfr")).last();
+        let mut frames = (0..content.len()).step_by(block);
+        let last = frames.rfind(|&at| content[at..].starts_with(b"HWfr"));
         if let Some(at) = last {
             // Without room for the close frame it is one with data.
             if content[at + FRAME_HEADER_BYTES] == EntryKind::Close as u8 {
@@ -333,7 +333,8 @@ fn a_transaction_goes_on_over_a_roll() {
     }
 }
 
-/// A kill at any operation of the append that ends a transaction, and at any of the opening behind it.
+/// A kill at any operation of the append that ends a transaction, and at any of the opening behind
+/// it.
 #[test]
 fn the_end_of_a_transaction_is_whole_or_not_there() {
     let disk = MemoryDisk::default();
@@ -392,7 +393,8 @@ fn given_up(producer_id: i64, first: i64, last: i64) -> AbortedRange {
     AbortedRange { producer_id, first, last, has_marker: false }
 }
 
-/// Whatever a lost marker said: nobody can tell whether the transaction was committed, and it counts as aborted.
+/// Whatever a lost marker said: nobody can tell whether the transaction was committed, and it
+/// counts as aborted.
 #[test]
 fn a_transaction_whose_marker_is_lost_is_given_up() {
     let all = |journal: &Journal| journal.aborted(PartitionId(0), Offset(0), Offset(99));

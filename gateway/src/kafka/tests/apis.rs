@@ -235,7 +235,12 @@ async fn create_topics_judges_every_wish() {
         (assigned("c", &[(1, &[1])]), 39, -1),
         (assigned("c", &[(0, &[1]), (0, &[1])]), 39, -1),
         (configured("e", "retention.ms", Some("1000")), 0, 1),
+        (configured("f", "headwater.full.policy", Some("drop-newest")), 0, 1),
+        (configured("g", "segment.ms", Some("1000")), 0, 1),
+        (configured("h", "cleanup.policy", Some("compact,delete")), 0, 1),
         (configured("c", "retention.ms", Some("soon")), 40, -1),
+        (configured("c", "headwater.full.policy", Some("drop")), 40, -1),
+        (configured("c", "cleanup.policy", Some("burn")), 40, -1),
         (configured("c", "no.such.setting", Some("1")), 40, -1),
         (configured("c", "retention.ms", None), 40, -1),
     ];

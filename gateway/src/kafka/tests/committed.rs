@@ -1,4 +1,5 @@
-//! Reading committed data: Fetch and ListOffsets of a client that wants no open and no aborted transaction.
+//! Reading committed data: Fetch and ListOffsets of a client that wants no open and no aborted
+//! transaction.
 
 use std::{fs, path::Path};
 
@@ -68,8 +69,9 @@ fn seen(response: &FetchResponse) -> Seen {
     (bases, partition.last_stable_offset, aborted)
 }
 
-/// What a consumer passes to its user, by the rules that Kafka's own follows: it passes over a producer's
-/// transactional data from an aborted transaction's start to the abort marker, within one answer.
+/// What a consumer passes to its user, by the rules that Kafka's own follows: it passes over a
+/// producer's transactional data from an aborted transaction's start to the abort marker, within
+/// one answer.
 fn delivered(response: &FetchResponse) -> Vec<String> {
     let partition = &response.responses[0].partitions[0];
     let mut aborted: Vec<_> = partition.aborted_transactions.iter().flatten().collect();
@@ -191,8 +193,8 @@ fn tear_last_frame(folder: &Path) {
     files.sort();
     for file in files.iter().rev() {
         let mut content = fs::read(file).expect("readable");
-        let frames = (0..content.len()).step_by(4096);
-        let last = frames.filter(|&at| content[at..].starts_with(b"HWfr")).last();
+        let mut frames = (0..content.len()).step_by(4096);
+        let last = frames.rfind(|&at| content[at..].starts_with(b"HWfr"));
         if let Some(at) = last {
             content[at + 64] ^= 1;
             fs::write(file, content).expect("written");
