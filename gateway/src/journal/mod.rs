@@ -15,7 +15,12 @@
 //!
 //! # Rooms
 //! `state/` is what entries add up to; `index/` where batches are; `disk.rs` the only code that touches files;
-//! `writer.rs` the one thread that writes; `preparer.rs` the one that preallocates.
+//! `writer.rs` the one thread that writes; `preparer.rs` the one that preallocates; `indexer.rs` the one that
+//! writes index files, which nothing depends on; `read_pool.rs` those that read.
+//!
+//! # Reading
+//! By offset and time: `lookup.rs` (which entries) and `reader.rs` (their bytes), from `tail.rs` while they are
+//! fresh. Many partitions in one pass: `scan.rs`.
 //! The journal knows no topic, no group, no protocol.
 
 mod aborted;

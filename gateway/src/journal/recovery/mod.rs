@@ -74,54 +74,18 @@ pub(super) fn recover(disk: &dyn Disk) -> Result<Recovered, OpenError> {
         chain.snapshot(disk, seed, &mut findings).map_err(OpenError::io("read a segment"))?;
 
     let mut replay = Replay::new(seed);
-    let mut end = LogEnd::default();
     replay.report.missing_segments = chain.missing;
-    let (from, mut state) = snapshot.map_or((0, None), |(from, state)| (from, Some(state)));
+    let (from, state) = snapshot.map_or((0, None), |(from, state)| (from, Some(state)));
     let first = chain.links.first().map(|link| link.found.segment.header);
     // Nothing tells the state that the segments which are gone had built up.
     replay.state_damaged =
         state.is_none() && first.is_some_and(|header| header.previous_end > Position(0));
-    if from > 0
-        && let Some(oldest) = chain.links.first()
-    {
-        let (segment, next_crc) = (&oldest.found.segment, oldest.next_crc);
-        // Found once more below, where it is counted.
-        let mut unseen = Findings::default();
-        let coverage = Coverage::find(disk, seed, segment, oldest.end, next_crc, &mut unseen);
-        let snapshot = replay::snapshot(segment, seed, oldest.end, &coverage);
-        if let Some(state) = snapshot.map_err(OpenError::io("read a segment"))? {
-            replay.begin_with(&state);
-        }
+    if from > 0 {
+        begin_earlier(disk, seed, &chain, &mut replay).map_err(OpenError::io("read a segment"))?;
     }
-    let mut uncovered = Vec::new();
-    let count = chain.links.len();
-    for (index, link) in chain.links.iter_mut().enumerate() {
-        if index == from {
-            replay.enter_state(state.take().unwrap_or_default());
-        }
-        let (found, link_end) = (&link.found, link.end);
-        if index < from && replay.summarised(disk, found, link_end, link.next_crc) {
-            continue;
-        }
-        let coverage = link.coverage.take().unwrap_or_else(|| {
-            let segment = &found.segment;
-            Coverage::find(disk, seed, segment, link_end, link.next_crc, &mut findings)
-        });
-        let is_sealed = coverage.last().is_some_and(|chunk| chunk.sealed);
-        let covered = coverage.end();
-        if index + 1 == count {
-            end = replay.last(found, coverage).map_err(OpenError::io("read a segment"))?;
-            link.end = End::Known(end.cut);
-        } else {
-            replay.left(found, link_end, &coverage).map_err(OpenError::io("read a segment"))?;
-        }
-        if let End::Known(end) = link.end
-            && !(is_sealed && covered == Some(end))
-            && end > found.segment.header.first
-        {
-            uncovered.push(Task { segment: Arc::clone(&found.segment), end, left: true });
-        }
-    }
+    let (end, uncovered) =
+        replay_links(disk, &mut replay, &mut chain, (from, state), &mut findings)
+            .map_err(OpenError::io("read a segment"))?;
     (replay.report.index_missing, replay.report.index_damaged) =
         (findings.missing, findings.damaged);
     replay.report.index_stale = findings.stale;
@@ -148,6 +112,66 @@ pub(super) fn recover(disk: &dyn Disk) -> Result<Recovered, OpenError> {
         }
     }
     Ok(Recovered { uncovered, ..conclude(journal, survey, replay, end, leftovers) })
+}
+
+/// Which transactions were open where the oldest segment begins: entries before the newest snapshot tell
+/// which ones were aborted, but not when they began.
+fn begin_earlier(
+    disk: &dyn Disk,
+    seed: Seed,
+    chain: &Chain,
+    replay: &mut Replay,
+) -> std::io::Result<()> {
+    let Some(oldest) = chain.links.first() else { return Ok(()) };
+    let (segment, next_crc) = (&oldest.found.segment, oldest.next_crc);
+    // It is looked at again, and counted, with all others.
+    let mut uncounted = Findings::default();
+    let coverage = Coverage::find(disk, seed, segment, oldest.end, next_crc, &mut uncounted);
+    if let Some(state) = replay::snapshot(segment, seed, oldest.end, &coverage)? {
+        replay.begin_with(&state);
+    }
+    Ok(())
+}
+
+/// Goes through all segments, with their index files as far as these go; entries change the state from the
+/// given link on. Where the log ends, and what the index files lack.
+fn replay_links(
+    disk: &dyn Disk,
+    replay: &mut Replay,
+    chain: &mut Chain,
+    (from, mut state): (usize, Option<State>),
+    findings: &mut Findings,
+) -> std::io::Result<(LogEnd, Vec<Task>)> {
+    let mut end = LogEnd::default();
+    let mut uncovered = Vec::new();
+    let count = chain.links.len();
+    for (index, link) in chain.links.iter_mut().enumerate() {
+        if index == from {
+            replay.enter_state(state.take().unwrap_or_default());
+        }
+        let found = &link.found;
+        if index < from && replay.summarised(disk, found, link.end, link.next_crc) {
+            continue;
+        }
+        let coverage = link.coverage.take().unwrap_or_else(|| {
+            replay.coverage(disk, &found.segment, link.end, link.next_crc, findings)
+        });
+        let is_sealed = coverage.last().is_some_and(|chunk| chunk.sealed);
+        let covered = coverage.end();
+        if index + 1 == count {
+            end = replay.last(found, coverage)?;
+            link.end = End::Known(end.cut);
+        } else {
+            replay.left(found, link.end, &coverage)?;
+        }
+        if let End::Known(end) = link.end
+            && !(is_sealed && covered == Some(end))
+            && end > found.segment.header.first
+        {
+            uncovered.push(Task { segment: Arc::clone(&found.segment), end, left: true });
+        }
+    }
+    Ok((end, uncovered))
 }
 
 /// Copies what lies behind the last frame of the log, and counts it. False if a copy failed:

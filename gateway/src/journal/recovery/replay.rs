@@ -8,7 +8,7 @@ use super::{
         format::{
             Barrier, ChunkHeader, EntryHeader, EntryKind, FactRef, SEGMENT_HEADER_BYTES, Seed,
         },
-        index::{Coverage, Event, Events, Summary, placed},
+        index::{Coverage, Event, Events, Findings, Summary, placed},
         log::{Log, Readable},
         reader::batch_header,
         segment::Segment,
@@ -120,6 +120,18 @@ impl Replay {
         self.resume(&chunk);
         self.finish(segment, end);
         true
+    }
+
+    /// What the index file of a segment covers.
+    pub(super) fn coverage(
+        &self,
+        disk: &dyn Disk,
+        segment: &Segment,
+        end: End,
+        next_crc: u32,
+        findings: &mut Findings,
+    ) -> Coverage {
+        Coverage::find(disk, self.seed, segment, end, next_crc, findings)
     }
 
     /// Finds the transactions that were aborted in a range whose entries nobody looks at.
