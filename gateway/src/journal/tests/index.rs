@@ -94,7 +94,7 @@ fn any_damage_of_an_index_file_changes_no_answer() {
     let (mut flips, mut noticed) = (0, 0);
     for name in sample.indexes() {
         let length = sample.files.content(&name).len();
-        for at in (random.below(37) as usize..length).step_by(37) {
+        for at in (random.below(97) as usize..length).step_by(97) {
             let bit = 1 << random.below(8);
             let what = format!("{name}, byte {at}, bit {bit:#x}");
             let report = sample.check(&what, |files| files.damage(&name, |all| all[at] ^= bit));
@@ -104,17 +104,19 @@ fn any_damage_of_an_index_file_changes_no_answer() {
         for at in (0..length).step_by(512) {
             let what = format!("{name}, sector at {at} zeroed");
             sample.check(&what, |files| files.damage(&name, |all| all[at..at + 512].fill(0)));
+        }
+        for at in (0..length).step_by(1500) {
             let what = format!("{name}, cut off at {at}");
-            sample.check(&what, |files| files.damage(&name, |all| all.truncate(at + 1)));
+            sample.check(&what, |files| files.damage(&name, |all| all.truncate(at)));
         }
         let report = sample.check(&format!("{name} deleted"), |files| {
             files.rewire(|names| assert!(names.remove(&name).is_some()));
         });
         assert_eq!(report.index_missing, 1, "{name}");
     }
-    assert!(flips > 300, "{flips}");
+    assert!(flips > 150, "{flips}");
     // The rest hit padding, or chunks of segments whose summary is enough.
-    assert!(noticed > 20, "{noticed} of {flips}");
+    assert!(noticed > 5, "{noticed} of {flips}");
 }
 
 #[test]
