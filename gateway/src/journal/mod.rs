@@ -15,7 +15,8 @@
 //!
 //! # Rooms
 //! `state/` is what entries add up to; `index/` where batches are; `disk.rs` the only code that touches files;
-//! `writer.rs` the one thread that writes; `preparer.rs` the one that preallocates.
+//! `writer.rs` the one thread that writes; `preparer.rs` the one that preallocates; `retire.rs` the one
+//! through which segments leave the log.
 //! The journal knows no topic, no group, no protocol.
 
 mod address;
@@ -34,6 +35,7 @@ mod preparer;
 mod queue;
 mod reader;
 mod recovery;
+mod retire;
 mod segment;
 mod shared;
 mod state;

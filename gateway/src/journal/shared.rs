@@ -5,8 +5,16 @@ use std::sync::{
 };
 
 use super::{
-    Poisoned, RecoveryReport, admission::Ledger, format::Seed, log::Log, options::Settings,
-    preparer::Preparer, queue::Queue, stats::Stats, waiters::Waiters,
+    AdmitError, Permit, Poisoned, RecoveryReport,
+    admission::{Ledger, Purpose},
+    format::Seed,
+    log::Log,
+    options::Settings,
+    preparer::Preparer,
+    queue::Queue,
+    retire::Retirer,
+    stats::Stats,
+    waiters::Waiters,
 };
 
 /// One open journal.
@@ -18,6 +26,7 @@ pub(super) struct Shared {
     pub(super) ledger: Arc<Ledger>,
     pub(super) queue: Queue,
     pub(super) preparer: Preparer,
+    pub(super) retirer: Retirer,
     pub(super) waiters: Waiters,
     pub(super) stats: Stats,
     pub(super) used_bytes: Arc<AtomicU64>,
@@ -55,6 +64,7 @@ pub(super) struct Parts {
     pub(super) used_bytes: Arc<AtomicU64>,
     pub(super) age: Age,
     pub(super) log: Log,
+    pub(super) retirer: Retirer,
 }
 
 impl Shared {
@@ -66,6 +76,7 @@ impl Shared {
             ledger: parts.ledger,
             queue: Queue::default(),
             preparer: parts.preparer,
+            retirer: parts.retirer,
             waiters: Waiters::default(),
             stats: Stats::default(),
             used_bytes: parts.used_bytes,
@@ -82,6 +93,14 @@ impl Shared {
 
     pub(super) fn log_mut(&self) -> RwLockWriteGuard<'_, Log> {
         self.log.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sets space aside, unless nothing is accepted any more.
+    pub(super) fn admit(&self, bytes: usize, purpose: Purpose) -> Result<Permit, AdmitError> {
+        match self.ended.get() {
+            Some(ended) => Err(ended.clone().into()),
+            None => self.ledger.admit(bytes, purpose),
+        }
     }
 
     /// Stops acknowledgements for good; only the first reason counts.

@@ -58,6 +58,10 @@ impl Chunk {
         self.first_offset
     }
 
+    pub(super) fn last_position(&self) -> Position {
+        self.last.position
+    }
+
     pub(super) fn max_timestamp(&self) -> i64 {
         self.max_timestamp
     }

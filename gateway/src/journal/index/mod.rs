@@ -77,6 +77,12 @@ impl PartitionIndex {
         within.into_iter().flatten().chain(behind.into_iter().flatten())
     }
 
+    /// Forgets batches that lie before a position; some of them may stay in the first chunk.
+    pub(super) fn forget_below(&mut self, position: Position) {
+        let gone = self.chunks.partition_point(|chunk| chunk.last_position() < position);
+        self.chunks.drain(..gone);
+    }
+
     fn chunk_of(&self, offset: Offset) -> usize {
         self.chunks.partition_point(|chunk| chunk.first_offset() <= offset).saturating_sub(1)
     }

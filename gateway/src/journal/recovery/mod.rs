@@ -11,7 +11,7 @@ mod replay;
 mod scan;
 mod survey;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 pub(super) use carried::Carried;
 use chain::{Chain, Link};
@@ -24,7 +24,7 @@ use super::{
     Disk, JournalId, OpenError, Position, RecoveryReport, State,
     format::{ALIGN, Barrier, Seed},
     log::Log,
-    segment::{Prepared, QUARANTINE_FOLDER, SEGMENT_FOLDER, Segment},
+    segment::{Prepared, QUARANTINE_FOLDER, SEGMENT_FOLDER, Segment, Spare, segment_name},
 };
 
 /// What recovery found.
@@ -49,7 +49,13 @@ pub(super) struct Recovered {
     pub(super) max_bytes: Option<u64>,
     /// Files with space that can be used.
     pub(super) spares: Vec<Prepared>,
+    /// Files that left the log.
+    pub(super) recycled: Vec<Spare>,
     pub(super) leftovers: Leftovers,
+    /// Names of segments of the log that are not what their sequence says.
+    pub(super) odd_names: BTreeMap<u64, String>,
+    /// Whether nothing that the state is made of was damaged or missing.
+    pub(super) state_whole: bool,
 }
 
 /// Reads everything there is.
@@ -59,13 +65,19 @@ pub(super) fn recover(disk: &dyn Disk) -> Result<Recovered, OpenError> {
         return Ok(Recovered::nothing(survey));
     };
     let seed = journal.seed();
-    let chain = Chain::find(&mut survey, seed).map_err(OpenError::io("read a segment"))?;
+    let mut chain = Chain::find(&mut survey, seed).map_err(OpenError::io("read a segment"))?;
     let snapshot = chain.snapshot(seed).map_err(OpenError::io("read a segment"))?;
 
     let mut replay = Replay::new(seed);
     let mut end = LogEnd::default();
-    replay.report.missing_segments = chain.missing;
     let (from, state) = snapshot.map_or((0, None), |(from, state)| (from, Some(state)));
+    let moved = chain.hot_start(from, seed).map_err(OpenError::io("read a segment"))?;
+    let hot_start = state.as_ref().map_or(moved, |state| moved.max(state.hot_start()));
+    let (retired, missing) = chain.begin_at(hot_start, from);
+    let from = from - retired.len();
+    replay.report.missing_segments = missing;
+    let begin = chain.links.get(from).filter(|_| state.is_some());
+    let snapshot = begin.map(|link| link.found.segment.header.first);
     let first = chain.links.first().map(|link| link.found.segment.header);
     // Nothing tells the state that the segments which are gone had built up.
     replay.state_damaged =
@@ -83,21 +95,31 @@ pub(super) fn recover(disk: &dyn Disk) -> Result<Recovered, OpenError> {
 
     let mut leftovers = Leftovers {
         dead: chain.dead,
+        retired: retired.into_iter().map(survey::Found::into_spare).collect(),
         misfits: std::mem::take(&mut survey.misfits),
         trim: Vec::new(),
         unused: end.unused(),
     };
     let quarantined = cut_off(disk, seed, &mut replay, &end, &chain.torn);
     let links = drop_empty_end(chain.links, &end, &mut leftovers);
+    let mut odd_names = BTreeMap::new();
     for Link { found, end: link_end } in links {
+        let sequence = found.segment.header.sequence;
+        if found.name != segment_name(sequence) {
+            odd_names.insert(sequence, found.name);
+        }
         let cut = match link_end {
             End::Known(limit) => Some(limit),
             End::Open => quarantined.then_some(end.cut),
         };
         leftovers.trim.extend(cut.map(|cut| (Arc::clone(&found.segment), cut)));
+        let first = found.segment.header.first;
         replay.log.add_segment(found.segment);
+        if Some(first) == snapshot {
+            replay.log.snapshot_complete(first);
+        }
     }
-    Ok(conclude(journal, survey, replay, end, leftovers))
+    Ok(Recovered { odd_names, ..conclude(journal, survey, replay, end, leftovers) })
 }
 
 /// Copies what lies behind the last frame of the log, and counts it. False if a copy failed:
@@ -155,7 +177,10 @@ fn conclude(
     end: LogEnd,
     mut leftovers: Leftovers,
 ) -> Recovered {
-    let Replay { state, log, mut report, open_ms, state_damaged, .. } = replay;
+    let Replay { state, mut log, mut report, open_ms, state_damaged, .. } = replay;
+    if !state_damaged {
+        log.forget_unknown(&state);
+    }
     report.clean = end.closed && report.torn_tails == 0;
     report.carried_bytes = end.carried.as_ref().map_or(0, |carried| carried.length);
     let reused = report.torn_tails > 0 || state_damaged;
@@ -181,7 +206,10 @@ fn conclude(
         open_ms,
         max_bytes: survey.max_bytes,
         spares: spares.into_iter().map(|(sequence, spare)| spare.prepared(sequence)).collect(),
+        recycled: survey.recycled,
         leftovers,
+        odd_names: BTreeMap::new(),
+        state_whole: !state_damaged,
     }
 }
 
@@ -190,6 +218,9 @@ impl Recovered {
     fn nothing(survey: Survey) -> Self {
         let dead = survey.spares.into_values().map(SpareFile::into_dead).collect();
         Self {
+            recycled: survey.recycled,
+            odd_names: BTreeMap::new(),
+            state_whole: true,
             journal: None,
             state: State::default(),
             log: Log::default(),

@@ -6,7 +6,8 @@ use super::{
     support::{admit, batch, block_on, fact, next_append, small_options},
 };
 use crate::journal::{
-    Journal, JournalOptions, State, format::SegmentHeader, handle::open_idle, open,
+    Fact, Journal, JournalOptions, PartitionId, State, format::SegmentHeader, handle::open_idle,
+    open,
 };
 
 /// What is done to the journal, with the model kept alongside.
@@ -103,9 +104,24 @@ fn large_state(run: &mut Run) {
     }
 }
 
+fn retires(run: &mut Run) {
+    run.options.max_bytes = Some(512 << 10);
+    run.options.retire = false;
+    let journal = run.open();
+    for n in 0..24u8 {
+        let end = run.model.last().partition(PartitionId(1)).log_end;
+        let facts = if n % 4 == 3 { vec![Fact::log_start(PartitionId(1), end)] } else { vec![] };
+        let next = next_append(run.model.last(), &[(1, batch(&[&[n; 12_000]]))], &facts);
+        run.append(&journal, next);
+        journal.retire().unwrap();
+    }
+    assert!(journal.status().retired_segments > 2);
+}
+
 type Workload = fn(&mut Run);
 
-const WORKLOADS: [(&str, Workload); 6] = [
+const WORKLOADS: [(&str, Workload); 7] = [
+    ("retires", retires),
     ("one append", one_append),
     ("small appends", small_appends),
     ("rolls", rolls),
@@ -248,7 +264,9 @@ fn what_is_appended_after_a_crash_survives_the_next_one() {
 #[test]
 fn every_crash_during_recovery_recovers_too() {
     let mut opened = 0;
-    for (name, workload) in [("rolls", rolls as Workload), ("in flight", appended_in_flight)] {
+    let workloads =
+        [("rolls", rolls as Workload), ("in flight", appended_in_flight), ("retires", retires)];
+    for (name, workload) in workloads {
         let run = Run::record(workload);
         let mut files = Files::default();
         let mut acked = 0;

@@ -199,7 +199,7 @@ fn a_full_disk_is_back_pressure_and_ends_when_there_is_space() {
     let (disk, options) = on_a_disk_of(300 * 1024);
     let (journal, mut state) = open(disk.clone(), &options).unwrap();
     let appended = fill(&disk, &journal, &mut state);
-    assert!(appended > 40, "{appended}");
+    assert!(appended > 20, "{appended}");
     assert_eq!(journal.status().poisoned, None);
     assert_eq!(journal.durable_end(PartitionId(0)), Offset(appended));
 
@@ -212,18 +212,20 @@ fn a_full_disk_is_back_pressure_and_ends_when_there_is_space() {
 
 #[test]
 fn a_journal_opens_on_a_full_disk() {
-    // What is left beside the four segments decides how: nothing at all, enough for a short
+    // What is left beside the two segments decides how: nothing at all, enough for a short
     // segment, or as much again as the last one did not use.
-    for (capacity, unused) in [(256, 0), (256 + 24, 0), (256, 40_000)] {
+    for (capacity, unused) in [(128, 0), (128 + 24, 0), (128, 40_000)] {
         let (disk, options) = on_a_disk_of(capacity * 1024);
+        // A budget so small that there is no reserve.
+        let options = JournalOptions { max_bytes: Some(255 << 10), ..options };
         let (journal, mut state) = open(disk.clone(), &options).unwrap();
         let appended = if unused == 0 {
             fill(&disk, &journal, &mut state)
         } else {
-            for _ in 0..46 {
+            for _ in 0..18 {
                 append(&journal, &mut state, &[(0, batch(&[&[1; 3000]]))], &[]).unwrap();
             }
-            46
+            18
         };
         let killed = disk.files();
         drop(journal);
@@ -233,7 +235,7 @@ fn a_journal_opens_on_a_full_disk() {
         let (journal, reopened) = open(disk.clone(), &options).unwrap();
         assert_eq!(reopened.content(), state.content(), "{capacity} {unused}");
         let end = journal.durable_end(PartitionId(0));
-        if (capacity, unused) == (256, 0) {
+        if (capacity, unused) == (128, 0) {
             // The last frame waits for space to be written again.
             assert_eq!(end, Offset(appended - 1));
             disk.set_capacity(None);
@@ -242,5 +244,20 @@ fn a_journal_opens_on_a_full_disk() {
         }
         block_on(journal.wait_durable(&[(PartitionId(0), Offset(appended - 1))]));
         assert_eq!(read_all(&journal, PartitionId(0)).len() as i64, appended);
+    }
+}
+
+#[test]
+fn with_its_reserve_a_journal_opens_on_a_full_disk_and_serves_everything() {
+    let (mut disk, options) = on_a_disk_of(384 * 1024);
+    let (journal, mut state) = open(disk.clone(), &options).unwrap();
+    let appended = fill(&disk, &journal, &mut state);
+    for round in 0..6 {
+        let killed = disk.files();
+        disk = MemoryDisk::new(killed);
+        disk.set_capacity(Some(384 * 1024));
+        let (journal, reopened) = open(disk.clone(), &options).unwrap();
+        assert_eq!(reopened.content(), state.content(), "{round}");
+        assert_eq!(read_all(&journal, PartitionId(0)).len() as i64, appended, "{round}");
     }
 }

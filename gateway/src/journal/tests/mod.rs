@@ -8,5 +8,6 @@ mod faults;
 mod golden;
 mod model;
 mod properties;
+mod retire;
 mod service;
 mod support;
