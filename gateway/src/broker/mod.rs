@@ -15,6 +15,7 @@ mod identity;
 mod lookup;
 mod partitioner;
 mod producer_id;
+mod retention;
 mod settings;
 pub mod space;
 #[cfg(test)]
@@ -27,6 +28,7 @@ pub use fact::FactError;
 pub use group::Groups;
 pub use identity::Uuid;
 pub use partitioner::partition_for_key;
+pub use retention::DeleteRecordsError;
 pub use settings::{
     CLEANUP_POLICY, FULL_POLICY, MAX_MESSAGE_BYTES, SettingKind, TOPIC_SETTINGS, TopicSetting,
 };

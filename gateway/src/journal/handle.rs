@@ -17,6 +17,9 @@ use super::{
     AdmitError, Append, Disk, JournalId, JournalOptions, JournalStatus, Offset, OpenError,
     PartitionId, Permit, Poisoned, ReadError, State, StateLimits, Ticket,
     admission::{Ledger, Purpose, Reserve},
+    index::IndexCache,
+    indexer::Indexer,
+    lookup,
     options::Settings,
     preparer::Preparer,
     queue::Queued,
@@ -34,10 +37,12 @@ pub struct Journal {
     threads: Arc<Threads>,
 }
 
-/// The writer's and the preparer's thread; ended with the last handle.
+/// The writer's, the preparer's and the indexer's thread; ended with the last handle.
 struct Threads {
     shared: Arc<Shared>,
     running: Mutex<Vec<JoinHandle<()>>>,
+    /// Ended behind the writer, so that it covers all that was written.
+    indexing: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// Opens the journal in a data folder, or creates it: replays what is there, writes what nothing
@@ -60,7 +65,7 @@ pub(super) fn open_idle(
     options: &JournalOptions,
 ) -> Result<(Journal, State), OpenError> {
     let (shared, _, state) = recover(&(Arc::new(disk) as Arc<dyn Disk>), options)?;
-    let threads = Threads { shared: Arc::clone(&shared), running: Mutex::default() };
+    let threads = Threads::none(&shared);
     Ok((Journal { shared, threads: Arc::new(threads) }, state))
 }
 
@@ -82,6 +87,10 @@ fn recover(
     let mut ready = shared.preparer.prepare_first(needed)?;
     if !ready {
         writer.give_back_unused();
+        ready = shared.preparer.prepare_first(needed)?;
+    }
+    if !ready && recovery::give_up_indexes(&**disk, &shared.used_bytes) > 0 {
+        // Everything in them can be scanned again; what was acknowledged wants to be served.
         ready = shared.preparer.prepare_first(needed)?;
     }
     if ready && let Some(prepared) = shared.preparer.try_take() {
@@ -130,13 +139,19 @@ fn assemble(
     for spare in recovered.recycled {
         opening.leftovers.discard(preparer.keep(spare));
     }
+    let seed = journal.seed();
+    let backlog = recovered.uncovered;
+    let indexer = Indexer::new(Arc::clone(disk), seed, &settings, Arc::clone(&used_bytes), backlog);
+    let indexes = IndexCache::new(Arc::clone(disk), seed, settings.index_cache_bytes);
     let opened_ms = settings.clock.now().monotonic_ms;
     let shared = Arc::new(Shared::new(Parts {
-        seed: journal.seed(),
+        seed,
         settings,
         recovery: recovered.report,
         ledger,
         preparer,
+        indexer,
+        indexes,
         used_bytes,
         age: Age { before_ms: recovered.open_ms, opened_ms },
         log,
@@ -196,9 +211,18 @@ impl Journal {
         from: Offset,
         max_bytes: usize,
     ) -> Result<Vec<Bytes>, ReadError> {
-        let sources = self.shared.log().plan(partition, from, max_bytes)?;
-        let batches = reader::read_batches(self.shared.seed, &sources)?;
-        reader::without_holes(batches, from)
+        let read = || {
+            let sources = lookup::plan(&self.shared, partition, from, max_bytes)?;
+            let batches = reader::read_batches(self.shared.seed, &sources)?;
+            reader::without_holes(batches, from)
+        };
+        match read() {
+            // Not damage if it left the log in the meantime.
+            Err(ReadError::Damaged { .. }) if !self.shared.log().check(partition, from)? => {
+                Ok(Vec::new())
+            }
+            read => read,
+        }
     }
 
     /// The first durable batch whose largest timestamp is at least `timestamp_ms`. Blocks as
@@ -208,17 +232,13 @@ impl Journal {
         partition: PartitionId,
         timestamp_ms: i64,
     ) -> Result<Option<Bytes>, ReadError> {
-        let (log_start, candidates) = {
-            let log = self.shared.log();
-            (log.log_start(partition), log.plan_at_time(partition, timestamp_ms))
-        };
-        reader::first_at_time(self.shared.seed, &candidates, timestamp_ms, log_start)
+        lookup::at_time(&self.shared, partition, timestamp_ms)
     }
 
     /// Holds on to what a read from an offset would read, as a slow reader does.
     #[cfg(test)]
     pub(super) fn pin(&self, partition: PartitionId, from: Offset) -> Vec<super::log::Source> {
-        self.shared.log().plan(partition, from, 1).expect("it is there")
+        lookup::plan(&self.shared, partition, from, 1).expect("it is there")
     }
 
     /// Resolves when any of the partitions has durable data past its offset (at once if it already has); cancel-safe.
@@ -270,6 +290,10 @@ impl Journal {
             written_bytes: shared.stats.written_bytes.load(Ordering::Relaxed),
             sync_p50_us,
             sync_p99_us,
+            unindexed_bytes: shared.indexer.pending_bytes(),
+            index_errors: shared.indexer.errors(),
+            index_damaged: shared.indexes.damaged(),
+            index_cache_bytes: shared.indexes.bytes() as u64,
             poisoned: shared.poison.get().map(|poisoned| poisoned.reason.to_string()),
             recovery: shared.recovery.clone(),
         }
@@ -290,9 +314,14 @@ impl Journal {
 }
 
 impl Threads {
+    fn none(shared: &Arc<Shared>) -> Self {
+        let (running, indexing) = (Mutex::default(), Mutex::default());
+        Self { shared: Arc::clone(shared), running, indexing }
+    }
+
     fn start(shared: &Arc<Shared>, writer: Writer) -> std::io::Result<Self> {
         let preparer = Arc::clone(shared);
-        let mut threads = Self { shared: Arc::clone(shared), running: Mutex::default() };
+        let mut threads = Self::none(shared);
         let running = threads.running.get_mut().unwrap_or_else(PoisonError::into_inner);
         let named = |name: &str| thread::Builder::new().name(name.into());
         running.push(named("journal-writer").spawn(move || writer.run())?);
@@ -301,6 +330,9 @@ impl Threads {
             let retirer = Arc::clone(shared);
             running.push(named("journal-retire").spawn(move || retirer.retirer.run(&retirer))?);
         }
+        let indexer = Arc::clone(shared);
+        let indexing = named("journal-index").spawn(move || indexer.indexer.run())?;
+        *threads.indexing.get_mut().unwrap_or_else(PoisonError::into_inner) = Some(indexing);
         Ok(threads)
     }
 
@@ -315,6 +347,11 @@ impl Threads {
             if thread.join().is_err() {
                 self.shared.poison("a thread of the journal panicked".into());
             }
+        }
+        self.shared.indexer.stop();
+        let indexing = self.indexing.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if indexing.is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the indexing thread panicked; the next start scans what it left");
         }
     }
 }

@@ -1,4 +1,6 @@
-//! What readers see: durable ends, indexes and open segments. Nothing undurable is ever in here.
+//! What readers see: durable ends, where batches are, and open segments. Nothing undurable is ever in here.
+//!
+//! Of the segment in use every batch is indexed here; of the ones before only which offsets they hold.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -7,7 +9,8 @@ use std::{
 
 use super::{
     Offset, PartitionId, Position, ReadError, State,
-    index::{Location, PartitionIndex, Placed},
+    index::{Location, PartitionIndex, Placed, Run, Summary},
+    recovery::End,
     segment::Segment,
 };
 
@@ -15,34 +18,92 @@ use super::{
 #[derive(Debug, Default)]
 pub(super) struct Log {
     partitions: HashMap<PartitionId, PartitionLog>,
-    segments: BTreeMap<Position, Arc<Segment>>,
+    segments: BTreeMap<Position, Readable>,
     /// The newest segments whose snapshot is complete, oldest first: replay may begin there.
     snapshots: Vec<Position>,
+    /// `first` of the segment in use.
+    active: Option<Position>,
 }
 
 #[derive(Debug, Default)]
 struct PartitionLog {
     log_start: Offset,
     durable_end: Offset,
-    index: PartitionIndex,
+    /// Segments that were left, by offset.
+    runs: Vec<Run>,
+    active: PartitionIndex,
+}
+
+/// A segment, and where the log in it ends.
+#[derive(Clone, Debug)]
+pub(super) struct Readable {
+    pub(super) segment: Arc<Segment>,
+    pub(super) end: End,
 }
 
 /// An entry to read, with its file.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Source {
     pub(super) segment: Arc<Segment>,
     pub(super) location: Location,
 }
 
+/// Where to look for batches.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// In a segment that was left, whose index has to be looked up.
+    Left(Run, Readable),
+    /// In the segment in use; nothing comes behind these.
+    Active(Vec<Source>),
+}
+
 impl Log {
-    pub(super) fn add_segment(&mut self, segment: Arc<Segment>) {
-        self.segments.insert(segment.header.first, segment);
+    /// Adds a segment that is not in use, with the offsets in it. How many partitions have offsets in it
+    /// that earlier segments hold too: the first ones count.
+    pub(super) fn add_left(&mut self, readable: Readable, summary: &Summary) -> u64 {
+        let mut doubled = 0;
+        for (partition, mut run) in summary.runs() {
+            let log = self.partitions.entry(partition).or_default();
+            let end = log.indexed_end();
+            doubled += u64::from(run.first < end);
+            run.first = run.first.max(end);
+            if run.first < run.end {
+                log.durable_end = log.durable_end.max(run.end);
+                log.runs.push(run);
+            }
+        }
+        self.segments.insert(readable.segment.header.first, readable);
+        doubled
     }
 
-    /// Indexes a durable batch; false if its offsets are already taken.
+    /// Begins a segment; gives the one in use so far with its index.
+    pub(super) fn begin_segment(
+        &mut self,
+        segment: Arc<Segment>,
+    ) -> Option<(Position, Vec<(PartitionId, PartitionIndex)>)> {
+        let header = segment.header;
+        let left = self.active.replace(header.first);
+        self.segments.insert(header.first, Readable { segment, end: End::Open });
+        let left = left?;
+        if let Some(readable) = self.segments.get_mut(&left) {
+            readable.end = End::Known(header.previous_end);
+        }
+        let mut indexes = Vec::new();
+        for (&partition, log) in &mut self.partitions {
+            let index = std::mem::take(&mut log.active);
+            if let Some((first, end, max_timestamp)) = index.span() {
+                log.runs.push(Run { segment: left, first, end, max_timestamp });
+                indexes.push((partition, index));
+            }
+        }
+        Some((left, indexes))
+    }
+
+    /// Indexes a durable batch of the segment in use; false if its offsets are already taken.
     pub(super) fn insert(&mut self, partition: PartitionId, placed: &Placed) -> bool {
         let log = self.partitions.entry(partition).or_default();
-        let added = log.index.insert(placed);
+        let behind = log.runs.last().is_none_or(|run| placed.location.base_offset >= run.end);
+        let added = behind && log.active.insert(placed);
         if added {
             log.durable_end = log.durable_end.max(placed.end);
         }
@@ -73,58 +134,93 @@ impl Log {
         self.partitions.get(&partition).map_or(Offset(0), |log| log.durable_end)
     }
 
+    /// One past the last offset that some segment holds.
+    pub(super) fn indexed_end(&self, partition: PartitionId) -> Offset {
+        self.partitions.get(&partition).map_or(Offset(0), PartitionLog::indexed_end)
+    }
+
     pub(super) fn segments(&self) -> usize {
         self.segments.len()
     }
 
-    /// Which entries hold the batches from `from` on, up to `max_bytes` of them but at least one.
-    /// The first one may end before `from`: then what follows it is lost.
-    pub(super) fn plan(
-        &self,
-        partition: PartitionId,
-        from: Offset,
-        max_bytes: usize,
-    ) -> Result<Vec<Source>, ReadError> {
+    /// Whether batches from here on are to be read: not at the end, and not outside the log.
+    pub(super) fn check(&self, partition: PartitionId, from: Offset) -> Result<bool, ReadError> {
         let (start, end) = (self.log_start(partition), self.durable_end(partition));
         if from < start || from > end {
             return Err(ReadError::OutOfRange { offset: from, start, end });
         }
-        let Some(log) = self.partitions.get(&partition).filter(|_| from < end) else {
-            return Ok(Vec::new());
+        Ok(from < end)
+    }
+
+    /// Where the batches from an offset on are; in the segment in use up to `max_bytes` of them, but
+    /// at least one.
+    pub(super) fn step(&self, partition: PartitionId, from: Offset, max_bytes: usize) -> Step {
+        let Some(log) = self.partitions.get(&partition) else {
+            return Step::Active(Vec::new());
         };
+        let next = log.runs.partition_point(|run| run.end <= from);
+        if let Some(left) = log.runs.get(next).and_then(|run| self.left(run)) {
+            return left;
+        }
         let mut sources = Vec::new();
         let mut bytes = 0;
-        for location in log.index.starting_at(from) {
+        for location in log.active.starting_at(from) {
             bytes += location.length as usize;
             if !sources.is_empty() && bytes > max_bytes {
                 break;
             }
             sources.extend(self.source(location));
         }
-        match sources.first() {
-            // Offsets are due here, but no entry holds them any more.
-            None => Err(ReadError::Damaged { position: Position(0) }),
-            Some(first) if first.location.base_offset > from => {
-                Err(ReadError::Damaged { position: first.location.position })
-            }
-            Some(_) => Ok(sources),
-        }
+        Step::Active(sources)
     }
 
-    /// Candidates for the first batch whose largest timestamp is at least this.
-    pub(super) fn plan_at_time(&self, partition: PartitionId, timestamp_ms: i64) -> Vec<Source> {
+    /// Where the first batch from an offset on with a timestamp this late may be.
+    pub(super) fn step_at_time(
+        &self,
+        partition: PartitionId,
+        from: Offset,
+        timestamp_ms: i64,
+    ) -> Step {
         let Some(log) = self.partitions.get(&partition) else {
-            return Vec::new();
+            return Step::Active(Vec::new());
         };
-        log.index
-            .at_time(log.log_start, timestamp_ms)
-            .filter_map(|location| self.source(location))
-            .collect()
+        let mut runs = log.runs.iter().filter(|run| run.end > from);
+        if let Some(left) =
+            runs.find(|run| run.max_timestamp >= timestamp_ms).and_then(|run| self.left(run))
+        {
+            return left;
+        }
+        let candidates = log.active.at_time(from, timestamp_ms);
+        Step::Active(candidates.filter_map(|location| self.source(location)).collect())
+    }
+
+    /// The segments from the one that holds a position on.
+    pub(super) fn segments_from(&self, position: Position) -> impl Iterator<Item = &Readable> {
+        let first = self.segments.range(..=position).next_back().map(|(&first, _)| first);
+        self.segments.range(first.unwrap_or(position)..).map(|(_, readable)| readable)
+    }
+
+    fn left(&self, run: &Run) -> Option<Step> {
+        let readable = self.segments.get(&run.segment)?;
+        Some(Step::Left(*run, readable.clone()))
     }
 
     fn source(&self, location: Location) -> Option<Source> {
-        let (_, segment) = self.segments.range(..=location.position).next_back()?;
-        Some(Source { segment: Arc::clone(segment), location })
+        let (_, readable) = self.segments.range(..=location.position).next_back()?;
+        Some(Source { segment: Arc::clone(&readable.segment), location })
+    }
+}
+
+impl PartitionLog {
+    /// The oldest segment that was left and holds anything above the log start.
+    fn oldest_live(&self) -> Option<Position> {
+        let live = self.runs.iter().find(|run| run.end > self.log_start);
+        live.map(|run| run.segment)
+    }
+
+    fn indexed_end(&self) -> Offset {
+        let left = self.runs.last().map_or(Offset(0), |run| run.end);
+        left.max(self.active.end())
     }
 }
 
@@ -146,7 +242,7 @@ impl Log {
     /// None if that is the oldest one.
     pub(super) fn retirable(&self) -> Option<Position> {
         let state = *self.snapshots.first().filter(|_| self.snapshots.len() == KEPT_SNAPSHOTS)?;
-        let live = self.partitions.values().filter_map(PartitionLog::first_live).min();
+        let live = self.partitions.values().filter_map(PartitionLog::oldest_live).min();
         let needed = live.map_or(state, |live| live.min(state));
         let (&start, _) = self.segments.range(..=needed).next_back()?;
         let (&oldest, _) = self.segments.first_key_value()?;
@@ -158,9 +254,10 @@ impl Log {
         let kept = self.segments.split_off(&start);
         let retired = std::mem::replace(&mut self.segments, kept);
         for partition in self.partitions.values_mut() {
-            partition.index.forget_below(start);
+            let gone = partition.runs.partition_point(|run| run.segment < start);
+            partition.runs.drain(..gone);
         }
-        retired.into_values().collect()
+        retired.into_values().map(|readable| readable.segment).collect()
     }
 
     /// Forgets a deleted partition.
@@ -171,15 +268,5 @@ impl Log {
     /// Forgets partitions that are not in the state: deleted ones, whose batches may still lie in segments.
     pub(super) fn forget_unknown(&mut self, state: &State) {
         self.partitions.retain(|&id, _| state.knows(id));
-    }
-}
-
-impl PartitionLog {
-    /// Position of the first batch that is not all below the log start.
-    fn first_live(&self) -> Option<Position> {
-        if self.log_start >= self.durable_end {
-            return None;
-        }
-        self.index.starting_at(self.log_start).next().map(|location| location.position)
     }
 }

@@ -44,6 +44,12 @@ struct Inner {
     stopping: bool,
 }
 
+/// Counts bytes as used before they are, if they stay within a limit: several threads create files.
+pub(super) fn take_budget(used_bytes: &AtomicU64, bytes: u64, limit: u64) -> bool {
+    let within = |used: u64| Some(used + bytes).filter(|&used| used <= limit);
+    used_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, within).is_ok()
+}
+
 impl Preparer {
     pub(super) fn new(
         disk: Arc<dyn Disk>,
@@ -104,10 +110,10 @@ impl Preparer {
         let needed = align_up(needed);
         let mut length = self.settings.segment_bytes.max(needed);
         loop {
-            let created = if length > needed && !self.is_within_budget(length) {
-                Ok(false)
-            } else {
-                self.create(length).map(|()| true)
+            let limit = if length > needed { self.settings.max_bytes } else { u64::MAX };
+            let created = match take_budget(&self.used_bytes, length, limit) {
+                true => self.create(length).map(|()| true),
+                false => Ok(false),
             };
             match created {
                 Ok(true) => return Ok(true),
@@ -122,15 +128,11 @@ impl Preparer {
         }
     }
 
-    fn is_within_budget(&self, length: u64) -> bool {
-        self.used_bytes.load(Ordering::Relaxed) + length <= self.settings.max_bytes
-    }
-
     /// Prepares the next segment; false if the budget has no room for it.
     fn prepare(&self) -> io::Result<bool> {
         let spare = self.lock().spares.pop();
         match spare {
-            Some(spare) if self.is_within_budget(0) => {
+            Some(spare) if self.used_bytes.load(Ordering::Relaxed) <= self.settings.max_bytes => {
                 self.reuse(spare)?;
                 return Ok(true);
             }
@@ -139,7 +141,7 @@ impl Preparer {
             None => {}
         }
         let length = self.settings.segment_bytes;
-        if !self.is_within_budget(length) {
+        if !take_budget(&self.used_bytes, length, self.settings.max_bytes) {
             return Ok(false);
         }
         self.create(length).map(|()| true)
@@ -200,7 +202,16 @@ impl Preparer {
         Ok(())
     }
 
+    /// Creates a file; its length is already counted as used.
     fn create(&self, length: u64) -> io::Result<()> {
+        let created = self.create_counted(length);
+        if created.is_err() {
+            self.used_bytes.fetch_sub(length, Ordering::Relaxed);
+        }
+        created
+    }
+
+    fn create_counted(&self, length: u64) -> io::Result<()> {
         let sequence = self.next_sequence();
         let name = segment_name(sequence);
         let file = self.disk.create(&name)?;
@@ -213,7 +224,6 @@ impl Preparer {
             }
             return Err(error);
         }
-        self.used_bytes.fetch_add(length, Ordering::Relaxed);
         self.add(Prepared { file, sequence, length });
         Ok(())
     }

@@ -127,6 +127,7 @@ impl Retirer {
     fn recycle(&self, shared: &Shared, segment: Segment) {
         let sequence = segment.header.sequence;
         let name = self.odd_names.get(&sequence).cloned().unwrap_or_else(|| segment_name(sequence));
+        shared.indexer.retire(sequence);
         let recycled = segment.file.len().and_then(|length| {
             let left = Spare { file: segment.file, name, length };
             shared.preparer.recycle(left, sequence)

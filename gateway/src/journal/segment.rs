@@ -55,12 +55,17 @@ pub(super) fn spare_name(sequence: u64) -> String {
 
 /// The sequence in a file name (without its folder), if it is one of a segment.
 pub(super) fn sequence_of(name: &str) -> Option<u64> {
-    number(name.strip_suffix(SUFFIX)?)
+    sequence_in(name, SUFFIX)
 }
 
 /// The number in a file name (without its folder), if it is one of a spare.
 pub(super) fn spare_number_of(name: &str) -> Option<u64> {
     number(name.strip_prefix(SPARE_PREFIX)?)
+}
+
+/// The sequence that a file name consists of, but for its end.
+pub(super) fn sequence_in(name: &str, suffix: &str) -> Option<u64> {
+    number(name.strip_suffix(suffix)?)
 }
 
 fn number(digits: &str) -> Option<u64> {

@@ -8,6 +8,8 @@ use super::{
     AdmitError, Permit, Poisoned, RecoveryReport,
     admission::{Ledger, Purpose},
     format::Seed,
+    index::IndexCache,
+    indexer::Indexer,
     log::Log,
     options::Settings,
     preparer::Preparer,
@@ -27,6 +29,9 @@ pub(super) struct Shared {
     pub(super) queue: Queue,
     pub(super) preparer: Preparer,
     pub(super) retirer: Retirer,
+    pub(super) indexer: Indexer,
+    /// Of the segments that were left.
+    pub(super) indexes: IndexCache,
     pub(super) waiters: Waiters,
     pub(super) stats: Stats,
     pub(super) used_bytes: Arc<AtomicU64>,
@@ -61,6 +66,8 @@ pub(super) struct Parts {
     pub(super) recovery: RecoveryReport,
     pub(super) ledger: Arc<Ledger>,
     pub(super) preparer: Preparer,
+    pub(super) indexer: Indexer,
+    pub(super) indexes: IndexCache,
     pub(super) used_bytes: Arc<AtomicU64>,
     pub(super) age: Age,
     pub(super) log: Log,
@@ -77,6 +84,8 @@ impl Shared {
             queue: Queue::default(),
             preparer: parts.preparer,
             retirer: parts.retirer,
+            indexer: parts.indexer,
+            indexes: parts.indexes,
             waiters: Waiters::default(),
             stats: Stats::default(),
             used_bytes: parts.used_bytes,
@@ -110,6 +119,7 @@ impl Shared {
             Poisoned { reason: reason.into() }
         });
         self.ended.get_or_init(|| poisoned.clone());
+        self.indexer.abandon();
         poisoned.clone()
     }
 

@@ -21,6 +21,14 @@ pub struct JournalStatus {
     pub sync_p50_us: u64,
     /// 99th percentile of the recent fdatasync calls, microseconds.
     pub sync_p99_us: u64,
+    /// Bytes of log that the next start scans, were the process killed now.
+    pub unindexed_bytes: u64,
+    /// Index files that could not be written since start: their segments are scanned at the next one.
+    pub index_errors: u64,
+    /// Index files that turned out to be damaged since start, when something was looked up.
+    pub index_damaged: u64,
+    /// Memory of the indexes of segments that are not in use.
+    pub index_cache_bytes: u64,
     /// Why nothing is accepted any more, if so.
     pub poisoned: Option<String>,
     /// What the last opening found.
@@ -50,4 +58,14 @@ pub struct RecoveryReport {
     pub quarantined_files: u64,
     /// Bytes scanned.
     pub scanned_bytes: u64,
+    /// Bytes of segments that index files spared the scan of.
+    pub indexed_bytes: u64,
+    /// Segments without an index file.
+    pub index_missing: u64,
+    /// Index files of which some or all is damaged.
+    pub index_damaged: u64,
+    /// Index files that tell of another segment, or of another log than the one that is there.
+    pub index_stale: u64,
+    /// Index files of segments that are no longer part of the log, removed.
+    pub index_leftover: u64,
 }

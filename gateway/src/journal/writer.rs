@@ -228,6 +228,9 @@ impl Writer {
 
     /// Makes the frame's batches readable and wakes who waits for them.
     fn publish(&self) {
+        if let Some(active) = &self.segment {
+            self.shared.indexer.durable(&active.segment, active.at);
+        }
         let facts = || self.taken.iter().flat_map(|queued| &queued.append.facts);
         let moved = facts().filter_map(Fact::as_log_start).collect::<Vec<_>>();
         let forgotten = facts().filter_map(Fact::as_forgotten).collect::<Vec<_>>();
@@ -345,7 +348,10 @@ impl Writer {
         segment.file.sync().map_err(|error| describe("sync", header, at, &error))?;
         self.shared.stats.committed(bytes.len(), began.elapsed());
         if std::mem::replace(&mut active.header_due, false) {
-            self.shared.log_mut().add_segment(Arc::clone(segment));
+            let left = self.shared.log_mut().begin_segment(Arc::clone(segment));
+            if let Some((left, indexes)) = left {
+                self.shared.indexes.keep(left, indexes);
+            }
         }
         active.at = header.first.plus(at + bytes.len() as u64);
         self.end = active.at;

@@ -7,6 +7,7 @@ mod entry;
 mod field;
 mod frame;
 mod identity;
+mod index;
 mod segment;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ pub(super) use field::Cursor;
 pub(super) use frame::{FRAME_HEADER_BYTES, FrameHeader, FrameKind};
 pub use identity::JournalId;
 pub(super) use identity::Seed;
+pub(super) use index::{CHUNK_HEADER_BYTES, CHUNK_TRAILER_BYTES, ChunkHeader};
 pub(super) use segment::{HeaderError, SEGMENT_HEADER_BYTES, SegmentHeader};
 
 /// Version of every format here; a reader refuses a larger one.

@@ -1,7 +1,7 @@
 //! Up to 64 batches, delta encoded: about 5 bytes each.
 
 use super::{Location, Offset, Position};
-use crate::journal::format::{ENTRY_ALIGN, ENTRY_HEADER_BYTES};
+use crate::journal::format::{Cursor, ENTRY_ALIGN, ENTRY_HEADER_BYTES};
 
 /// Batches per chunk: a lookup decodes half of them, the fixed part costs one byte a batch.
 pub(super) const CHUNK_BATCHES: u8 = 64;
@@ -58,18 +58,45 @@ impl Chunk {
         self.first_offset
     }
 
-    pub(super) fn last_position(&self) -> Position {
-        self.last.position
-    }
-
     pub(super) fn max_timestamp(&self) -> i64 {
         self.max_timestamp
     }
 
     /// Memory that the chunk takes.
-    #[cfg(test)]
     pub(super) fn heap_bytes(&self) -> usize {
         size_of::<Self>() + self.deltas.capacity()
+    }
+
+    /// As an index file stores it.
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.first_offset.0.to_le_bytes());
+        out.extend_from_slice(&self.first_position.0.to_le_bytes());
+        out.extend_from_slice(&self.max_timestamp.to_le_bytes());
+        out.extend_from_slice(&[self.count, 0]);
+        let length = u16::try_from(self.deltas.len()).expect("64 batches of at most 30 bytes");
+        out.extend_from_slice(&length.to_le_bytes());
+        out.extend_from_slice(&self.deltas);
+    }
+
+    pub(super) fn decode(cursor: &mut Cursor<'_>) -> Option<Self> {
+        let first_offset = Offset(cursor.i64()?);
+        let first_position = Position(cursor.u64()?);
+        let max_timestamp = cursor.i64()?;
+        let count = cursor.u8()?;
+        cursor.u8()?;
+        let length = usize::from(cursor.u16()?);
+        let deltas = cursor.bytes(length)?.to_vec();
+        let last = Location { base_offset: first_offset, position: first_position, length: 0 };
+        let chunk = Self { first_offset, first_position, last, max_timestamp, count, deltas };
+        let (mut last, mut batches) = (last, 0);
+        for location in chunk.iter() {
+            if location.base_offset < last.base_offset {
+                return None;
+            }
+            (last, batches) = (location, batches + 1);
+        }
+        let whole = batches == usize::from(count) && (1..=CHUNK_BATCHES).contains(&count);
+        whole.then_some(Self { last, ..chunk })
     }
 
     /// Number of the last batch that begins at or before an offset; 0 if there is none.
@@ -83,12 +110,12 @@ impl Chunk {
             Location { base_offset: self.first_offset, position: self.first_position, length: 0 };
         std::iter::from_fn(move || {
             let offset_delta = read_varint(&mut deltas)?.cast_signed();
-            let gap = read_varint(&mut deltas)? * ENTRY_ALIGN as u64;
+            let gap = read_varint(&mut deltas)?.checked_mul(ENTRY_ALIGN as u64)?;
             let payload = read_varint(&mut deltas)?;
             last = Location {
                 base_offset: Offset(last.base_offset.0.wrapping_add(offset_delta)),
-                position: end_of(last).plus(gap),
-                length: u32::try_from(payload + ENTRY_HEADER_BYTES as u64).ok()?,
+                position: Position(end_of(last).0.checked_add(gap)?),
+                length: u32::try_from(payload.checked_add(ENTRY_HEADER_BYTES as u64)?).ok()?,
             };
             Some(last)
         })
@@ -97,7 +124,8 @@ impl Chunk {
 
 /// First address after an entry and its padding.
 fn end_of(location: Location) -> Position {
-    location.position.plus(u64::from(location.length).next_multiple_of(ENTRY_ALIGN as u64))
+    let length = u64::from(location.length).next_multiple_of(ENTRY_ALIGN as u64);
+    Position(location.position.0.saturating_add(length))
 }
 
 fn write_varint(out: &mut Vec<u8>, mut value: u64) {

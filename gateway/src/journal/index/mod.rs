@@ -1,12 +1,27 @@
-//! Where each batch of a partition is: a few bytes a batch, held in memory, rebuilt by a scan.
+//! Where each batch of a partition is: a few bytes a batch.
+//!
+//! The segment in use has its index in memory. Of the others a file beside the segment holds it, with
+//! all else that a scan would tell; what such a file lacks is scanned, so nothing depends on it.
 
+mod cache;
 mod chunk;
+mod coverage;
+mod delta;
+mod file;
+mod range;
+mod summary;
 #[cfg(test)]
 mod tests;
 
+pub(super) use cache::IndexCache;
 use chunk::Chunk;
+pub(super) use coverage::{Coverage, Findings};
+pub(super) use delta::Delta;
+pub(super) use file::{IndexFile, index_name, segment_of_index};
+pub(super) use range::{RangeIndex, SlicePlace, placed};
+pub(super) use summary::{Run, Summary};
 
-use super::{Offset, Position};
+use super::{Offset, PartitionId, Position, format::Cursor};
 
 /// Batches of one partition in offset order.
 #[derive(Debug, Default)]
@@ -77,10 +92,46 @@ impl PartitionIndex {
         within.into_iter().flatten().chain(behind.into_iter().flatten())
     }
 
-    /// Forgets batches that lie before a position; some of them may stay in the first chunk.
-    pub(super) fn forget_below(&mut self, position: Position) {
-        let gone = self.chunks.partition_point(|chunk| chunk.last_position() < position);
-        self.chunks.drain(..gone);
+    /// One past the last offset.
+    pub(super) fn end(&self) -> Offset {
+        self.end
+    }
+
+    /// First offset, one past the last one, and the largest timestamp; none without a batch.
+    pub(super) fn span(&self) -> Option<(Offset, Offset, i64)> {
+        let first = self.chunks.first()?.first_offset();
+        let max_timestamp = self.chunks.iter().map(Chunk::max_timestamp).max()?;
+        Some((first, self.end, max_timestamp))
+    }
+
+    /// Adds the batches of the next range of the same segment.
+    pub(super) fn extend(&mut self, next: Self) {
+        self.end = self.end.max(next.end);
+        self.chunks.extend(next.chunks);
+    }
+
+    /// Memory that the index takes.
+    pub(super) fn heap_bytes(&self) -> usize {
+        size_of::<Self>() + self.chunks.iter().map(Chunk::heap_bytes).sum::<usize>()
+    }
+
+    /// As an index file stores it.
+    pub(super) fn encode(&self, partition: PartitionId, out: &mut Vec<u8>) {
+        let count = u32::try_from(self.chunks.len()).expect("a segment is at most 1 GiB");
+        out.extend_from_slice(&partition.0.to_le_bytes());
+        out.extend_from_slice(&count.to_le_bytes());
+        out.extend_from_slice(&self.end.0.to_le_bytes());
+        self.chunks.iter().for_each(|chunk| chunk.encode(out));
+    }
+
+    pub(super) fn decode(cursor: &mut Cursor<'_>) -> Option<(PartitionId, Self)> {
+        let partition = PartitionId(cursor.u32()?);
+        let count = cursor.u32()?;
+        let mut index = Self { chunks: Vec::new(), end: Offset(cursor.i64()?) };
+        for _ in 0..count {
+            index.chunks.push(Chunk::decode(cursor)?);
+        }
+        Some((partition, index))
     }
 
     fn chunk_of(&self, offset: Offset) -> usize {

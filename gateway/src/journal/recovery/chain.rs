@@ -4,9 +4,10 @@ use std::{io, sync::Arc};
 
 use super::{
     super::{
-        Position, Space, State,
+        Disk, Position, Space, State,
         append::decode_hot_start,
         format::{EntryKind, FactRef, Seed},
+        index::{Coverage, Findings},
         segment::Segment,
     },
     leftovers::DeadFile,
@@ -32,6 +33,10 @@ pub(super) struct Chain {
 pub(super) struct Link {
     pub(super) found: Found,
     pub(super) end: End,
+    /// The CRC of the last frame in it, as the next segment names it; 0 if it names none.
+    pub(super) next_crc: u32,
+    /// What its index file covers, once that was needed.
+    pub(super) coverage: Option<Coverage>,
 }
 
 impl Chain {
@@ -41,6 +46,7 @@ impl Chain {
         let mut chain = Self::default();
         // None until the newest segment is found, then where the next older one ends, if that is known.
         let mut limit: Option<Option<Position>> = None;
+        let mut next_crc = 0;
         while let Some((_, found)) = survey.segments.pop_last() {
             let header = found.segment.header;
             let end = match limit {
@@ -67,8 +73,10 @@ impl Chain {
                 }
                 Some(None) => End::Open,
             };
+            let known = if matches!(end, End::Known(_)) { next_crc } else { 0 };
             limit = Some(found.header_intact.then_some(header.previous_end));
-            chain.links.push(Link { found, end });
+            next_crc = if found.header_intact { header.previous_crc } else { 0 };
+            chain.links.push(Link { found, end, next_crc: known, coverage: None });
         }
         chain.links.reverse();
         Ok(chain)
@@ -79,7 +87,13 @@ impl Chain {
     pub(super) fn hot_start(&self, from: usize, seed: Seed) -> io::Result<Position> {
         let mut start = Position(0);
         for link in self.links.iter().skip(from) {
-            let mut scanner = Scanner::new(&link.found.segment, seed, link.end)?;
+            let segment = &link.found.segment;
+            let covered = link.coverage.iter().flat_map(|coverage| &coverage.chunks);
+            let moved = covered.filter_map(|(_, content)| content.delta.hot_start());
+            start = moved.fold(start, Position::max);
+            let from = link.coverage.as_ref().and_then(Coverage::end);
+            let from = from.unwrap_or(segment.header.frames());
+            let mut scanner = Scanner::resume(segment, seed, link.end, from)?;
             loop {
                 let entries = match scanner.step() {
                     Step::Frame(frame) => frame.entries,
@@ -117,9 +131,18 @@ impl Chain {
     }
 
     /// The newest complete snapshot, and the link that begins with it.
-    pub(super) fn snapshot(&self, seed: Seed) -> io::Result<Option<(usize, State)>> {
-        for (index, link) in self.links.iter().enumerate().rev() {
-            if let Some(state) = replay::snapshot(&link.found.segment, seed, link.end)? {
+    pub(super) fn snapshot(
+        &mut self,
+        disk: &dyn Disk,
+        seed: Seed,
+        findings: &mut Findings,
+    ) -> io::Result<Option<(usize, State)>> {
+        for (index, link) in self.links.iter_mut().enumerate().rev() {
+            let (segment, next_crc) = (&link.found.segment, link.next_crc);
+            let coverage = link
+                .coverage
+                .insert(Coverage::find(disk, seed, segment, link.end, next_crc, findings));
+            if let Some(state) = replay::snapshot(segment, seed, link.end, coverage)? {
                 return Ok(Some((index, state)));
             }
         }

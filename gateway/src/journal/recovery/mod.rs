@@ -11,18 +11,27 @@ mod replay;
 mod scan;
 mod survey;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 pub(super) use carried::Carried;
 use chain::{Chain, Link};
 pub(super) use leftovers::Leftovers;
 use replay::{LogEnd, Replay};
-use scan::{End, Scanner, Tail};
+use scan::Tail;
+pub(super) use scan::{End, FoundEntry, Scanner, Step};
 use survey::{SpareFile, Survey};
 
 use super::{
     Disk, JournalId, OpenError, Position, RecoveryReport, State,
-    format::{ALIGN, Barrier, Seed},
+    format::{ALIGN, Barrier, Seed, SegmentHeader},
+    index::{Coverage, Findings, index_name, segment_of_index},
+    indexer::Task,
     log::Log,
     segment::{Prepared, QUARANTINE_FOLDER, SEGMENT_FOLDER, Segment, Spare, segment_name},
 };
@@ -56,6 +65,8 @@ pub(super) struct Recovered {
     pub(super) odd_names: BTreeMap<u64, String>,
     /// Whether nothing that the state is made of was damaged or missing.
     pub(super) state_whole: bool,
+    /// Segments that their index files do not cover to the end.
+    pub(super) uncovered: Vec<Task>,
 }
 
 /// Reads everything there is.
@@ -66,7 +77,9 @@ pub(super) fn recover(disk: &dyn Disk) -> Result<Recovered, OpenError> {
     };
     let seed = journal.seed();
     let mut chain = Chain::find(&mut survey, seed).map_err(OpenError::io("read a segment"))?;
-    let snapshot = chain.snapshot(seed).map_err(OpenError::io("read a segment"))?;
+    let mut findings = Findings::default();
+    let snapshot =
+        chain.snapshot(disk, seed, &mut findings).map_err(OpenError::io("read a segment"))?;
 
     let mut replay = Replay::new(seed);
     let mut end = LogEnd::default();
@@ -83,15 +96,36 @@ pub(super) fn recover(disk: &dyn Disk) -> Result<Recovered, OpenError> {
     replay.state_damaged =
         state.is_none() && first.is_some_and(|header| header.previous_end > Position(0));
     replay.state = state.unwrap_or_default();
-    for (index, link) in chain.links.iter().enumerate() {
+    let mut uncovered = Vec::new();
+    let count = chain.links.len();
+    for (index, link) in chain.links.iter_mut().enumerate() {
         replay.into_state = index >= from;
-        let last = index + 1 == chain.links.len();
-        if last {
-            end = replay.last(&link.found).map_err(OpenError::io("read a segment"))?;
+        let (found, link_end) = (&link.found, link.end);
+        if !replay.into_state && replay.summarised(disk, found, link_end, link.next_crc) {
+            continue;
+        }
+        let coverage = link.coverage.take().unwrap_or_else(|| {
+            let segment = &found.segment;
+            Coverage::find(disk, seed, segment, link_end, link.next_crc, &mut findings)
+        });
+        let is_sealed = coverage.last().is_some_and(|chunk| chunk.sealed);
+        let covered = coverage.end();
+        if index + 1 == count {
+            end = replay.last(found, coverage).map_err(OpenError::io("read a segment"))?;
+            link.end = End::Known(end.cut);
         } else {
-            replay.sealed(&link.found, link.end).map_err(OpenError::io("read a segment"))?;
+            replay.left(found, link_end, coverage).map_err(OpenError::io("read a segment"))?;
+        }
+        if let End::Known(end) = link.end
+            && !(is_sealed && covered == Some(end))
+            && end > found.segment.header.first
+        {
+            uncovered.push(Task { segment: Arc::clone(&found.segment), end, left: true });
         }
     }
+    (replay.report.index_missing, replay.report.index_damaged) =
+        (findings.missing, findings.damaged);
+    replay.report.index_stale = findings.stale;
 
     let mut leftovers = Leftovers {
         dead: chain.dead,
@@ -101,25 +135,28 @@ pub(super) fn recover(disk: &dyn Disk) -> Result<Recovered, OpenError> {
         unused: end.unused(),
     };
     let quarantined = cut_off(disk, seed, &mut replay, &end, &chain.torn);
+    let last = chain.links.last().map(|link| link.found.segment.header.first);
     let links = drop_empty_end(chain.links, &end, &mut leftovers);
+    let owned = |sequence| links.iter().any(|link| link.found.segment.header.sequence == sequence);
+    let unowned = survey.unowned_indexes(owned);
+    replay.report.index_leftover = unowned.len() as u64;
+    leftovers.dead.extend(unowned);
     let mut odd_names = BTreeMap::new();
-    for Link { found, end: link_end } in links {
-        let sequence = found.segment.header.sequence;
+    for Link { found, end: link_end, .. } in links {
+        let SegmentHeader { first, sequence, .. } = found.segment.header;
         if found.name != segment_name(sequence) {
             odd_names.insert(sequence, found.name);
         }
-        let cut = match link_end {
-            End::Known(limit) => Some(limit),
-            End::Open => quarantined.then_some(end.cut),
-        };
-        leftovers.trim.extend(cut.map(|cut| (Arc::clone(&found.segment), cut)));
-        let first = found.segment.header.first;
-        replay.log.add_segment(found.segment);
         if Some(first) == snapshot {
             replay.log.snapshot_complete(first);
         }
+        if let End::Known(cut) = link_end
+            && (last != Some(first) || quarantined)
+        {
+            leftovers.trim.push((Arc::clone(&found.segment), cut));
+        }
     }
-    Ok(Recovered { odd_names, ..conclude(journal, survey, replay, end, leftovers) })
+    Ok(Recovered { uncovered, odd_names, ..conclude(journal, survey, replay, end, leftovers) })
 }
 
 /// Copies what lies behind the last frame of the log, and counts it. False if a copy failed:
@@ -210,13 +247,15 @@ fn conclude(
         leftovers,
         odd_names: BTreeMap::new(),
         state_whole: !state_damaged,
+        uncovered: Vec::new(),
     }
 }
 
 impl Recovered {
     /// A journal that does not exist yet. Files without any header are of an opening that got nowhere.
-    fn nothing(survey: Survey) -> Self {
-        let dead = survey.spares.into_values().map(SpareFile::into_dead).collect();
+    fn nothing(mut survey: Survey) -> Self {
+        let mut dead = survey.unowned_indexes(|_| false);
+        dead.extend(survey.spares.into_values().map(SpareFile::into_dead));
         Self {
             recycled: survey.recycled,
             odd_names: BTreeMap::new(),
@@ -235,8 +274,23 @@ impl Recovered {
             max_bytes: None,
             spares: Vec::new(),
             leftovers: Leftovers { dead, ..Leftovers::default() },
+            uncovered: Vec::new(),
         }
     }
+}
+
+/// Removes all index files; how many bytes that freed.
+pub(super) fn give_up_indexes(disk: &dyn Disk, used_bytes: &AtomicU64) -> u64 {
+    let names = disk.list(SEGMENT_FOLDER).unwrap_or_default();
+    let indexes = names.iter().filter_map(|name| segment_of_index(name));
+    let freed = indexes.map(|sequence| {
+        let name = index_name(sequence);
+        let length = disk.open(&name).and_then(|file| file.len()).unwrap_or(0);
+        disk.remove(&name).map_or(0, |()| length)
+    });
+    let freed = freed.sum();
+    used_bytes.fetch_sub(freed, Ordering::Relaxed);
+    freed
 }
 
 /// Bytes of all files that the journal keeps.
@@ -253,5 +307,6 @@ pub(super) fn used_bytes(disk: &dyn Disk) -> std::io::Result<u64> {
 /// Whether a segment begins with a whole snapshot.
 #[cfg(test)]
 pub(super) fn has_snapshot(segment: &Segment, seed: Seed) -> bool {
-    replay::snapshot(segment, seed, End::Open).is_ok_and(|state| state.is_some())
+    let coverage = Coverage::default();
+    replay::snapshot(segment, seed, End::Open, &coverage).is_ok_and(|state| state.is_some())
 }

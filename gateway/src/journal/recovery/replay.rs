@@ -4,13 +4,12 @@ use std::{io, sync::Arc};
 
 use super::{
     super::{
-        Change, Position, RecoveryReport, State,
+        Change, Disk, Offset, Position, RecoveryReport, State,
         format::{
-            Barrier, ENTRY_HEADER_BYTES, EntryHeader, EntryKind, FactRef, SEGMENT_HEADER_BYTES,
-            Seed,
+            Barrier, ChunkHeader, EntryHeader, EntryKind, FactRef, SEGMENT_HEADER_BYTES, Seed,
         },
-        index::{Location, Placed},
-        log::Log,
+        index::{Coverage, Summary, placed},
+        log::{Log, Readable},
         reader::batch_header,
         segment::Segment,
         state::SnapshotReader,
@@ -38,6 +37,9 @@ pub(super) struct Replay {
     pub(super) into_state: bool,
     /// Damage where entries were to change the state.
     pub(super) state_damaged: bool,
+    /// Of the segment that is being replayed, and its `first`.
+    summary: Summary,
+    segment: Position,
 }
 
 /// How the log ends.
@@ -80,14 +82,38 @@ impl Replay {
             open_ms: 0,
             into_state: false,
             state_damaged: false,
+            summary: Summary::default(),
+            segment: Position(0),
         }
     }
 
+    /// A segment of which only the offsets are needed, if its index file is whole; false if it has to be
+    /// looked at.
+    pub(super) fn summarised(
+        &mut self,
+        disk: &dyn Disk,
+        found: &Found,
+        end: End,
+        next_crc: u32,
+    ) -> bool {
+        let End::Known(limit) = end else { return false };
+        let segment = &found.segment;
+        let sealed = Coverage::sealed(disk, self.seed, segment, (limit, next_crc));
+        let Some((chunk, summary)) = sealed else { return false };
+        self.enter(found);
+        self.summary = summary;
+        self.report.indexed_bytes += limit.0 - segment.header.frames().0;
+        self.resume(&chunk);
+        self.finish(segment, end);
+        true
+    }
+
     /// A segment that is not the last: it ends where the next one says, and all in it is durable.
-    pub(super) fn sealed(&mut self, found: &Found, end: End) -> io::Result<()> {
+    pub(super) fn left(&mut self, found: &Found, end: End, coverage: Coverage) -> io::Result<()> {
         let segment = &found.segment;
         self.enter(found);
-        let mut scanner = Scanner::new(segment, self.seed, end)?;
+        let from = self.covered(segment, &coverage);
+        let mut scanner = Scanner::resume(segment, self.seed, end, from)?;
         loop {
             match scanner.step() {
                 Step::Frame(frame) => {
@@ -99,11 +125,45 @@ impl Replay {
             }
         }
         self.report.scanned_bytes += scanner.scanned_bytes();
+        self.finish(segment, end);
         Ok(())
     }
 
+    /// Takes over what an index file covers; where the scan goes on.
+    fn covered(&mut self, segment: &Segment, coverage: &Coverage) -> Position {
+        for (_, content) in &coverage.chunks {
+            self.summary.extend(segment.header.first, &content.partitions);
+            if self.into_state {
+                content.delta.apply(&mut self.state);
+            }
+        }
+        self.report.indexed_bytes += coverage.bytes();
+        let Some(last) = coverage.last() else { return segment.header.frames() };
+        self.resume(last);
+        last.to
+    }
+
+    /// Stands behind the frames that a chunk covers.
+    fn resume(&mut self, chunk: &ChunkHeader) {
+        self.last_crc = Some(chunk.last_crc);
+        self.frames_end = chunk.to;
+        self.open_ms = self.open_ms.max(chunk.open_ms);
+    }
+
+    /// Hands the segment over to the log.
+    fn finish(&mut self, segment: &Arc<Segment>, end: End) {
+        let summary = std::mem::take(&mut self.summary);
+        let readable = Readable { segment: Arc::clone(segment), end };
+        let doubled = self.log.add_left(readable, &summary);
+        if doubled > 0 {
+            self.report.damaged_ranges += doubled;
+            let segment = segment.header.sequence;
+            tracing::error!(segment, doubled, "offsets stored twice: the first ones are served");
+        }
+    }
+
     /// The last segment. The last frame with data is held back until a later frame proves it.
-    pub(super) fn last(&mut self, found: &Found) -> io::Result<LogEnd> {
+    pub(super) fn last(&mut self, found: &Found, coverage: Coverage) -> io::Result<LogEnd> {
         let segment = &found.segment;
         // As long as the segment holds no data, the log ends in the one before.
         let (before, before_crc) = if found.header_intact {
@@ -112,8 +172,14 @@ impl Replay {
             (self.frames_end, self.last_crc.unwrap_or(0))
         };
         self.enter(found);
-        let mut scanner = Scanner::new(segment, self.seed, End::Open)?;
         let mut end = LogEnd { cut: before, cut_crc: before_crc, ..LogEnd::default() };
+        let from = self.covered(segment, &coverage);
+        if let Some(last) = coverage.last().filter(|chunk| chunk.data) {
+            // All of it is durable, and some of it is data.
+            (end.cut, end.cut_crc) = (last.to, last.last_crc);
+        }
+        drop(coverage);
+        let mut scanner = Scanner::resume(segment, self.seed, End::Open, from)?;
         let mut held: Option<(Frame, u32)> = None;
         loop {
             let at = scanner.position();
@@ -153,6 +219,9 @@ impl Replay {
             end.carried = Some(carry(&mut scanner, &frame));
         }
         self.report.scanned_bytes += scanner.scanned_bytes();
+        if end.cut > segment.header.first {
+            self.finish(segment, End::Known(end.cut));
+        }
         Ok(end)
     }
 
@@ -175,6 +244,7 @@ impl Replay {
 
     fn enter(&mut self, found: &Found) {
         let segment = &found.segment;
+        self.segment = segment.header.first;
         if !found.header_intact {
             self.report.damaged_ranges += 1;
             self.report.damaged_bytes += SEGMENT_HEADER_BYTES;
@@ -228,9 +298,7 @@ impl Replay {
             let payload = scanner.payload(entry);
             let payload = entry.intact.then_some(payload);
             if entry.header.kind == EntryKind::Batch {
-                let max_timestamp =
-                    payload.and_then(batch_header).map_or(i64::MIN, |header| header.max_timestamp);
-                self.index(entry, max_timestamp);
+                self.index(entry, payload);
             }
             if self.into_state {
                 apply(&mut self.state, &entry.header, payload, open_ms);
@@ -238,14 +306,15 @@ impl Replay {
         }
     }
 
-    fn index(&mut self, entry: &FoundEntry, max_timestamp: i64) {
-        let location = Location {
-            base_offset: entry.header.base_offset,
-            position: entry.position,
-            length: ENTRY_HEADER_BYTES as u32 + entry.header.length,
-        };
-        let placed = Placed { location, end: entry.header.end_offset(), max_timestamp };
-        if !self.log.insert(entry.header.partition, &placed) {
+    fn index(&mut self, entry: &FoundEntry, payload: Option<&[u8]>) {
+        let partition = entry.header.partition;
+        let placed = placed(&entry.header, entry.position, payload);
+        let known = self.summary.end(partition).unwrap_or(Offset(0));
+        let end = known.max(self.log.indexed_end(partition));
+        let base_offset = placed.location.base_offset;
+        if base_offset >= end && placed.end > base_offset {
+            self.summary.add(self.segment, partition, &placed);
+        } else {
             self.report.damaged_ranges += 1;
             tracing::error!(
                 partition = entry.header.partition.0,
@@ -317,9 +386,21 @@ fn carry(scanner: &mut Scanner<'_>, frame: &Frame) -> Carried {
 }
 
 /// The snapshot that a segment begins with, if all of it is there.
-pub(super) fn snapshot(segment: &Segment, seed: Seed, end: End) -> io::Result<Option<State>> {
-    let mut scanner = Scanner::new(segment, seed, end)?;
+pub(super) fn snapshot(
+    segment: &Segment,
+    seed: Seed,
+    end: End,
+    coverage: &Coverage,
+) -> io::Result<Option<State>> {
+    let from = coverage.end().unwrap_or(segment.header.frames());
+    let mut scanner = Scanner::resume(segment, seed, end, from)?;
     let mut reader = SnapshotReader::default();
+    for place in coverage.chunks.iter().flat_map(|(_, content)| &content.slices) {
+        let Some(payload) = scanner.slice(place) else { return Ok(None) };
+        if let Some(state) = reader.slice(place.index, place.total, payload) {
+            return Ok(Some(state));
+        }
+    }
     loop {
         let entries = match scanner.step() {
             Step::Frame(frame) => frame.entries,

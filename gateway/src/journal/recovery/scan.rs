@@ -8,6 +8,7 @@ use super::super::{
         ALIGN, ENTRY_ALIGN, ENTRY_HEADER_BYTES, EntryHeader, EntryKind, FRAME_HEADER_BYTES,
         FrameHeader, Seed,
     },
+    index::SlicePlace,
     segment::Segment,
 };
 
@@ -16,7 +17,7 @@ const WINDOW_BYTES: usize = 1024 * 1024;
 
 /// Position in the frames of a segment.
 #[derive(Debug)]
-pub(super) struct Scanner<'a> {
+pub(in crate::journal) struct Scanner<'a> {
     window: Window<'a>,
     seed: Seed,
     at: Position,
@@ -26,7 +27,7 @@ pub(super) struct Scanner<'a> {
 
 /// Where the frames of a segment end.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum End {
+pub(in crate::journal) enum End {
     /// A later segment says so: everything before is durable.
     Known(Position),
     /// Wherever the last valid frame ends.
@@ -35,7 +36,7 @@ pub(super) enum End {
 
 /// What is found at a place.
 #[derive(Debug)]
-pub(super) enum Step {
+pub(in crate::journal) enum Step {
     /// A frame, intact to the last entry.
     Frame(Frame),
     /// Not intact, although valid frames follow.
@@ -46,23 +47,23 @@ pub(super) enum Step {
 
 /// An intact frame.
 #[derive(Debug)]
-pub(super) struct Frame {
-    pub(super) header: FrameHeader,
-    pub(super) crc: u32,
-    pub(super) entries: Vec<FoundEntry>,
+pub(in crate::journal) struct Frame {
+    pub(in crate::journal) header: FrameHeader,
+    pub(in crate::journal) crc: u32,
+    pub(in crate::journal) entries: Vec<FoundEntry>,
 }
 
 /// A damaged range with the entries that can still be told apart in it.
 #[derive(Debug)]
-pub(super) struct Damage {
-    pub(super) from: Position,
-    pub(super) to: Position,
-    pub(super) survivors: Vec<FoundEntry>,
+pub(in crate::journal) struct Damage {
+    pub(in crate::journal) from: Position,
+    pub(in crate::journal) to: Position,
+    pub(in crate::journal) survivors: Vec<FoundEntry>,
 }
 
 /// What is at the end of an open segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Tail {
+pub(in crate::journal) enum Tail {
     /// Nothing of this journal.
     Clean,
     /// A frame's header at exactly the place where the next frame was due, with a bad body.
@@ -76,31 +77,40 @@ pub(super) enum Tail {
 
 /// An entry with its place.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct FoundEntry {
-    pub(super) header: EntryHeader,
-    pub(super) position: Position,
+pub(in crate::journal) struct FoundEntry {
+    pub(in crate::journal) header: EntryHeader,
+    pub(in crate::journal) position: Position,
     /// Whether the payload is intact too.
-    pub(super) intact: bool,
+    pub(in crate::journal) intact: bool,
 }
 
 impl<'a> Scanner<'a> {
-    pub(super) fn new(segment: &'a Segment, seed: Seed, end: End) -> io::Result<Self> {
-        let at = segment.header.frames();
+    pub(in crate::journal) fn new(segment: &'a Segment, seed: Seed, end: End) -> io::Result<Self> {
+        Self::resume(segment, seed, end, segment.header.frames())
+    }
+
+    /// Begins where a frame is due further on.
+    pub(in crate::journal) fn resume(
+        segment: &'a Segment,
+        seed: Seed,
+        end: End,
+        at: Position,
+    ) -> io::Result<Self> {
         Ok(Self { window: Window::new(segment)?, seed, at, end, closed: false })
     }
 
     /// Address of the next step.
-    pub(super) fn position(&self) -> Position {
+    pub(in crate::journal) fn position(&self) -> Position {
         self.at
     }
 
     /// Bytes read from the file.
-    pub(super) fn scanned_bytes(&self) -> u64 {
+    pub(in crate::journal) fn scanned_bytes(&self) -> u64 {
         self.window.read_bytes
     }
 
     /// What is at the next place.
-    pub(super) fn step(&mut self) -> Step {
+    pub(in crate::journal) fn step(&mut self) -> Step {
         let limit = self.limit();
         if self.at >= limit || self.closed {
             return Step::End(Tail::Clean);
@@ -123,13 +133,25 @@ impl<'a> Scanner<'a> {
     }
 
     /// Payload of an entry that was found.
-    pub(super) fn payload(&mut self, entry: &FoundEntry) -> &[u8] {
+    pub(in crate::journal) fn payload(&mut self, entry: &FoundEntry) -> &[u8] {
         let at = entry.position.plus(ENTRY_HEADER_BYTES as u64);
         self.window.get(at, entry.header.length as usize).unwrap_or_default()
     }
 
+    /// Payload of a snapshot slice that an index tells of, if the slice is there.
+    pub(in crate::journal) fn slice(&mut self, place: &SlicePlace) -> Option<&[u8]> {
+        let seed = self.seed;
+        let entry = self.window.get(place.position, place.length as usize)?;
+        let header =
+            EntryHeader::decode(entry.first_chunk::<ENTRY_HEADER_BYTES>()?, seed, place.position)?;
+        let fits = header.kind == EntryKind::Slice
+            && (header.partition.0, header.count) == (place.index, place.total)
+            && EntryHeader::verify(entry, seed, place.position);
+        entry.get(ENTRY_HEADER_BYTES..).filter(|_| fits)
+    }
+
     /// Raw bytes, cut off at the end of the file.
-    pub(super) fn raw(&mut self, at: Position, length: u64) -> &[u8] {
+    pub(in crate::journal) fn raw(&mut self, at: Position, length: u64) -> &[u8] {
         let there = self.window.segment.header.first.plus(self.window.file_bytes);
         let length = length.min(there.0.saturating_sub(at.0));
         usize::try_from(length).ok().and_then(|length| self.window.get(at, length)).unwrap_or(&[])

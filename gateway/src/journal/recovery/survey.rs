@@ -10,7 +10,10 @@ use super::super::{
     },
     segment::{Prepared, SEGMENT_FOLDER, Segment, Spare, sequence_of, spare_number_of},
 };
-use super::leftovers::DeadFile;
+use super::{
+    super::index::{index_name, segment_of_index},
+    leftovers::DeadFile,
+};
 
 /// The files of the segment folder, sorted out.
 #[derive(Debug, Default)]
@@ -25,6 +28,8 @@ pub(super) struct Survey {
     pub(super) recycled: Vec<Spare>,
     /// Addresses that files may hold which were named for a new segment and still have an old header.
     begun_bytes: u64,
+    /// Lengths of the index files, by the sequence in their names.
+    pub(super) indexes: BTreeMap<u64, u64>,
     /// Files to set aside: doubled, or unreadable.
     pub(super) misfits: Vec<String>,
     /// Largest sequence in any name or header.
@@ -91,6 +96,13 @@ struct Unheaded {
 }
 
 impl Survey {
+    /// Index files of no segment, for removal.
+    pub(super) fn unowned_indexes(&mut self, owned: impl Fn(u64) -> bool) -> Vec<DeadFile> {
+        let indexes = std::mem::take(&mut self.indexes).into_iter();
+        let unowned = indexes.filter(|(sequence, _)| !owned(*sequence));
+        unowned.map(|(sequence, length)| DeadFile { name: index_name(sequence), length }).collect()
+    }
+
     pub(super) fn take(disk: &dyn Disk) -> Result<Self, OpenError> {
         let mut survey = Self::default();
         let mut unheaded = Vec::new();
@@ -103,6 +115,13 @@ impl Survey {
                 let file = disk.open(&name).map_err(OpenError::io(format!("open {name}")))?;
                 let length = file.len().map_err(OpenError::io(format!("length of {name}")))?;
                 survey.recycled.push(Spare { file, name, length });
+                continue;
+            }
+            if let Some(sequence) = segment_of_index(&file_name) {
+                // A sequence that an index file names is not used again: it would be taken for the new one's.
+                survey.last_sequence = survey.last_sequence.max(sequence);
+                let length = disk.open(&index_name(sequence)).and_then(|file| file.len());
+                survey.indexes.insert(sequence, length.unwrap_or(0));
                 continue;
             }
             let Some(sequence) = sequence_of(&file_name) else {

@@ -105,10 +105,10 @@ fn large_state(run: &mut Run) {
 }
 
 fn retires(run: &mut Run) {
-    run.options.max_bytes = Some(512 << 10);
+    run.options.max_bytes = Some(1 << 20);
     run.options.retire = false;
     let journal = run.open();
-    for n in 0..24u8 {
+    for n in 0..36u8 {
         let end = run.model.last().partition(PartitionId(1)).log_end;
         let facts = if n % 4 == 3 { vec![Fact::log_start(PartitionId(1), end)] } else { vec![] };
         let next = next_append(run.model.last(), &[(1, batch(&[&[n; 12_000]]))], &facts);

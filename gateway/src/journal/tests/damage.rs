@@ -329,6 +329,12 @@ fn damage_is_counted_and_the_hole_is_named() {
     let (&(partition, offset), stored) = sample.batches.iter().nth(3).unwrap();
     let mut files = sample.files.clone();
     files.damage(&stored.file, |content| content[stored.to - 1] ^= 1);
+    // With an index nobody looks there before somebody reads.
+    let (journal, _) = open(MemoryDisk::new(files.clone()), &small_options()).unwrap();
+    assert_eq!(journal.status().recovery.damaged_ranges, 0);
+    assert!(matches!(journal.read(partition, offset, 1), Err(ReadError::Damaged { .. })));
+    drop(journal);
+    files.rewire(|names| names.retain(|name, _| !name.ends_with(".idx")));
     let (journal, _): (Journal, _) = open(MemoryDisk::new(files), &small_options()).unwrap();
     let report = journal.status().recovery;
     assert_eq!((report.damaged_ranges, report.torn_tails), (1, 0));

@@ -111,6 +111,7 @@ struct Inner {
     operations: usize,
     fault: Option<Fault>,
     capacity: Option<u64>,
+    refused_suffix: Option<&'static str>,
     refused: usize,
     /// Blocks that fail to be read.
     unreadable: BTreeSet<(u64, usize)>,
@@ -140,6 +141,11 @@ impl MemoryDisk {
     /// Bytes of all files together; none: without end.
     pub(super) fn set_capacity(&self, capacity: Option<u64>) {
         self.lock().capacity = capacity;
+    }
+
+    /// Creating files whose names end so fails from now on.
+    pub(super) fn refuse_to_create(&self, suffix: &'static str) {
+        self.lock().refused_suffix = Some(suffix);
     }
 
     /// Allocations that did not fit.
@@ -200,6 +206,11 @@ impl Inner {
     fn perform(&mut self, event: Event) -> io::Result<()> {
         let number = self.operations;
         self.operations += 1;
+        if let (Event::Create(name), Some(suffix)) = (&event, self.refused_suffix)
+            && name.ends_with(suffix)
+        {
+            return Err(io::Error::other("refused"));
+        }
         if let Some(fault) = self.fault
             && (number == fault.at || (fault.sticky && number > fault.at))
         {
@@ -474,6 +485,13 @@ impl DiskFile for MemoryFile {
         let bytes = content.get(at..at + buffer.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
         buffer.copy_from_slice(bytes);
         Ok(())
+    }
+
+    fn next_data(&self, at: u64) -> io::Result<Option<u64>> {
+        let inner = self.disk.lock().unwrap();
+        let content = &inner.files.inodes[&self.inode].cache;
+        let rest = content.get(at as usize..).unwrap_or_default();
+        Ok(rest.iter().position(|&byte| byte != 0).map(|found| at + found as u64))
     }
 
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {

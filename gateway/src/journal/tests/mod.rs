@@ -6,6 +6,7 @@ mod damage;
 mod disk;
 mod faults;
 mod golden;
+mod index;
 mod model;
 mod properties;
 mod retire;

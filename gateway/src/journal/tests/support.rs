@@ -30,6 +30,7 @@ pub(super) fn small_options() -> JournalOptions {
         max_bytes: Some(64 << 20),
         segment_bytes: Some(64 << 10),
         space_retry: Duration::from_millis(1),
+        index_interval_bytes: 16 << 10,
         clock: Arc::new(FixedClock),
         new_id: Some(JournalId(*b"headwater-tests!")),
         ..JournalOptions::default()

@@ -1,0 +1,93 @@
+//! Which offsets of which partitions a segment holds: all that stays in memory of a segment that was left.
+
+use std::collections::BTreeMap;
+
+use super::{Offset, PartitionId, PartitionIndex, Placed, Position};
+use crate::journal::format::Cursor;
+
+/// Offsets of one partition in one segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::journal) struct Run {
+    /// `first` of the segment.
+    pub(in crate::journal) segment: Position,
+    pub(in crate::journal) first: Offset,
+    /// One past the last.
+    pub(in crate::journal) end: Offset,
+    pub(in crate::journal) max_timestamp: i64,
+}
+
+/// All runs of one segment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::journal) struct Summary {
+    runs: BTreeMap<PartitionId, Run>,
+}
+
+impl Summary {
+    /// Adds a batch; the caller has made sure that it lies behind all others of its partition.
+    pub(in crate::journal) fn add(
+        &mut self,
+        segment: Position,
+        partition: PartitionId,
+        placed: &Placed,
+    ) {
+        let span = (placed.location.base_offset, placed.end, placed.max_timestamp);
+        self.add_span(segment, partition, span);
+    }
+
+    /// Adds the batches of the next range.
+    pub(in crate::journal) fn extend<'a>(
+        &mut self,
+        segment: Position,
+        partitions: impl IntoIterator<Item = (&'a PartitionId, &'a PartitionIndex)>,
+    ) {
+        for (&partition, index) in partitions {
+            if let Some(span) = index.span() {
+                self.add_span(segment, partition, span);
+            }
+        }
+    }
+
+    fn add_span(
+        &mut self,
+        segment: Position,
+        partition: PartitionId,
+        (first, end, max_timestamp): (Offset, Offset, i64),
+    ) {
+        let run = self.runs.entry(partition).or_insert(Run { segment, first, end, max_timestamp });
+        run.end = run.end.max(end);
+        run.max_timestamp = run.max_timestamp.max(max_timestamp);
+    }
+
+    /// One past the last offset of a partition.
+    pub(in crate::journal) fn end(&self, partition: PartitionId) -> Option<Offset> {
+        self.runs.get(&partition).map(|run| run.end)
+    }
+
+    pub(in crate::journal) fn runs(&self) -> impl Iterator<Item = (PartitionId, Run)> {
+        self.runs.iter().map(|(&partition, &run)| (partition, run))
+    }
+
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        for (partition, run) in &self.runs {
+            out.extend_from_slice(&partition.0.to_le_bytes());
+            out.extend_from_slice(&run.first.0.to_le_bytes());
+            out.extend_from_slice(&run.end.0.to_le_bytes());
+            out.extend_from_slice(&run.max_timestamp.to_le_bytes());
+        }
+        out
+    }
+
+    pub(super) fn decode(bytes: &[u8], segment: Position) -> Option<Self> {
+        let mut cursor = Cursor::new(bytes);
+        let mut summary = Self::default();
+        while !cursor.is_empty() {
+            let partition = PartitionId(cursor.u32()?);
+            let first = Offset(cursor.i64()?);
+            let end = Offset(cursor.i64()?);
+            let max_timestamp = cursor.i64()?;
+            summary.runs.insert(partition, Run { segment, first, end, max_timestamp });
+        }
+        Some(summary)
+    }
+}

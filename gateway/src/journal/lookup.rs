@@ -1,0 +1,108 @@
+//! From an offset or a time to the entries that hold it, over all segments.
+//!
+//! The log is locked only between segments: an index that is not in memory is loaded without the lock.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{
+    Offset, PartitionId, Position, ReadError,
+    index::{PartitionIndex, Run},
+    log::{Readable, Source, Step},
+    reader,
+    shared::Shared,
+};
+
+/// Which entries hold the batches from `from` on, up to `max_bytes` of them but at least one.
+/// The first one may end before `from`: then what follows it is lost.
+pub(super) fn plan(
+    shared: &Shared,
+    partition: PartitionId,
+    from: Offset,
+    max_bytes: usize,
+) -> Result<Vec<Source>, ReadError> {
+    if !shared.log().check(partition, from)? {
+        return Ok(Vec::new());
+    }
+    let mut sources: Vec<Source> = Vec::new();
+    let mut bytes = 0;
+    let mut next = from;
+    loop {
+        let step = shared.log().step(partition, next, max_bytes.saturating_sub(bytes));
+        let is_last = matches!(step, Step::Active(_));
+        let (found, end) = match step {
+            Step::Active(found) => (found, next),
+            Step::Left(run, readable) => {
+                let index = index(shared, partition, &readable)?;
+                // As many as can be of use: the first one, and `max_bytes`.
+                let mut length = 0;
+                let wanted = index.starting_at(next).filter(|at| at.base_offset >= run.first);
+                let wanted = wanted.take_while(|location| {
+                    let goes_on = length <= max_bytes;
+                    length += location.length as usize;
+                    goes_on
+                });
+                let source = |location| Source { segment: Arc::clone(&readable.segment), location };
+                (wanted.map(source).collect(), run.end)
+            }
+        };
+        for source in found {
+            bytes += source.location.length as usize;
+            if !sources.is_empty() && bytes > max_bytes {
+                return ends(sources, from);
+            }
+            sources.push(source);
+        }
+        if is_last || bytes >= max_bytes {
+            return ends(sources, from);
+        }
+        next = end;
+    }
+}
+
+fn ends(sources: Vec<Source>, from: Offset) -> Result<Vec<Source>, ReadError> {
+    match sources.first() {
+        // Offsets are due here, but no entry holds them any more.
+        None => Err(ReadError::Damaged { position: Position(0) }),
+        Some(first) if first.location.base_offset > from => {
+            Err(ReadError::Damaged { position: first.location.position })
+        }
+        Some(_) => Ok(sources),
+    }
+}
+
+/// The first batch whose largest timestamp is at least this. A damaged one is passed over.
+pub(super) fn at_time(
+    shared: &Shared,
+    partition: PartitionId,
+    timestamp_ms: i64,
+) -> Result<Option<Bytes>, ReadError> {
+    let log_start = shared.log().log_start(partition);
+    let mut next = log_start;
+    loop {
+        let step = shared.log().step_at_time(partition, next, timestamp_ms);
+        let (candidates, end): (Vec<_>, _) = match step {
+            Step::Active(found) => (found, None),
+            Step::Left(Run { first, end, .. }, readable) => {
+                let index = index(shared, partition, &readable)?;
+                let found = index.at_time(next, timestamp_ms).filter(|at| at.base_offset >= first);
+                let source = |location| Source { segment: Arc::clone(&readable.segment), location };
+                (found.map(source).collect(), Some(end))
+            }
+        };
+        let found = reader::first_at_time(shared.seed, &candidates, timestamp_ms, log_start)?;
+        match (found, end) {
+            (None, Some(end)) => next = end,
+            (found, _) => return Ok(found),
+        }
+    }
+}
+
+fn index(
+    shared: &Shared,
+    partition: PartitionId,
+    readable: &Readable,
+) -> Result<Arc<PartitionIndex>, ReadError> {
+    Ok(shared.indexes.partition(&readable.segment, readable.end, partition)?)
+}
