@@ -68,6 +68,9 @@ struct Inner {
     reserved: u64,
     /// Largest single one of them since nothing was set aside: what the end of a segment may waste.
     largest: u64,
+    /// Whether the reserve was complete once, or there is no space to complete it. Until then it is on its way,
+    /// and a gateway that starts does not wait for it.
+    settled: bool,
 }
 
 impl Ledger {
@@ -92,6 +95,8 @@ impl Ledger {
         let largest = inner.largest.max(wanted);
         let free = inner.current + inner.prepared.iter().sum::<u64>();
         let (segments, more) = self.reserve.withheld(purpose);
+        let segments =
+            if inner.settled { segments } else { segments.min(inner.prepared.len() as u64) };
         let withheld = segments * self.reserve.usable_bytes + more;
         let wasted = largest * (inner.prepared.len() as u64).saturating_sub(segments);
         if inner.reserved + wanted + wasted + withheld > free {
@@ -105,7 +110,14 @@ impl Ledger {
 
     /// A prepared segment is ready.
     pub(super) fn prepared(&self, usable: u64) {
-        self.lock().prepared.push_back(usable);
+        let mut inner = self.lock();
+        inner.prepared.push_back(usable);
+        inner.settled |= inner.prepared.len() as u64 >= self.reserve.segments;
+    }
+
+    /// There is no space for another one at the moment.
+    pub(super) fn settle(&self) {
+        self.lock().settled = true;
     }
 
     /// The writer took the oldest prepared segment into use.

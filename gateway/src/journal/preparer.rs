@@ -80,8 +80,12 @@ impl Preparer {
             }
             match self.prepare() {
                 Ok(true) => complained = false,
-                Ok(false) => self.pause(),
+                Ok(false) => {
+                    self.ledger.settle();
+                    self.pause();
+                }
                 Err(error) => {
+                    self.ledger.settle();
                     if !std::mem::replace(&mut complained, true) {
                         tracing::warn!(%error, "cannot prepare the next segment, trying again");
                     }
