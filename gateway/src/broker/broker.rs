@@ -225,14 +225,14 @@ impl Broker {
         }
     }
 
-    /// Durable whole batches from `from` on; see [`Journal::read`]. Runs on a blocking thread.
+    /// Durable whole batches from `from` on; see [`Journal::read_async`].
     pub async fn read(
         &self,
         partition: PartitionId,
         from: Offset,
         max_bytes: usize,
     ) -> Result<Vec<Bytes>, ReadError> {
-        self.off_worker(move |journal| journal.read(partition, from, max_bytes)).await
+        self.core.journal.read_async(partition, from, max_bytes).await
     }
 
     /// Resolves when any of the partitions has durable data past its offset; see [`Journal::wait_durable`].
@@ -307,12 +307,7 @@ impl Broker {
         &self,
         work: impl FnOnce(&Journal) -> Result<R, ReadError> + Send + 'static,
     ) -> Result<R, ReadError> {
-        let journal = self.core.journal.clone();
-        match tokio::task::spawn_blocking(move || work(&journal)).await {
-            Ok(result) => result,
-            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            Err(error) => Err(ReadError::Io(std::io::Error::other(error))),
-        }
+        self.core.journal.off_worker(work).await
     }
 }
 

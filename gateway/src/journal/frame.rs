@@ -1,5 +1,7 @@
 //! Builds one frame in memory.
 
+use bytes::{Buf, Bytes};
+
 use super::{
     Append, BatchEntry, Moment, Offset, PartitionId, Position,
     format::{
@@ -128,9 +130,28 @@ impl FrameBuilder {
         (&self.buffer, FrameHeader::crc_of(&encoded))
     }
 
+    /// Gives the finished frame away, without the segment's header before it.
+    pub(super) fn take(&mut self) -> Bytes {
+        let mut bytes = Bytes::from(std::mem::take(&mut self.buffer));
+        bytes.advance(self.start.min(bytes.len()));
+        bytes
+    }
+
+    /// Takes memory to build the next frames in.
+    pub(super) fn reuse(&mut self, buffer: Vec<u8>) {
+        if buffer.capacity() > self.buffer.capacity() {
+            self.buffer = buffer;
+        }
+    }
+
     /// Bytes of entries so far.
     pub(super) fn entries_bytes(&self) -> usize {
         self.buffer.len() - self.start - FRAME_HEADER_BYTES
+    }
+
+    /// Where the frame belongs.
+    pub(super) fn position(&self) -> Position {
+        self.position
     }
 
     /// Batches in the frame, to be indexed once it is durable.

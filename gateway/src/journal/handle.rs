@@ -19,7 +19,7 @@ use super::{
     admission::{Ledger, Purpose, Reserve},
     index::IndexCache,
     indexer::Indexer,
-    lookup,
+    lookup::{self, Reach},
     options::Settings,
     preparer::Preparer,
     queue::Queued,
@@ -212,8 +212,8 @@ impl Journal {
         max_bytes: usize,
     ) -> Result<Vec<Bytes>, ReadError> {
         let read = || {
-            let sources = lookup::plan(&self.shared, partition, from, max_bytes)?;
-            let batches = reader::read_batches(self.shared.seed, &sources)?;
+            let sources = lookup::plan(&self.shared, partition, from, max_bytes, Reach::Files)?;
+            let batches = reader::read_batches(&self.shared, &sources.unwrap_or_default())?;
             reader::without_holes(batches, from)
         };
         match read() {
@@ -223,6 +223,49 @@ impl Journal {
             }
             read => read,
         }
+    }
+
+    /// As [`Journal::read`], if no file has to be read for it; never blocks.
+    pub fn read_memory(
+        &self,
+        partition: PartitionId,
+        from: Offset,
+        max_bytes: usize,
+    ) -> Option<Result<Vec<Bytes>, ReadError>> {
+        let planned = lookup::plan(&self.shared, partition, from, max_bytes, Reach::Memory);
+        let sources = match planned {
+            Ok(sources) => sources?,
+            Err(error) => return Some(Err(error)),
+        };
+        let batches = reader::batches_in_memory(&self.shared, &sources)?;
+        Some(reader::without_holes(batches, from))
+    }
+
+    /// As [`Journal::read`], without holding up an async worker: fresh data is in memory, other data is
+    /// read on the journal's own threads. Cancel-safe.
+    pub async fn read_async(
+        &self,
+        partition: PartitionId,
+        from: Offset,
+        max_bytes: usize,
+    ) -> Result<Vec<Bytes>, ReadError> {
+        match self.read_memory(partition, from, max_bytes) {
+            Some(answer) => answer,
+            None => self.off_worker(move |journal| journal.read(partition, from, max_bytes)).await,
+        }
+    }
+
+    /// Runs something that reads on one of the journal's own threads, when its turn comes. Cancel-safe.
+    pub async fn off_worker<R: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self) -> Result<R, ReadError> + Send + 'static,
+    ) -> Result<R, ReadError> {
+        let journal = self.clone();
+        self.shared.readers.run(move || work(&journal)).await?
+    }
+
+    pub(super) fn shared(&self) -> &Shared {
+        &self.shared
     }
 
     /// The first durable batch whose largest timestamp is at least `timestamp_ms`. Blocks as
@@ -238,7 +281,8 @@ impl Journal {
     /// Holds on to what a read from an offset would read, as a slow reader does.
     #[cfg(test)]
     pub(super) fn pin(&self, partition: PartitionId, from: Offset) -> Vec<super::log::Source> {
-        lookup::plan(&self.shared, partition, from, 1).expect("it is there")
+        let planned = lookup::plan(&self.shared, partition, from, 1, Reach::Files);
+        planned.expect("it is there").unwrap_or_default()
     }
 
     /// Resolves when any of the partitions has durable data past its offset (at once if it already has); cancel-safe.
@@ -293,6 +337,7 @@ impl Journal {
             unindexed_bytes: shared.indexer.pending_bytes(),
             index_errors: shared.indexer.errors(),
             index_damaged: shared.indexes.damaged(),
+            tail_bytes: shared.tail.bytes() as u64,
             index_cache_bytes: shared.indexes.bytes() as u64,
             poisoned: shared.poison.get().map(|poisoned| poisoned.reason.to_string()),
             recovery: shared.recovery.clone(),
@@ -365,6 +410,7 @@ impl fmt::Debug for Threads {
 impl Drop for Threads {
     fn drop(&mut self) {
         self.stop();
+        self.shared.readers.stop();
     }
 }
 

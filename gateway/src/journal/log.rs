@@ -21,8 +21,9 @@ pub(super) struct Log {
     segments: BTreeMap<Position, Readable>,
     /// The newest segments whose snapshot is complete, oldest first: replay may begin there.
     snapshots: Vec<Position>,
-    /// `first` of the segment in use.
+    /// `first` of the segment in use, and how far it is durable.
     active: Option<Position>,
+    durable: Position,
 }
 
 #[derive(Debug, Default)]
@@ -97,6 +98,16 @@ impl Log {
             }
         }
         Some((left, indexes))
+    }
+
+    /// Notes how far the segment in use is durable.
+    pub(super) fn set_durable(&mut self, durable: Position) {
+        self.durable = durable;
+    }
+
+    /// How far the log is durable.
+    pub(super) fn durable(&self) -> Position {
+        self.durable
     }
 
     /// Indexes a durable batch of the segment in use; false if its offsets are already taken.
@@ -194,10 +205,24 @@ impl Log {
         Step::Active(candidates.filter_map(|location| self.source(location)).collect())
     }
 
-    /// The segments from the one that holds a position on.
-    pub(super) fn segments_from(&self, position: Position) -> impl Iterator<Item = &Readable> {
+    /// The segment that holds durable frames at a position, or else the next one that does.
+    pub(super) fn at_or_after(&self, position: Position) -> Option<Readable> {
         let first = self.segments.range(..=position).next_back().map(|(&first, _)| first);
-        self.segments.range(first.unwrap_or(position)..).map(|(_, readable)| readable)
+        let segments = self.segments.range(first.unwrap_or(position)..);
+        let readable = segments.map(|(_, readable)| self.bounded(readable));
+        readable.into_iter().find(|readable| match readable.end {
+            End::Known(end) => position < end && readable.segment.header.frames() < end,
+            End::Open => position < readable.segment.header.end(),
+        })
+    }
+
+    /// A segment up to where it is durable.
+    fn bounded(&self, readable: &Readable) -> Readable {
+        let mut readable = readable.clone();
+        if self.active == Some(readable.segment.header.first) {
+            readable.end = End::Known(self.durable);
+        }
+        readable
     }
 
     fn left(&self, run: &Run) -> Option<Step> {

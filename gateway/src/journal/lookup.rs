@@ -14,16 +14,26 @@ use super::{
     shared::Shared,
 };
 
+/// Where an index may come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// From memory only.
+    Memory,
+    /// From files, too: blocks.
+    Files,
+}
+
 /// Which entries hold the batches from `from` on, up to `max_bytes` of them but at least one.
-/// The first one may end before `from`: then what follows it is lost.
+/// The first one may end before `from`: then what follows it is lost. None: that is out of reach.
 pub(super) fn plan(
     shared: &Shared,
     partition: PartitionId,
     from: Offset,
     max_bytes: usize,
-) -> Result<Vec<Source>, ReadError> {
+    reach: Reach,
+) -> Result<Option<Vec<Source>>, ReadError> {
     if !shared.log().check(partition, from)? {
-        return Ok(Vec::new());
+        return Ok(Some(Vec::new()));
     }
     let mut sources: Vec<Source> = Vec::new();
     let mut bytes = 0;
@@ -34,7 +44,9 @@ pub(super) fn plan(
         let (found, end) = match step {
             Step::Active(found) => (found, next),
             Step::Left(run, readable) => {
-                let index = index(shared, partition, &readable)?;
+                let Some(index) = index(shared, partition, &readable, reach)? else {
+                    return Ok(None);
+                };
                 // As many as can be of use: the first one, and `max_bytes`.
                 let mut length = 0;
                 let wanted = index.starting_at(next).filter(|at| at.base_offset >= run.first);
@@ -61,14 +73,14 @@ pub(super) fn plan(
     }
 }
 
-fn ends(sources: Vec<Source>, from: Offset) -> Result<Vec<Source>, ReadError> {
+fn ends(sources: Vec<Source>, from: Offset) -> Result<Option<Vec<Source>>, ReadError> {
     match sources.first() {
         // Offsets are due here, but no entry holds them any more.
         None => Err(ReadError::Damaged { position: Position(0) }),
         Some(first) if first.location.base_offset > from => {
             Err(ReadError::Damaged { position: first.location.position })
         }
-        Some(_) => Ok(sources),
+        Some(_) => Ok(Some(sources)),
     }
 }
 
@@ -85,13 +97,15 @@ pub(super) fn at_time(
         let (candidates, end): (Vec<_>, _) = match step {
             Step::Active(found) => (found, None),
             Step::Left(Run { first, end, .. }, readable) => {
-                let index = index(shared, partition, &readable)?;
+                let Some(index) = index(shared, partition, &readable, Reach::Files)? else {
+                    return Ok(None);
+                };
                 let found = index.at_time(next, timestamp_ms).filter(|at| at.base_offset >= first);
                 let source = |location| Source { segment: Arc::clone(&readable.segment), location };
                 (found.map(source).collect(), Some(end))
             }
         };
-        let found = reader::first_at_time(shared.seed, &candidates, timestamp_ms, log_start)?;
+        let found = reader::first_at_time(shared, &candidates, timestamp_ms, log_start)?;
         match (found, end) {
             (None, Some(end)) => next = end,
             (found, _) => return Ok(found),
@@ -103,6 +117,11 @@ fn index(
     shared: &Shared,
     partition: PartitionId,
     readable: &Readable,
-) -> Result<Arc<PartitionIndex>, ReadError> {
-    Ok(shared.indexes.partition(&readable.segment, readable.end, partition)?)
+    reach: Reach,
+) -> Result<Option<Arc<PartitionIndex>>, ReadError> {
+    let segment = &readable.segment;
+    Ok(match reach {
+        Reach::Memory => shared.indexes.held(segment, partition),
+        Reach::Files => Some(shared.indexes.partition(segment, readable.end, partition)?),
+    })
 }

@@ -30,6 +30,10 @@ pub struct JournalOptions {
     pub index_interval_bytes: u64,
     /// Memory for the indexes of segments that are not in use.
     pub index_cache_bytes: usize,
+    /// Memory for the last frames, so that whoever reads fresh data touches no file.
+    pub tail_bytes: usize,
+    /// Threads that read files, 1 to 4.
+    pub read_threads: usize,
     /// How often to look for space again after the disk had none.
     pub space_retry: Duration,
     /// Whether segments that nothing needs leave the log by themselves; else only [`super::Journal::retire`] does it.
@@ -64,6 +68,14 @@ const INDEX_INTERVAL_BYTES: u64 = 8 * 1024 * 1024;
 /// About 1.5 million batches.
 const INDEX_CACHE_BYTES: usize = 8 * 1024 * 1024;
 
+/// A second at the rate of a fast card: consumers that keep up are never further behind.
+const TAIL_BYTES: usize = 4 * 1024 * 1024;
+/// One reader that waits for the medium does not hold up all others.
+const READ_THREADS: usize = 2;
+const MAX_READ_THREADS: usize = 4;
+/// Reads that wait for a thread; more wait for a place among them.
+const READ_QUEUE: usize = 256;
+
 impl Default for JournalOptions {
     fn default() -> Self {
         Self {
@@ -76,6 +88,8 @@ impl Default for JournalOptions {
             slice_bytes: SLICE_BYTES,
             index_interval_bytes: INDEX_INTERVAL_BYTES,
             index_cache_bytes: INDEX_CACHE_BYTES,
+            tail_bytes: TAIL_BYTES,
+            read_threads: READ_THREADS,
             space_retry: SPACE_RETRY,
             retire: true,
             clock: Arc::new(SystemClock::new()),
@@ -149,6 +163,9 @@ impl JournalOptions {
             slice_bytes: self.slice_bytes.clamp(1, SLICE_BYTES),
             index_interval_bytes: self.index_interval_bytes.max(ALIGN),
             index_cache_bytes: self.index_cache_bytes,
+            tail_bytes: self.tail_bytes,
+            read_threads: self.read_threads.clamp(1, MAX_READ_THREADS),
+            read_queue: READ_QUEUE,
             space_retry: self.space_retry,
             retire: self.retire,
             clock: Arc::clone(&self.clock),
@@ -173,6 +190,9 @@ pub(super) struct Settings {
     pub(super) slice_bytes: usize,
     pub(super) index_interval_bytes: u64,
     pub(super) index_cache_bytes: usize,
+    pub(super) tail_bytes: usize,
+    pub(super) read_threads: usize,
+    pub(super) read_queue: usize,
     pub(super) space_retry: Duration,
     pub(super) retire: bool,
     pub(super) clock: Arc<dyn Clock>,

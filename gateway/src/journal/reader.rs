@@ -8,6 +8,8 @@ use super::{
     Offset, Position, ReadError,
     format::{ENTRY_ALIGN, ENTRY_HEADER_BYTES, EntryHeader, EntryKind, Seed},
     log::Source,
+    shared::Shared,
+    tail::Tail,
 };
 use crate::record::{BatchHeader, HEADER_BYTES};
 
@@ -24,10 +26,19 @@ pub(super) struct StoredBatch {
 }
 
 /// Reads the sources in order. Fails if the first one does; a later failure ends the answer before it.
-pub(super) fn read_batches(seed: Seed, sources: &[Source]) -> Result<Vec<StoredBatch>, ReadError> {
+pub(super) fn read_batches(
+    shared: &Shared,
+    sources: &[Source],
+) -> Result<Vec<StoredBatch>, ReadError> {
+    let seed = shared.seed;
     let mut batches = Vec::with_capacity(sources.len());
     let mut rest = sources;
-    while !rest.is_empty() {
+    while let Some(first) = rest.first() {
+        if let Some(batch) = in_memory(seed, &shared.tail, first) {
+            batches.push(batch);
+            rest = rest.get(1..).unwrap_or_default();
+            continue;
+        }
         let (run, remaining) = rest.split_at(run_length(rest));
         rest = remaining;
         if let Err(error) = read_run(seed, run, &mut batches) {
@@ -38,6 +49,19 @@ pub(super) fn read_batches(seed: Seed, sources: &[Source]) -> Result<Vec<StoredB
         }
     }
     Ok(batches)
+}
+
+/// The batches, if all of them are in memory.
+pub(super) fn batches_in_memory(shared: &Shared, sources: &[Source]) -> Option<Vec<StoredBatch>> {
+    sources.iter().map(|source| in_memory(shared.seed, &shared.tail, source)).collect()
+}
+
+/// A batch of a recent frame. It was in memory all the time, so its payload is not verified.
+fn in_memory(seed: Seed, tail: &Tail, source: &Source) -> Option<StoredBatch> {
+    let location = source.location;
+    let entry = tail.get(location.position, location.length as usize)?;
+    let header = EntryHeader::decode(entry.first_chunk()?, seed, location.position)?;
+    Some(StoredBatch { header, bytes: entry.slice(ENTRY_HEADER_BYTES..) })
 }
 
 /// How many of the sources lie close enough to be read at once.
@@ -127,16 +151,16 @@ pub(super) fn without_holes(
 
 /// The first batch among candidates with a timestamp this late. A damaged one is passed over.
 pub(super) fn first_at_time(
-    seed: Seed,
+    shared: &Shared,
     candidates: &[Source],
     timestamp_ms: i64,
     log_start: Offset,
 ) -> Result<Option<Bytes>, ReadError> {
     for candidate in candidates {
-        if peek(candidate).is_some_and(|header| header.max_timestamp < timestamp_ms) {
+        if peek(&shared.tail, candidate).is_some_and(|header| header.max_timestamp < timestamp_ms) {
             continue;
         }
-        match read_batches(seed, slice::from_ref(candidate)) {
+        match read_batches(shared, slice::from_ref(candidate)) {
             Ok(batches) => {
                 let late = batches.into_iter().find(|batch| {
                     batch.header.end_offset() > log_start
@@ -155,7 +179,11 @@ pub(super) fn first_at_time(
 }
 
 /// The header of a batch without its records, unverified: good for passing it over, no more.
-fn peek(source: &Source) -> Option<BatchHeader> {
+fn peek(tail: &Tail, source: &Source) -> Option<BatchHeader> {
+    let position = source.location.position.plus(ENTRY_HEADER_BYTES as u64);
+    if let Some(header) = tail.get(position, HEADER_BYTES) {
+        return batch_header(&header);
+    }
     let mut header = [0; HEADER_BYTES];
     let at = source.segment.at(source.location.position) + ENTRY_HEADER_BYTES as u64;
     source.segment.file.read_at(&mut header, at).ok()?;

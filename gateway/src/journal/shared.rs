@@ -14,8 +14,10 @@ use super::{
     options::Settings,
     preparer::Preparer,
     queue::Queue,
+    read_pool::ReadPool,
     retire::Retirer,
     stats::Stats,
+    tail::Tail,
     waiters::Waiters,
 };
 
@@ -32,6 +34,9 @@ pub(super) struct Shared {
     pub(super) indexer: Indexer,
     /// Of the segments that were left.
     pub(super) indexes: IndexCache,
+    /// The last frames, in memory.
+    pub(super) tail: Tail,
+    pub(super) readers: Arc<ReadPool>,
     pub(super) waiters: Waiters,
     pub(super) stats: Stats,
     pub(super) used_bytes: Arc<AtomicU64>,
@@ -78,6 +83,8 @@ impl Shared {
     pub(super) fn new(parts: Parts) -> Self {
         Self {
             seed: parts.seed,
+            tail: Tail::new(parts.settings.tail_bytes),
+            readers: ReadPool::new(parts.settings.read_threads, parts.settings.read_queue),
             settings: parts.settings,
             recovery: parts.recovery,
             ledger: parts.ledger,

@@ -27,6 +27,8 @@ pub struct JournalStatus {
     pub index_errors: u64,
     /// Index files that turned out to be damaged since start, when something was looked up.
     pub index_damaged: u64,
+    /// Memory of the last frames.
+    pub tail_bytes: u64,
     /// Memory of the indexes of segments that are not in use.
     pub index_cache_bytes: u64,
     /// Why nothing is accepted any more, if so.

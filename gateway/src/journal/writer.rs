@@ -227,9 +227,17 @@ impl Writer {
     }
 
     /// Makes the frame's batches readable and wakes who waits for them.
-    fn publish(&self) {
+    fn publish(&mut self) {
+        let mut durable = self.end;
         if let Some(active) = &self.segment {
             self.shared.indexer.durable(&active.segment, active.at);
+            durable = active.at;
+        }
+        // Before anyone can ask for it.
+        if !self.frame.batches().is_empty() {
+            let position = self.frame.position();
+            let spare = self.shared.tail.push(position, self.frame.take());
+            self.frame.reuse(spare);
         }
         let facts = || self.taken.iter().flat_map(|queued| &queued.append.facts);
         let moved = facts().filter_map(Fact::as_log_start).collect::<Vec<_>>();
@@ -238,6 +246,7 @@ impl Writer {
         let mut ends: Vec<(PartitionId, Offset)> = Vec::new();
         {
             let mut log = self.shared.log_mut();
+            log.set_durable(durable);
             for (partition, placed) in self.frame.batches() {
                 if !log.insert(*partition, placed) {
                     tracing::error!(

@@ -71,6 +71,15 @@ impl IndexCache {
         Ok(wanted)
     }
 
+    /// That index, if it is in memory.
+    pub(in crate::journal) fn held(
+        &self,
+        segment: &Segment,
+        partition: PartitionId,
+    ) -> Option<Arc<PartitionIndex>> {
+        self.lock().hit((segment.header.first, partition))
+    }
+
     /// Takes over the indexes of a segment.
     pub(in crate::journal) fn keep(
         &self,

@@ -24,12 +24,16 @@ const FACT: u8 = 4;
 const DELETED: u8 = 5;
 const BATCH: u8 = 6;
 
+/// An opening has one barrier and begins a segment.
+const MAX_BARRIERS: usize = 4;
 /// Batches that a window of a producer remembers.
 const WINDOW_BATCHES: usize = 5;
 
 /// Changes of a range.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::journal) struct Delta {
+    /// What was before the barrier.
+    earlier: Option<Box<Self>>,
     barrier: Option<(u64, i32)>,
     ends: BTreeMap<PartitionId, (Offset, i32)>,
     log_starts: BTreeMap<PartitionId, Offset>,
@@ -64,13 +68,19 @@ impl Delta {
             }
             (EntryKind::Barrier, Some(payload)) => {
                 if let Some(Barrier { incarnation, leader_epoch }) = Barrier::decode(payload) {
-                    let (known_incarnation, known_epoch) = self.barrier.unwrap_or_default();
-                    let larger = known_incarnation.max(incarnation);
-                    self.barrier = Some((larger, known_epoch.max(leader_epoch)));
+                    self.pass((incarnation, leader_epoch));
                 }
             }
             _ => {}
         }
+    }
+
+    /// Goes past a barrier. There is one at the start of an opening, if at all.
+    fn pass(&mut self, barrier: (u64, i32)) {
+        let earlier = std::mem::take(self);
+        let is_empty = earlier == Self::default();
+        self.earlier = (!is_empty).then(|| Box::new(earlier));
+        self.barrier = Some(barrier);
     }
 
     fn batch(&mut self, entry: &EntryHeader, batch: Option<&BatchHeader>, open_ms: u64) {
@@ -122,6 +132,12 @@ impl Delta {
 
     /// Applies the changes.
     pub(in crate::journal) fn apply(&self, state: &mut State) {
+        if let Some(earlier) = &self.earlier {
+            earlier.apply(state);
+        }
+        if let Some((incarnation, leader_epoch)) = self.barrier {
+            state.apply(Change::Barrier { incarnation, leader_epoch }, 0);
+        }
         for (&partition, &(end, leader_epoch)) in &self.ends {
             let header = ends_before(end);
             let base_offset = Offset(end.0.saturating_sub(1));
@@ -148,13 +164,10 @@ impl Delta {
             let change = Change::Fact { space: *space, key, value: value.as_deref() };
             state.apply(change, 0);
         }
-        if let Some((incarnation, leader_epoch)) = self.barrier {
-            state.apply(Change::Barrier { incarnation, leader_epoch }, 0);
-        }
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::new();
+        let mut out = self.earlier.as_ref().map_or_else(Vec::new, |earlier| earlier.encode());
         if let Some((incarnation, leader_epoch)) = self.barrier {
             out.push(BARRIER);
             out.extend_from_slice(&incarnation.to_le_bytes());
@@ -184,10 +197,16 @@ impl Delta {
 
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         let mut cursor = Cursor::new(bytes);
-        let mut delta = Self::default();
+        let (mut delta, mut barriers) = (Self::default(), 0);
         while !cursor.is_empty() {
             match cursor.u8()? {
-                BARRIER => delta.barrier = Some((cursor.u64()?, cursor.i32()?)),
+                BARRIER => {
+                    barriers += 1;
+                    if barriers > MAX_BARRIERS {
+                        return None;
+                    }
+                    delta.pass((cursor.u64()?, cursor.i32()?));
+                }
                 END => {
                     let partition = PartitionId(cursor.u32()?);
                     delta.ends.insert(partition, (Offset(cursor.i64()?), cursor.i32()?));

@@ -176,7 +176,8 @@ fn check_positions(files: &Files, what: &str) {
 
 #[test]
 fn a_prepared_segment_of_an_earlier_run_is_used_once_its_name_is_durable() {
-    let run = Run::record(one_append);
+    // Long enough to need the second file, whenever that is prepared.
+    let run = Run::record(rolls);
     let mut files = Files::default();
     let mut acked = 0;
     let mut created = 0;

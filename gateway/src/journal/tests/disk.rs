@@ -180,6 +180,11 @@ impl MemoryDisk {
         inner.unreadable.insert((inode, at / BLOCK));
     }
 
+    /// Who holds the disk or a file of it, this one included.
+    pub(super) fn handles(&self) -> usize {
+        Arc::strong_count(&self.inner)
+    }
+
     pub(super) fn note(&self, event: Event) {
         self.lock().log.push(event);
     }

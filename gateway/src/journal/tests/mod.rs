@@ -9,6 +9,7 @@ mod golden;
 mod index;
 mod model;
 mod properties;
+mod reading;
 mod retire;
 mod service;
 mod support;

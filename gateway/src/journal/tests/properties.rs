@@ -1,13 +1,18 @@
 //! The journal against the model, with openings at any point: orderly, after kills and after power cuts.
 
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::{
     disk::{Cut, MemoryDisk, Random},
-    model::{Model, random_append},
+    model::{Model, random_append, read_all},
     support::{admit, block_on, small_options},
 };
-use crate::journal::{Journal, JournalOptions, Offset, PartitionId, ReadError, open};
+use crate::journal::{
+    Journal, JournalOptions, Offset, PartitionId, Position, ReadError, Scanned, open,
+};
 
 /// One step.
 #[derive(Clone, Copy, Debug)]
@@ -92,15 +97,47 @@ impl Subject {
             Ok(batches) => {
                 assert!(offset >= expected.log_start.0 && offset <= expected.log_end.0);
                 assert_eq!(batches.is_empty(), offset == expected.log_end.0);
-                let bytes: usize = batches.iter().map(bytes::Bytes::len).sum();
+                let bytes: usize = batches.iter().map(Bytes::len).sum();
                 assert!(batches.len() <= 1 || bytes <= max_bytes);
                 self.model.check_batches(partition, Offset(offset), &batches);
+                // What is in memory is the same.
+                if let Some(Ok(held)) =
+                    self.journal.read_memory(partition, Offset(offset), max_bytes)
+                {
+                    assert_eq!(held, batches);
+                }
             }
             Err(ReadError::OutOfRange { start, end, .. }) => {
                 assert_eq!((start, end), (expected.log_start, expected.log_end));
                 assert!(offset < start.0 || offset > end.0);
             }
             Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// One pass finds the batches of each partition that reads of it find.
+    fn scan(&self, max_bytes: usize) {
+        for wanted in [vec![], vec![PartitionId(1), PartitionId(3)]] {
+            let mut scan = self.journal.scan(Position(0), wanted.iter().copied());
+            let mut found: BTreeMap<PartitionId, Vec<Bytes>> = BTreeMap::new();
+            loop {
+                let next = scan.next(&self.journal, max_bytes).unwrap();
+                if next.is_empty() {
+                    break;
+                }
+                for item in next {
+                    let Scanned::Batch { partition, bytes, .. } = item else { panic!("{item:?}") };
+                    found.entry(partition).or_default().push(bytes);
+                }
+                // A place that was kept is as good.
+                scan = self.journal.scan(scan.position(), wanted.iter().copied());
+            }
+            for partition in (0..4).map(PartitionId) {
+                let is_wanted = wanted.is_empty() || wanted.contains(&partition);
+                let expected =
+                    if is_wanted { read_all(&self.journal, partition) } else { Vec::new() };
+                assert_eq!(found.remove(&partition).unwrap_or_default(), expected);
+            }
         }
     }
 
@@ -134,14 +171,21 @@ proptest! {
     fn the_journal_equals_the_model(
         steps in steps(),
         index_cache_bytes in prop_oneof![Just(1usize), Just(3000), Just(1 << 20)],
+        tail_bytes in prop_oneof![Just(0usize), Just(20_000), Just(1 << 20)],
         index_interval_bytes in prop_oneof![Just(4096u64), Just(20_000)],
     ) {
         let small = small_options();
-        let mut subject =
-            Subject::new(JournalOptions { index_cache_bytes, index_interval_bytes, ..small });
+        let mut subject = Subject::new(JournalOptions {
+            index_cache_bytes,
+            index_interval_bytes,
+            tail_bytes,
+            ..small
+        });
         for step in steps {
             subject.take(step);
         }
+        subject.scan(2000);
         subject.reopen(Some(subject.disk.files()));
+        subject.scan(1);
     }
 }

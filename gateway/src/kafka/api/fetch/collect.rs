@@ -2,11 +2,10 @@
 //! limits.
 
 use bytes::Bytes;
-use tokio::task::spawn_blocking;
 
 use crate::{
     broker::{Broker, LogEnds},
-    journal::{Journal, Offset, PartitionId},
+    journal::{Journal, Offset, PartitionId, ReadError},
     kafka::error_code::ErrorCode,
     record::{BatchHeader, HEADER_BYTES},
 };
@@ -103,16 +102,16 @@ impl Partition {
         }
     }
 
-    /// Reads at most `max_bytes`, but one batch of any size if `takes_oversize`; says whether data
+    /// Takes at most `max_bytes` of what was read, but one batch of any size if `takes_oversize`; says whether data
     /// was left for the size.
-    fn read(
+    fn take(
         &mut self,
-        journal: &Journal,
+        answer: Result<Vec<Bytes>, ReadError>,
         isolation: Isolation,
         max_bytes: usize,
         takes_oversize: bool,
     ) -> bool {
-        let batches = match journal.read(self.id, Offset(self.next), max_bytes) {
+        let batches = match answer {
             Ok(batches) => batches,
             Err(error) => {
                 tracing::debug!(partition = self.id.0, offset = self.next, "not read: {error}");
@@ -158,16 +157,24 @@ impl Collector {
         has_data
     }
 
-    /// Reads what there is, on a thread that may block, at most `room` bytes beyond what is there.
+    /// Reads what there is, at most `room` bytes beyond what is there: fresh data at once, the rest
+    /// where files may be read.
     pub(super) async fn read(mut self, journal: &Journal, room: usize) -> Self {
-        let journal = journal.clone();
-        // A panic while reading is a bug; the connection ends, the gateway goes on.
-        spawn_blocking(move || {
-            self.read_blocking(&journal, room);
-            self
-        })
-        .await
-        .expect("reading the journal does not panic")
+        let before = self.collected_bytes();
+        let in_memory =
+            |partition, from, max_bytes| journal.read_memory(partition, from, max_bytes);
+        if self.read_with(room, in_memory) {
+            return self;
+        }
+        let room = room.saturating_sub(self.collected_bytes() - before);
+        let read = move |journal: &Journal| {
+            self.read_with(room, |partition, from, max_bytes| {
+                Some(journal.read(partition, from, max_bytes))
+            });
+            Ok(self)
+        };
+        // Without a thread that reads there is nothing to answer with; the connection ends.
+        journal.off_worker(read).await.expect("the journal has threads that read")
     }
 
     /// Whether the response should go now.
@@ -202,7 +209,13 @@ impl Collector {
         self.topics
     }
 
-    fn read_blocking(&mut self, journal: &Journal, mut room: usize) {
+    /// Reads all partitions that there is room for; false if some of it was out of reach.
+    fn read_with(
+        &mut self,
+        mut room: usize,
+        mut read: impl FnMut(PartitionId, Offset, usize) -> Option<Result<Vec<Bytes>, ReadError>>,
+    ) -> bool {
+        let mut complete = true;
         let isolation = self.isolation;
         let mut collected = self.collected_bytes();
         let mut is_full = false;
@@ -217,12 +230,18 @@ impl Collector {
                 continue;
             }
             let before = partition.bytes;
-            is_full |= partition.read(journal, isolation, max_bytes, is_first);
+            let Some(answer) = read(partition.id, Offset(partition.next), max_bytes) else {
+                // The order of the request decides who gets the room.
+                complete = false;
+                break;
+            };
+            is_full |= partition.take(answer, isolation, max_bytes, is_first);
             let grown = partition.bytes - before;
             collected += grown;
             room = room.saturating_sub(grown);
         }
         self.is_full = is_full;
+        complete
     }
 
     fn partitions(&self) -> impl Iterator<Item = &Partition> {
