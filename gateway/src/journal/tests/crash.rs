@@ -106,7 +106,6 @@ fn large_state(run: &mut Run) {
 
 fn retires(run: &mut Run) {
     run.options.max_bytes = Some(1 << 20);
-    run.options.retire = false;
     let journal = run.open();
     for n in 0..36u8 {
         let end = run.model.last().partition(PartitionId(1)).log_end;

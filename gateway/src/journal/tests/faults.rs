@@ -262,8 +262,9 @@ fn with_its_reserve_a_journal_opens_on_a_full_disk_and_serves_everything() {
     // As often as there are segments in reserve.
     for round in 0..2 {
         let killed = disk.files();
+        let used: usize = killed.names().iter().map(|name| killed.content(name).len()).sum();
         disk = MemoryDisk::new(killed);
-        disk.set_capacity(Some(384 * 1024));
+        disk.set_capacity(Some(used as u64));
         let (journal, reopened) = open(disk.clone(), &options).unwrap();
         assert_eq!(reopened.content(), state.content(), "{round}");
         assert_eq!(read_all(&journal, PartitionId(0)).len() as i64, appended, "{round}");
