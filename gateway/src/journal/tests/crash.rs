@@ -194,7 +194,9 @@ fn a_prepared_segment_of_an_earlier_run_is_used_once_its_name_is_durable() {
     let disk = MemoryDisk::new(files);
     // No space for another file, whose creation would make this one's name durable too.
     disk.set_capacity(Some(2 * (64 << 10)));
-    let (journal, state) = open(disk.clone(), &small_options()).unwrap();
+    // Nor for a reserve.
+    let options = JournalOptions { max_bytes: Some(255 << 10), ..small_options() };
+    let (journal, state) = open(disk.clone(), &options).unwrap();
     let found = run.model.check(&journal, &state, acked);
     let mut again = Run::on(disk, run.model.prefix(found));
     again.random(&journal, &mut Random(1), 2, 500);
