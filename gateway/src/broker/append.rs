@@ -8,7 +8,7 @@ use std::{
 use super::{Broker, FactError};
 use crate::{
     journal::{
-        AdmitError, Append, BatchEntry, Fact, Journal, Offset, PartitionId, Poisoned,
+        AdmitError, Append, BatchEntry, Fact, Journal, Offset, PartitionId, Permit, Poisoned,
         ProducerCheck, State, Ticket,
     },
     record::{Batch, BatchHeader},
@@ -154,7 +154,14 @@ impl Broker {
                 return Err(AppendError::NoProducer);
             }
         }
-        self.admission().append(&self.core.journal, request)
+        let mut admission = self.admission();
+        // Once more under the lock: a partition that was deleted in between must not come back to life.
+        for (partition, _) in &request.batches {
+            if !self.core.exists(*partition) {
+                return Err(AppendError::UnknownPartition(*partition));
+            }
+        }
+        admission.append(&self.core.journal, request)
     }
 
     pub(super) fn admission(&self) -> MutexGuard<'_, Admission> {
@@ -179,6 +186,28 @@ impl Admission {
         journal: &Journal,
         request: AppendRequest,
     ) -> Result<Commit, AppendError> {
+        self.append_with(journal, request, Journal::admit)
+    }
+
+    /// As [`Admission::append`], for what lets go of data: it may use the journal's reserve.
+    pub(super) fn append_freeing(
+        &mut self,
+        journal: &Journal,
+        facts: Vec<Fact>,
+    ) -> Result<Commit, AppendError> {
+        let request = AppendRequest { batches: Vec::new(), facts };
+        self.append_with(journal, request, |journal, bytes| match journal.admit(bytes) {
+            Err(AdmitError::Full) => journal.admit_freeing(bytes),
+            admitted => admitted,
+        })
+    }
+
+    fn append_with(
+        &mut self,
+        journal: &Journal,
+        request: AppendRequest,
+        admit: impl FnOnce(&Journal, usize) -> Result<Permit, AdmitError>,
+    ) -> Result<Commit, AppendError> {
         let open_ms = journal.open_ms();
         if open_ms >= self.expired_at_ms.saturating_add(EXPIRE_INTERVAL_MS) {
             self.state.expire_producers(open_ms);
@@ -195,7 +224,7 @@ impl Admission {
             return Ok(commit);
         }
         self.state.room_for(&plan.append, journal.state_limits()).map_err(AdmitError::State)?;
-        let permit = journal.admit(plan.append.encoded_len())?;
+        let permit = admit(journal, plan.append.encoded_len())?;
         self.state.apply_append(&plan.append, open_ms);
         commit.ticket = Some(journal.append(permit, plan.append));
         Ok(commit)

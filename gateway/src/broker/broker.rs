@@ -79,8 +79,8 @@ pub(super) struct Core {
     pub(super) admission: Mutex<Admission>,
     options: BrokerOptions,
     catalog: RwLock<Catalog>,
-    /// Held while a topic is being created: of one name there is one.
-    creating: tokio::sync::Mutex<()>,
+    /// Held while a topic is being created or deleted: of one name there is one.
+    pub(super) creating: tokio::sync::Mutex<()>,
 }
 
 impl Broker {
@@ -350,11 +350,16 @@ impl Core {
         Ok(topic)
     }
 
-    fn catalog(&self) -> RwLockReadGuard<'_, Catalog> {
+    /// Whether a partition is there; ask it under the admission's lock to rely on it.
+    pub(super) fn exists(&self, partition: PartitionId) -> bool {
+        self.catalog().of_partition(partition).is_some()
+    }
+
+    pub(super) fn catalog(&self) -> RwLockReadGuard<'_, Catalog> {
         self.catalog.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn catalog_mut(&self) -> RwLockWriteGuard<'_, Catalog> {
+    pub(super) fn catalog_mut(&self) -> RwLockWriteGuard<'_, Catalog> {
         self.catalog.write().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -43,6 +43,14 @@ impl Catalog {
         self.topics.insert(topic.name.clone(), topic);
     }
 
+    pub(super) fn remove(&mut self, topic: &Topic) {
+        for partition in &topic.partitions {
+            self.partitions.remove(partition);
+        }
+        self.ids.remove(&topic.id);
+        self.topics.remove(&topic.name);
+    }
+
     pub(super) fn topic(&self, name: &str) -> Option<&Arc<Topic>> {
         self.topics.get(name)
     }

@@ -16,6 +16,7 @@ mod isolation;
 mod lookup;
 mod partitioner;
 mod producer_id;
+mod retention;
 mod settings;
 pub mod space;
 #[cfg(test)]
@@ -30,6 +31,7 @@ pub use group::Groups;
 pub use identity::Uuid;
 pub use isolation::{Fetched, Isolation};
 pub use partitioner::partition_for_key;
+pub use retention::DeleteRecordsError;
 pub use settings::{
     CLEANUP_POLICY, CleanupPolicy, FULL_POLICY, FullPolicy, MAX_MESSAGE_BYTES, SettingKind,
     TOPIC_SETTINGS, TopicSetting, TopicSettings,

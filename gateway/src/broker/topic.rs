@@ -41,6 +41,9 @@ pub enum TopicError {
     /// Kafka's rules: 1-249 of `[a-zA-Z0-9._-]`, not `.` or `..`.
     #[error("topic name {0:?} is not legal: use 1 to 249 of a-z A-Z 0-9 . _ -")]
     IllegalName(String),
+    /// It is not there.
+    #[error("topic {0:?} does not exist")]
+    Unknown(String),
     /// Zero or more partitions than a topic may have.
     #[error("{0} partitions are not possible: use 1 to 1024")]
     IllegalPartitions(u32),

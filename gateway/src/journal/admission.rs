@@ -22,7 +22,40 @@ pub struct Permit {
 #[derive(Debug)]
 pub(super) struct Ledger {
     max_append_bytes: usize,
+    reserve: Reserve,
     inner: Mutex<Inner>,
+}
+
+/// What an append is for: who frees space may use space that others may not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Data and facts.
+    Append,
+    /// What may let segments go: log starts, deleted topics, gap records.
+    Freeing,
+    /// What lets segments go: the cleaner's own facts, which nobody outside can ask for often.
+    Cleaning,
+}
+
+/// Prepared segments that are not for appends, so that a full journal can still be cleaned and opened again.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Reserve {
+    /// How many.
+    pub(super) segments: u64,
+    /// What each of them holds.
+    pub(super) usable_bytes: u64,
+}
+
+impl Reserve {
+    /// Segments that may not be used, and bytes of the others. One stays for the next opening whatever happens.
+    fn withheld(self, purpose: Purpose) -> (u64, u64) {
+        let for_opening = self.segments.saturating_sub(1);
+        match purpose {
+            Purpose::Append => (self.segments, 0),
+            Purpose::Freeing if self.segments > 0 => (for_opening, self.usable_bytes / 4),
+            Purpose::Freeing | Purpose::Cleaning => (for_opening, 0),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -35,18 +68,25 @@ struct Inner {
     reserved: u64,
     /// Largest single one of them since nothing was set aside: what the end of a segment may waste.
     largest: u64,
+    /// Whether the reserve was complete once, or there is no space to complete it. Until then it is on its way,
+    /// and a gateway that starts does not wait for it.
+    settled: bool,
 }
 
 impl Ledger {
     /// `held` is set aside from the start, for the frame of the opening.
-    pub(super) fn new(max_append_bytes: usize, held: u64) -> Arc<Self> {
+    pub(super) fn new(max_append_bytes: usize, held: u64, reserve: Reserve) -> Arc<Self> {
         let inner = Inner { reserved: held, largest: held, ..Inner::default() };
-        Arc::new(Self { max_append_bytes, inner: Mutex::new(inner) })
+        Arc::new(Self { max_append_bytes, reserve, inner: Mutex::new(inner) })
     }
 
     /// Sets space aside. Every append is reckoned as a frame of its own, and every switch to a
     /// prepared segment as wasting the largest append: whatever the order, it will fit.
-    pub(super) fn admit(self: &Arc<Self>, bytes: usize) -> Result<Permit, AdmitError> {
+    pub(super) fn admit(
+        self: &Arc<Self>,
+        bytes: usize,
+        purpose: Purpose,
+    ) -> Result<Permit, AdmitError> {
         if bytes > self.max_append_bytes {
             return Err(AdmitError::TooLarge { bytes, limit: self.max_append_bytes });
         }
@@ -54,8 +94,12 @@ impl Ledger {
         let mut inner = self.lock();
         let largest = inner.largest.max(wanted);
         let free = inner.current + inner.prepared.iter().sum::<u64>();
-        let wasted = largest * inner.prepared.len() as u64;
-        if inner.reserved + wanted + wasted > free {
+        let (segments, more) = self.reserve.withheld(purpose);
+        let segments =
+            if inner.settled { segments } else { segments.min(inner.prepared.len() as u64) };
+        let withheld = segments * self.reserve.usable_bytes + more;
+        let wasted = largest * (inner.prepared.len() as u64).saturating_sub(segments);
+        if inner.reserved + wanted + wasted + withheld > free {
             return Err(AdmitError::Full);
         }
         inner.reserved += wanted;
@@ -66,7 +110,14 @@ impl Ledger {
 
     /// A prepared segment is ready.
     pub(super) fn prepared(&self, usable: u64) {
-        self.lock().prepared.push_back(usable);
+        let mut inner = self.lock();
+        inner.prepared.push_back(usable);
+        inner.settled |= inner.prepared.len() as u64 >= self.reserve.segments;
+    }
+
+    /// There is no space for another one at the moment.
+    pub(super) fn settle(&self) {
+        self.lock().settled = true;
     }
 
     /// The writer took the oldest prepared segment into use.
@@ -129,10 +180,14 @@ mod tests {
     const BLOCK: u64 = 4096;
 
     fn ledger(current_blocks: u64) -> Arc<Ledger> {
-        let ledger = Ledger::new(100_000, 0);
+        let ledger = Ledger::new(100_000, 0, Reserve::default());
         ledger.prepared(0);
         ledger.rolled(current_blocks * BLOCK);
         ledger
+    }
+
+    fn admit(ledger: &Arc<Ledger>, bytes: usize) -> Result<Permit, AdmitError> {
+        ledger.admit(bytes, Purpose::Append)
     }
 
     fn is_full(result: &Result<Permit, AdmitError>) -> bool {
@@ -142,57 +197,82 @@ mod tests {
     #[test]
     fn a_permit_holds_whole_blocks_until_it_is_dropped() {
         let ledger = ledger(3);
-        let first = ledger.admit(1).unwrap();
-        let second = ledger.admit(4096 - 64).unwrap();
-        let third = ledger.admit(1).unwrap();
-        assert!(is_full(&ledger.admit(1)));
+        let first = admit(&ledger, 1).unwrap();
+        let second = admit(&ledger, 4096 - 64).unwrap();
+        let third = admit(&ledger, 1).unwrap();
+        assert!(is_full(&admit(&ledger, 1)));
         drop(second);
-        assert!(is_full(&ledger.admit(4096 - 63)), "two blocks");
-        let _again = ledger.admit(1).unwrap();
+        assert!(is_full(&admit(&ledger, 4096 - 63)), "two blocks");
+        let _again = admit(&ledger, 1).unwrap();
         drop((first, third));
     }
 
     #[test]
     fn what_is_written_is_no_longer_reserved() {
         let ledger = ledger(2);
-        let reserved: u64 = [ledger.admit(10).unwrap(), ledger.admit(10).unwrap()]
+        let reserved: u64 = [admit(&ledger, 10).unwrap(), admit(&ledger, 10).unwrap()]
             .map(|permit| permit.redeem(10))
             .iter()
             .sum();
-        assert!(is_full(&ledger.admit(1)));
+        assert!(is_full(&admit(&ledger, 1)));
         // Both went into one frame of one block.
         ledger.spent(BLOCK, reserved);
-        assert!(ledger.admit(1).is_ok());
+        assert!(admit(&ledger, 1).is_ok());
     }
 
     #[test]
     fn a_prepared_segment_counts_without_what_the_roll_may_waste() {
         let ledger = ledger(2);
-        let large = ledger.admit(2 * 4096 - 64).unwrap();
-        assert!(is_full(&ledger.admit(1)));
+        let large = admit(&ledger, 2 * 4096 - 64).unwrap();
+        assert!(is_full(&admit(&ledger, 1)));
         ledger.prepared(4 * BLOCK);
         // Six blocks are there; two are taken, and two more may be lost at the end of the segment.
-        let _small = [ledger.admit(1).unwrap(), ledger.admit(1).unwrap()];
-        assert!(is_full(&ledger.admit(1)));
+        let _small = [admit(&ledger, 1).unwrap(), admit(&ledger, 1).unwrap()];
+        assert!(is_full(&admit(&ledger, 1)));
         drop(large);
     }
 
     #[test]
     fn an_append_over_the_limit_is_told_so_even_if_there_is_space() {
         let ledger = ledger(1000);
-        assert!(ledger.admit(100_000).is_ok());
-        let refused = ledger.admit(100_001);
+        assert!(admit(&ledger, 100_000).is_ok());
+        let refused = admit(&ledger, 100_001);
         assert!(matches!(refused, Err(AdmitError::TooLarge { bytes: 100_001, limit: 100_000 })));
     }
 
     #[test]
     fn the_frame_of_the_opening_is_held_back() {
-        let ledger = Ledger::new(100_000, 2 * BLOCK);
+        let ledger = Ledger::new(100_000, 2 * BLOCK, Reserve::default());
         ledger.prepared(0);
         ledger.rolled(3 * BLOCK);
-        let _one = ledger.admit(1).unwrap();
-        assert!(is_full(&ledger.admit(1)));
+        let _one = admit(&ledger, 1).unwrap();
+        assert!(is_full(&admit(&ledger, 1)));
         ledger.spent(BLOCK, 2 * BLOCK);
-        assert!(is_full(&ledger.admit(1)), "the opening took what was held");
+        assert!(is_full(&admit(&ledger, 1)), "the opening took what was held");
+    }
+
+    #[test]
+    fn the_reserve_is_for_who_frees_space() {
+        const USABLE: u64 = 8 * BLOCK;
+        let ledger = Ledger::new(100_000, 0, Reserve { segments: 2, usable_bytes: USABLE });
+        for usable in [0, USABLE, USABLE] {
+            ledger.prepared(usable);
+        }
+        ledger.rolled(2 * BLOCK);
+        let permits = [admit(&ledger, 1).unwrap(), admit(&ledger, 1).unwrap()];
+        assert!(is_full(&admit(&ledger, 1)), "what is left is the reserve");
+        // A block may be lost at the switch, a quarter is for the cleaner alone.
+        let freeing: Vec<_> =
+            std::iter::from_fn(|| ledger.admit(1, Purpose::Freeing).ok()).take(99).collect();
+        assert_eq!(freeing.len(), 5);
+        let cleaning: Vec<_> =
+            std::iter::from_fn(|| ledger.admit(1, Purpose::Cleaning).ok()).take(99).collect();
+        assert_eq!(cleaning.len(), 2, "the other segment is for the next opening");
+        drop((permits, freeing, cleaning));
+        // One of the two was used: it is filled up again before anyone else gets any.
+        ledger.rolled(USABLE);
+        assert!(is_full(&admit(&ledger, 1)));
+        ledger.prepared(USABLE);
+        assert!(admit(&ledger, 1).is_ok());
     }
 }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::{
-    Offset, PartitionId,
+    Offset, PartitionId, Position,
     format::{ENTRY_HEADER_BYTES, FACT_OVERHEAD_BYTES, entry_size},
 };
 use crate::record::Batch;
@@ -16,6 +16,8 @@ impl Space {
     /// The journal's own facts: key = partition id (u32, big-endian), value = its log start (i64, big-endian).
     /// They move [`super::State::partition`]'s log start and do not appear among the other facts.
     pub const LOG_START: Self = Self(0);
+    /// What the journal notes about itself; nobody else appends facts here.
+    pub(super) const JOURNAL: Self = Self(255);
 }
 
 /// A key with its latest value; `None` deletes. Value at most 8 KiB.
@@ -43,6 +45,29 @@ impl Fact {
             key: Bytes::copy_from_slice(&partition.0.to_be_bytes()),
             value: Some(Bytes::copy_from_slice(&start.0.to_be_bytes())),
         }
+    }
+
+    /// The fact that forgets a deleted partition: its ends, its producers, and that its batches ever were. The
+    /// id must never be used again.
+    #[must_use]
+    pub fn forget_partition(partition: PartitionId) -> Self {
+        let key = Bytes::copy_from_slice(&partition.0.to_be_bytes());
+        Self { space: Space::LOG_START, key, value: None }
+    }
+
+    /// The fact that takes all segments before this position out of the log.
+    pub(super) fn hot_start(position: Position) -> Self {
+        Self {
+            space: Space::JOURNAL,
+            key: Bytes::from_static(HOT_START_KEY),
+            value: Some(Bytes::copy_from_slice(&position.0.to_be_bytes())),
+        }
+    }
+
+    /// What [`Fact::forget_partition`] made, if it did.
+    pub(super) fn as_forgotten(&self) -> Option<PartitionId> {
+        let forgets = self.space == Space::LOG_START && self.value.is_none();
+        forgets.then(|| decode_partition(&self.key)).flatten()
     }
 
     /// What [`Fact::log_start`] made, if it did.
@@ -102,9 +127,22 @@ impl Append {
 
 /// Partition and offset of a log start's key and value.
 pub(super) fn decode_log_start(key: &[u8], value: Option<&[u8]>) -> Option<(PartitionId, Offset)> {
-    let partition = u32::from_be_bytes(key.try_into().ok()?);
     let start = i64::from_be_bytes(value?.try_into().ok()?);
-    Some((PartitionId(partition), Offset(start)))
+    Some((decode_partition(key)?, Offset(start)))
 }
+
+/// Partition of a log start's key.
+pub(super) fn decode_partition(key: &[u8]) -> Option<PartitionId> {
+    Some(PartitionId(u32::from_be_bytes(key.try_into().ok()?)))
+}
+
+/// Position in the fact of the hot start.
+pub(super) fn decode_hot_start(key: &[u8], value: Option<&[u8]>) -> Option<Position> {
+    let value = value.filter(|_| key == HOT_START_KEY)?;
+    Some(Position(u64::from_be_bytes(value.try_into().ok()?)))
+}
+
+/// Key of the hot start in [`Space::JOURNAL`].
+pub(super) const HOT_START_KEY: &[u8] = &[1];
 
 const _: () = assert!(entry_size(0) == ENTRY_HEADER_BYTES);

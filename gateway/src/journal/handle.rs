@@ -16,7 +16,7 @@ use bytes::Bytes;
 use super::{
     AbortedRange, AdmitError, Append, Disk, JournalId, JournalOptions, JournalStatus, Offset,
     OpenError, PartitionId, Permit, Poisoned, ReadError, State, StateLimits, Ticket,
-    admission::Ledger,
+    admission::{Ledger, Purpose, Reserve},
     index::IndexCache,
     indexer::Indexer,
     log::Log,
@@ -26,6 +26,7 @@ use super::{
     queue::Queued,
     reader,
     recovery::{self, Recovered},
+    retire::{self, Retirer},
     shared::{Age, Parts, Shared},
     waiters::Waiters,
     writer::{Opening, Start, Writer},
@@ -124,6 +125,7 @@ fn assemble(
         carried: recovered.carried,
         barrier: recovered.barrier,
         leftovers: recovered.leftovers,
+        state_whole: recovered.state_whole,
         disk: Arc::clone(disk),
     };
     let mut state = recovered.state.clone();
@@ -131,7 +133,11 @@ fn assemble(
     let mut log = recovered.log;
     log.adopt(&recovered.state);
     let needed = opening.needed_bytes(&settings, &recovered.state);
-    let ledger = Ledger::new(settings.max_append_bytes, opening.held_bytes());
+    let reserve = Reserve {
+        segments: settings.reserve_segments(),
+        usable_bytes: settings.usable(settings.segment_bytes),
+    };
+    let ledger = Ledger::new(settings.max_append_bytes, opening.held_bytes(), reserve);
     let used_bytes = Arc::new(AtomicU64::new(used_bytes));
     let preparer = Preparer::new(
         Arc::clone(disk),
@@ -142,6 +148,9 @@ fn assemble(
     );
     for spare in recovered.spares {
         opening.leftovers.extend(preparer.adopt(spare, needed));
+    }
+    for spare in recovered.recycled {
+        opening.leftovers.discard(preparer.keep(spare));
     }
     let seed = journal.seed();
     let backlog = recovered.uncovered;
@@ -159,6 +168,7 @@ fn assemble(
         used_bytes,
         age: Age { before_ms: recovered.open_ms, opened_ms },
         log,
+        retirer: Retirer::new(recovered.odd_names),
     }));
     let start = Start {
         journal,
@@ -176,10 +186,13 @@ impl Journal {
     /// Sets aside space for an append whose batches and facts take `bytes`
     /// ([`Append::encoded_len`]); the only point where an append can be refused.
     pub fn admit(&self, bytes: usize) -> Result<Permit, AdmitError> {
-        if let Some(ended) = self.shared.ended.get() {
-            return Err(ended.clone().into());
-        }
-        self.shared.ledger.admit(bytes)
+        self.shared.admit(bytes, Purpose::Append)
+    }
+
+    /// As [`Journal::admit`], for an append that lets go of data: log starts, deleted topics, gap records. May use space of
+    /// the reserve, so that a full journal can be emptied.
+    pub fn admit_freeing(&self, bytes: usize) -> Result<Permit, AdmitError> {
+        self.shared.admit(bytes, Purpose::Freeing)
     }
 
     /// Queues an admitted append; never blocks. Appends become durable in the order of these calls.
@@ -236,9 +249,18 @@ impl Journal {
         from: Offset,
         max_bytes: usize,
     ) -> Result<Vec<Bytes>, ReadError> {
-        let sources = lookup::plan(&self.shared, partition, from, max_bytes, Reach::Files)?;
-        let batches = reader::read_batches(&self.shared, &sources.unwrap_or_default())?;
-        reader::without_holes(batches, from)
+        let read = || {
+            let sources = lookup::plan(&self.shared, partition, from, max_bytes, Reach::Files)?;
+            let batches = reader::read_batches(&self.shared, &sources.unwrap_or_default())?;
+            reader::without_holes(batches, from)
+        };
+        match read() {
+            // Not damage if it left the log in the meantime.
+            Err(ReadError::Damaged { .. }) if !self.shared.log().check(partition, from)? => {
+                Ok(Vec::new())
+            }
+            read => read,
+        }
     }
 
     /// As [`Journal::read`], if no file has to be read for it; never blocks.
@@ -292,6 +314,13 @@ impl Journal {
         timestamp_ms: i64,
     ) -> Result<Option<Bytes>, ReadError> {
         lookup::at_time(&self.shared, partition, timestamp_ms)
+    }
+
+    /// Holds on to what a read from an offset would read, as a slow reader does.
+    #[cfg(test)]
+    pub(super) fn pin(&self, partition: PartitionId, from: Offset) -> Vec<super::log::Source> {
+        let planned = lookup::plan(&self.shared, partition, from, 1, Reach::Files);
+        planned.expect("it is there").unwrap_or_default()
     }
 
     /// Resolves when any of the partitions has durable data past its offset (at once if it already has); cancel-safe.
@@ -351,6 +380,8 @@ impl Journal {
             used_bytes: shared.used_bytes.load(Ordering::Relaxed),
             max_bytes: shared.settings.max_bytes,
             segments: shared.log().segments() as u64,
+            retired_segments: shared.retirer.retired(),
+            pinned_segments: shared.retirer.pinned(),
             frames: shared.stats.frames.load(Ordering::Relaxed),
             written_bytes: shared.stats.written_bytes.load(Ordering::Relaxed),
             sync_p50_us,
@@ -363,6 +394,12 @@ impl Journal {
             poisoned: shared.poison.get().map(|poisoned| poisoned.reason.to_string()),
             recovery: shared.recovery.clone(),
         }
+    }
+
+    /// Lets segments go that nothing needs any more, and frees those that readers let go of; how many left the log. The
+    /// journal does so by itself unless [`JournalOptions::retire`] is off. Blocks.
+    pub fn retire(&self) -> Result<u64, AdmitError> {
+        retire::retire(&self.shared)
     }
 
     /// Writes what is queued, marks the end as orderly and ends the threads. Later appends are
@@ -386,6 +423,10 @@ impl Threads {
         let named = |name: &str| thread::Builder::new().name(name.into());
         running.push(named("journal-writer").spawn(move || writer.run())?);
         running.push(named("journal-space").spawn(move || preparer.preparer.run())?);
+        if shared.settings.retire {
+            let retirer = Arc::clone(shared);
+            running.push(named("journal-retire").spawn(move || retirer.retirer.run(&retirer))?);
+        }
         let indexer = Arc::clone(shared);
         let indexing = named("journal-index").spawn(move || indexer.indexer.run())?;
         *threads.indexing.get_mut().unwrap_or_else(PoisonError::into_inner) = Some(indexing);
@@ -395,6 +436,7 @@ impl Threads {
     fn stop(&self) {
         // What was admitted needs no more than what is prepared already.
         self.shared.preparer.stop();
+        self.shared.retirer.stop();
         self.shared.queue.close();
         let running =
             std::mem::take(&mut *self.running.lock().unwrap_or_else(PoisonError::into_inner));

@@ -20,6 +20,7 @@ use super::{
     format::{ChunkHeader, Seed},
     index::{Coverage, Findings, IndexFile, RangeIndex, Summary, index_name},
     options::Settings,
+    preparer::take_budget,
     recovery::{End, Scanner, Step},
     segment::Segment,
 };
@@ -133,6 +134,16 @@ impl Indexer {
         drop(inner);
         if wake {
             self.wake.notify_one();
+        }
+    }
+
+    /// Removes the index file of a segment that left the log; nobody holds on to it, so nothing is being written.
+    pub(super) fn retire(&self, sequence: u64) {
+        let name = index_name(sequence);
+        let Ok(length) = self.disk.open(&name).and_then(|file| file.len()) else { return };
+        // One that stays has no segment, and is removed at the next opening.
+        if self.disk.remove(&name).is_ok() {
+            self.used_bytes.fetch_sub(length, Ordering::Relaxed);
         }
     }
 
@@ -359,8 +370,8 @@ impl Indexer {
         let freed = file.cut(work.at)?;
         self.used_bytes.fetch_sub(freed, Ordering::Relaxed);
         let summary = header.sealed.then_some(&work.summary);
-        let (chunk, bytes) = file.add(header, content, summary)?;
-        self.used_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let take = |bytes| take_budget(&self.used_bytes, bytes, self.max_bytes);
+        let chunk = file.add(header, content, summary, take)?;
         work.at = chunk.at + chunk.length();
         work.last = chunk;
         work.file = Some(file);

@@ -20,6 +20,8 @@ use super::{
 pub(super) struct Log {
     partitions: HashMap<PartitionId, PartitionLog>,
     segments: BTreeMap<Position, Readable>,
+    /// The newest segments whose snapshot is complete, oldest first: replay may begin there.
+    snapshots: Vec<Position>,
     /// `first` of the segment in use, and how far it is durable.
     active: Option<Position>,
     durable: Position,
@@ -270,8 +272,61 @@ impl Log {
 }
 
 impl PartitionLog {
+    /// The oldest segment that was left and holds anything above the log start.
+    fn oldest_live(&self) -> Option<Position> {
+        let live = self.runs.iter().find(|run| run.end > self.log_start);
+        live.map(|run| run.segment)
+    }
+
     fn indexed_end(&self) -> Offset {
         let left = self.runs.last().map_or(Offset(0), |run| run.end);
         left.max(self.active.end())
+    }
+}
+
+/// Complete snapshots that must stay: should one turn out to be damaged, replay begins at the other.
+const KEPT_SNAPSHOTS: usize = 2;
+
+/// What leaves the log.
+impl Log {
+    /// The snapshot that a segment begins with is complete and durable.
+    pub(super) fn snapshot_complete(&mut self, first: Position) {
+        debug_assert!(self.snapshots.last().is_none_or(|last| *last < first));
+        if self.snapshots.len() == KEPT_SNAPSHOTS {
+            self.snapshots.remove(0);
+        }
+        self.snapshots.push(first);
+    }
+
+    /// Where the log could begin instead: at the first segment that holds anything live, or that the state needs.
+    /// None if that is the oldest one.
+    pub(super) fn retirable(&self) -> Option<Position> {
+        let state = *self.snapshots.first().filter(|_| self.snapshots.len() == KEPT_SNAPSHOTS)?;
+        let live = self.partitions.values().filter_map(PartitionLog::oldest_live).min();
+        let needed = live.map_or(state, |live| live.min(state));
+        let (&start, _) = self.segments.range(..=needed).next_back()?;
+        let (&oldest, _) = self.segments.first_key_value()?;
+        (start > oldest).then_some(start)
+    }
+
+    /// Takes out all segments before a position: new readers no longer find them.
+    pub(super) fn retire_below(&mut self, start: Position) -> Vec<Arc<Segment>> {
+        let kept = self.segments.split_off(&start);
+        let retired = std::mem::replace(&mut self.segments, kept);
+        for partition in self.partitions.values_mut() {
+            let gone = partition.runs.partition_point(|run| run.segment < start);
+            partition.runs.drain(..gone);
+        }
+        retired.into_values().map(|readable| readable.segment).collect()
+    }
+
+    /// Forgets a deleted partition.
+    pub(super) fn forget(&mut self, partition: PartitionId) {
+        self.partitions.remove(&partition);
+    }
+
+    /// Forgets partitions that are not in the state: deleted ones, whose batches may still lie in segments.
+    pub(super) fn forget_unknown(&mut self, state: &State) {
+        self.partitions.retain(|&id, _| state.knows(id));
     }
 }

@@ -15,8 +15,9 @@
 //!
 //! # Rooms
 //! `state/` is what entries add up to; `index/` where batches are; `disk.rs` the only code that touches files;
-//! `writer.rs` the one thread that writes; `preparer.rs` the one that preallocates; `indexer.rs` the one that
-//! writes index files, which nothing depends on; `read_pool.rs` those that read.
+//! `writer.rs` the one thread that writes; `preparer.rs` the one that preallocates; `retire.rs` the one through
+//! which segments leave the log; `indexer.rs` the one that writes index files, which nothing depends on;
+//! `read_pool.rs` those that read.
 //!
 //! # Reading
 //! By offset and time: `lookup.rs` (which entries) and `reader.rs` (their bytes), from `tail.rs` while they are
@@ -43,6 +44,7 @@ mod queue;
 mod read_pool;
 mod reader;
 mod recovery;
+mod retire;
 mod scan;
 mod segment;
 mod shared;

@@ -36,6 +36,8 @@ pub struct JournalOptions {
     pub read_threads: usize,
     /// How often to look for space again after the disk had none.
     pub space_retry: Duration,
+    /// Whether segments that nothing needs leave the log by themselves; else only [`super::Journal::retire`] does it.
+    pub retire: bool,
     /// Where time comes from.
     pub clock: Arc<dyn Clock>,
     /// Identity of a journal that is created. None: drawn at random.
@@ -89,6 +91,7 @@ impl Default for JournalOptions {
             tail_bytes: TAIL_BYTES,
             read_threads: READ_THREADS,
             space_retry: SPACE_RETRY,
+            retire: true,
             clock: Arc::new(SystemClock::new()),
             new_id: None,
         }
@@ -164,6 +167,7 @@ impl JournalOptions {
             read_threads: self.read_threads.clamp(1, MAX_READ_THREADS),
             read_queue: READ_QUEUE,
             space_retry: self.space_retry,
+            retire: self.retire,
             clock: Arc::clone(&self.clock),
         };
         if settings.usable(segment_bytes) < FrameHeader::length_for(settings.max_append_bytes) {
@@ -190,10 +194,21 @@ pub(super) struct Settings {
     pub(super) read_threads: usize,
     pub(super) read_queue: usize,
     pub(super) space_retry: Duration,
+    pub(super) retire: bool,
     pub(super) clock: Arc<dyn Clock>,
 }
 
+/// Segments kept for cleaning and for the next opening: two, less where the budget has few.
+const RESERVE_SEGMENTS: u64 = 2;
+/// The reserve is at most one in so many segments.
+const RESERVE_SHARE: u64 = 4;
+
 impl Settings {
+    /// Segments that are not for appends.
+    pub(super) fn reserve_segments(&self) -> u64 {
+        (self.max_bytes / self.segment_bytes / RESERVE_SHARE).min(RESERVE_SEGMENTS)
+    }
+
     /// Bytes that appends can count on in a prepared segment of this length: without its header,
     /// and without the largest snapshot it may have to begin with.
     pub(super) fn usable(&self, segment_bytes: u64) -> u64 {

@@ -1,6 +1,7 @@
 //! Preallocates the next segment before it is needed, on a thread of its own.
 //!
 //! A prepared file has its space and its name, both durable; its header is written with its first frame.
+//! Files that left the log are used again before new ones are created.
 
 use std::{
     collections::VecDeque,
@@ -16,7 +17,7 @@ use super::{
     admission::Ledger,
     format::align_up,
     options::Settings,
-    segment::{Prepared, SEGMENT_FOLDER, segment_name},
+    segment::{Prepared, SEGMENT_FOLDER, Spare, segment_name, spare_name},
 };
 
 /// Space kept ready: takes longer to fill than a segment takes to prepare, on any medium.
@@ -38,8 +39,15 @@ pub(super) struct Preparer {
 #[derive(Debug)]
 struct Inner {
     ready: VecDeque<Prepared>,
+    spares: Vec<Spare>,
     next_sequence: u64,
     stopping: bool,
+}
+
+/// Counts bytes as used before they are, if they stay within a limit: several threads create files.
+pub(super) fn take_budget(used_bytes: &AtomicU64, bytes: u64, limit: u64) -> bool {
+    let within = |used: u64| Some(used + bytes).filter(|&used| used <= limit);
+    used_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, within).is_ok()
 }
 
 impl Preparer {
@@ -50,7 +58,8 @@ impl Preparer {
         used_bytes: Arc<AtomicU64>,
         next_sequence: u64,
     ) -> Self {
-        let inner = Inner { ready: VecDeque::new(), next_sequence, stopping: false };
+        let inner =
+            Inner { ready: VecDeque::new(), spares: Vec::new(), next_sequence, stopping: false };
         Self {
             disk,
             settings,
@@ -71,8 +80,12 @@ impl Preparer {
             }
             match self.prepare() {
                 Ok(true) => complained = false,
-                Ok(false) => self.pause(),
+                Ok(false) => {
+                    self.ledger.settle();
+                    self.pause();
+                }
                 Err(error) => {
+                    self.ledger.settle();
                     if !std::mem::replace(&mut complained, true) {
                         tracing::warn!(%error, "cannot prepare the next segment, trying again");
                     }
@@ -90,13 +103,21 @@ impl Preparer {
             debug_assert!(ready.length >= needed, "only such were adopted");
             return Ok(true);
         }
+        if needed <= self.settings.segment_bytes {
+            loop {
+                let Some(spare) = self.lock().spares.pop() else { break };
+                if self.reuse(spare).is_ok() {
+                    return Ok(true);
+                }
+            }
+        }
         let needed = align_up(needed);
         let mut length = self.settings.segment_bytes.max(needed);
         loop {
-            let created = if length > needed && !self.is_within_budget(length) {
-                Ok(false)
-            } else {
-                self.create(length).map(|()| true)
+            let limit = if length > needed { self.settings.max_bytes } else { u64::MAX };
+            let created = match take_budget(&self.used_bytes, length, limit) {
+                true => self.create(length).map(|()| true),
+                false => Ok(false),
             };
             match created {
                 Ok(true) => return Ok(true),
@@ -111,25 +132,91 @@ impl Preparer {
         }
     }
 
-    fn is_within_budget(&self, length: u64) -> bool {
-        self.used_bytes.load(Ordering::Relaxed) + length <= self.settings.max_bytes
-    }
-
     /// Prepares the next segment; false if the budget has no room for it.
     fn prepare(&self) -> io::Result<bool> {
+        let spare = self.lock().spares.pop();
+        match spare {
+            Some(spare) if self.used_bytes.load(Ordering::Relaxed) <= self.settings.max_bytes => {
+                self.reuse(spare)?;
+                return Ok(true);
+            }
+            // The budget was lowered.
+            Some(spare) => self.give_back(spare)?,
+            None => {}
+        }
         let length = self.settings.segment_bytes;
-        if !self.is_within_budget(length) {
+        if !take_budget(&self.used_bytes, length, self.settings.max_bytes) {
             return Ok(false);
         }
         self.create(length).map(|()| true)
     }
 
+    fn next_sequence(&self) -> u64 {
+        let mut inner = self.lock();
+        inner.next_sequence += 1;
+        inner.next_sequence - 1
+    }
+
+    /// Takes over a file that holds nothing of the log any more. From now on it is a spare, or if it has another length
+    /// than segments have, it is gone. After an error it stays what it is: found at the next opening.
+    pub(super) fn recycle(&self, left: Spare, sequence: u64) -> io::Result<()> {
+        if left.length != self.settings.segment_bytes {
+            return self.give_back(left);
+        }
+        let name = spare_name(sequence);
+        if left.name != name {
+            self.disk.rename(&left.name, &name)?;
+            // Before it has another name again: whoever finds it must not take it for what it was.
+            self.disk.sync_folder(SEGMENT_FOLDER)?;
+        }
+        self.lock().spares.push(Spare { name, ..left });
+        self.changed.notify_all();
+        Ok(())
+    }
+
+    fn give_back(&self, left: Spare) -> io::Result<()> {
+        drop(left.file);
+        self.disk.remove(&left.name)?;
+        self.used_bytes.fetch_sub(left.length, Ordering::Relaxed);
+        self.changed.notify_all();
+        self.disk.sync_folder(SEGMENT_FOLDER)
+    }
+
+    /// Takes over a spare of an earlier run; gives it back if it is of no use.
+    pub(super) fn keep(&self, spare: Spare) -> Option<Spare> {
+        if spare.length != self.settings.segment_bytes {
+            return Some(spare);
+        }
+        self.lock().spares.push(spare);
+        None
+    }
+
+    /// Gives a spare the name of the next segment. After an error it is left alone.
+    fn reuse(&self, spare: Spare) -> io::Result<()> {
+        let sequence = self.next_sequence();
+        let renamed = self
+            .disk
+            .rename(&spare.name, &segment_name(sequence))
+            .and_then(|()| self.disk.sync_folder(SEGMENT_FOLDER));
+        if let Err(error) = renamed {
+            tracing::warn!(%error, file = spare.name, "cannot use a spare file before a restart");
+            return Err(error);
+        }
+        self.add(Prepared { file: spare.file, sequence, length: spare.length });
+        Ok(())
+    }
+
+    /// Creates a file; its length is already counted as used.
     fn create(&self, length: u64) -> io::Result<()> {
-        let sequence = {
-            let mut inner = self.lock();
-            inner.next_sequence += 1;
-            inner.next_sequence - 1
-        };
+        let created = self.create_counted(length);
+        if created.is_err() {
+            self.used_bytes.fetch_sub(length, Ordering::Relaxed);
+        }
+        created
+    }
+
+    fn create_counted(&self, length: u64) -> io::Result<()> {
+        let sequence = self.next_sequence();
         let name = segment_name(sequence);
         let file = self.disk.create(&name)?;
         let allocated = file.allocate(length).and_then(|()| self.disk.sync_folder(SEGMENT_FOLDER));
@@ -141,7 +228,6 @@ impl Preparer {
             }
             return Err(error);
         }
-        self.used_bytes.fetch_add(length, Ordering::Relaxed);
         self.add(Prepared { file, sequence, length });
         Ok(())
     }
@@ -202,7 +288,8 @@ impl Preparer {
 
     /// False when told to stop.
     fn wait_until_wanted(&self) -> bool {
-        let wanted = (READY_BYTES / self.settings.segment_bytes).clamp(1, READY_SEGMENTS);
+        let ready = (READY_BYTES / self.settings.segment_bytes).clamp(1, READY_SEGMENTS);
+        let wanted = ready + self.settings.reserve_segments();
         let mut inner = self.lock();
         while inner.ready.len() as u64 >= wanted && !inner.stopping {
             inner = self.changed.wait(inner).unwrap_or_else(PoisonError::into_inner);

@@ -10,6 +10,7 @@ pub(super) const SEGMENT_FOLDER: &str = "journal";
 pub(super) const QUARANTINE_FOLDER: &str = "quarantine";
 
 const SUFFIX: &str = ".seg";
+const SPARE_PREFIX: &str = "spare-";
 
 /// A segment that readers can use.
 #[derive(Debug)]
@@ -26,6 +27,15 @@ pub(super) struct Prepared {
     pub(super) length: u64,
 }
 
+/// A file with space that is not in use and has no segment's name.
+#[derive(Debug)]
+pub(super) struct Spare {
+    pub(super) file: Arc<dyn DiskFile>,
+    /// Within the data folder.
+    pub(super) name: String,
+    pub(super) length: u64,
+}
+
 impl Segment {
     /// Place in the file of a journal position.
     pub(super) fn at(&self, position: Position) -> u64 {
@@ -38,14 +48,27 @@ pub(super) fn segment_name(sequence: u64) -> String {
     format!("{SEGMENT_FOLDER}/{sequence:016x}{SUFFIX}")
 }
 
+/// Name of a file that is no longer in use; its sequence is that of its last name.
+pub(super) fn spare_name(sequence: u64) -> String {
+    format!("{SEGMENT_FOLDER}/{SPARE_PREFIX}{sequence:016x}")
+}
+
 /// The sequence in a file name (without its folder), if it is one of a segment.
 pub(super) fn sequence_of(name: &str) -> Option<u64> {
     sequence_in(name, SUFFIX)
 }
 
+/// The number in a file name (without its folder), if it is one of a spare.
+pub(super) fn spare_number_of(name: &str) -> Option<u64> {
+    number(name.strip_prefix(SPARE_PREFIX)?)
+}
+
 /// The sequence that a file name consists of, but for its end.
 pub(super) fn sequence_in(name: &str, suffix: &str) -> Option<u64> {
-    let digits = name.strip_suffix(suffix)?;
+    number(name.strip_suffix(suffix)?)
+}
+
+fn number(digits: &str) -> Option<u64> {
     let canonical = digits.len() == 16 && digits.bytes().all(|byte| !byte.is_ascii_uppercase());
     if canonical { u64::from_str_radix(digits, 16).ok() } else { None }
 }

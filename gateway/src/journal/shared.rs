@@ -5,9 +5,20 @@ use std::sync::{
 };
 
 use super::{
-    Poisoned, RecoveryReport, admission::Ledger, format::Seed, index::IndexCache, indexer::Indexer,
-    log::Log, options::Settings, preparer::Preparer, queue::Queue, read_pool::ReadPool,
-    stats::Stats, tail::Tail, waiters::Waiters,
+    AdmitError, Permit, Poisoned, RecoveryReport,
+    admission::{Ledger, Purpose},
+    format::Seed,
+    index::IndexCache,
+    indexer::Indexer,
+    log::Log,
+    options::Settings,
+    preparer::Preparer,
+    queue::Queue,
+    read_pool::ReadPool,
+    retire::Retirer,
+    stats::Stats,
+    tail::Tail,
+    waiters::Waiters,
 };
 
 /// One open journal.
@@ -19,6 +30,7 @@ pub(super) struct Shared {
     pub(super) ledger: Arc<Ledger>,
     pub(super) queue: Queue,
     pub(super) preparer: Preparer,
+    pub(super) retirer: Retirer,
     pub(super) indexer: Indexer,
     /// Of the segments that were left.
     pub(super) indexes: IndexCache,
@@ -66,6 +78,7 @@ pub(super) struct Parts {
     pub(super) used_bytes: Arc<AtomicU64>,
     pub(super) age: Age,
     pub(super) log: Log,
+    pub(super) retirer: Retirer,
 }
 
 impl Shared {
@@ -79,6 +92,7 @@ impl Shared {
             ledger: parts.ledger,
             queue: Queue::default(),
             preparer: parts.preparer,
+            retirer: parts.retirer,
             indexer: parts.indexer,
             indexes: parts.indexes,
             waiters: Waiters::default(),
@@ -98,6 +112,14 @@ impl Shared {
 
     pub(super) fn log_mut(&self) -> RwLockWriteGuard<'_, Log> {
         self.log.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sets space aside, unless nothing is accepted any more.
+    pub(super) fn admit(&self, bytes: usize, purpose: Purpose) -> Result<Permit, AdmitError> {
+        match self.ended.get() {
+            Some(ended) => Err(ended.clone().into()),
+            None => self.ledger.admit(bytes, purpose),
+        }
     }
 
     /// Stops acknowledgements for good; only the first reason counts.

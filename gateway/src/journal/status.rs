@@ -7,8 +7,12 @@ pub struct JournalStatus {
     pub used_bytes: u64,
     /// `storage.max_bytes`.
     pub max_bytes: u64,
-    /// Segment files.
+    /// Segments of the log.
     pub segments: u64,
+    /// Segments that left the log since start.
+    pub retired_segments: u64,
+    /// Segments that left the log and wait for readers to let go of them.
+    pub pinned_segments: u64,
     /// Frames made durable since start.
     pub frames: u64,
     /// Bytes written since start, padding included.

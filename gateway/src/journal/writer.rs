@@ -51,6 +51,8 @@ pub(super) struct Opening {
     pub(super) barrier: Barrier,
     /// Cleaned up once the frame is durable.
     pub(super) leftovers: Leftovers,
+    /// Whether the state misses nothing: only then what it does not know was deleted.
+    pub(super) state_whole: bool,
     pub(super) disk: Arc<dyn Disk>,
 }
 
@@ -139,8 +141,13 @@ impl Writer {
         let aborted = opening.apply(&mut self.state);
         self.publish(aborted);
         self.shared.log_mut().adopt(&self.state);
+        if opening.state_whole {
+            // What the carried entries deleted, too.
+            self.shared.log_mut().forget_unknown(&self.state);
+        }
         let freed = opening.leftovers.clean_up(&*opening.disk);
         self.shared.used_bytes.fetch_sub(freed, Ordering::Relaxed);
+        opening.leftovers.recycle(&self.shared.preparer);
         Ok(())
     }
 
@@ -205,6 +212,7 @@ impl Writer {
         }
         self.commit(FrameKind::Commit)?;
         let open_ms = self.open_ms();
+        self.note_snapshot();
         let mut reserved = 0;
         let mut aborted = Vec::new();
         for queued in &self.taken {
@@ -233,8 +241,10 @@ impl Writer {
             let spare = self.shared.tail.push(position, self.frame.take());
             self.frame.reuse(spare);
         }
-        let facts = self.taken.iter().flat_map(|queued| &queued.append.facts);
-        let moved = facts.filter_map(Fact::as_log_start).collect::<Vec<_>>();
+        let facts = || self.taken.iter().flat_map(|queued| &queued.append.facts);
+        let moved = facts().filter_map(Fact::as_log_start).collect::<Vec<_>>();
+        let forgotten = facts().filter_map(Fact::as_forgotten).collect::<Vec<_>>();
+        let may_retire = !moved.is_empty() || !forgotten.is_empty();
         let mut ends: Vec<(PartitionId, Offset)> = Vec::new();
         let mut stable_ends = Vec::new();
         {
@@ -265,9 +275,15 @@ impl Writer {
             for (partition, range) in aborted {
                 log.add_aborted(partition, range);
             }
+            for partition in forgotten {
+                log.forget(partition);
+            }
         }
         self.shared.waiters.wake(ends);
         self.shared.stable_waiters.wake(stable_ends);
+        if may_retire {
+            self.shared.retirer.wake();
+        }
     }
 
     /// Switches to a prepared segment; false if asked to stop while waiting for one.
@@ -327,6 +343,16 @@ impl Writer {
         if let Some(slice) = self.snapshot.slices.pop_front() {
             self.frame.slice(self.snapshot.written, self.snapshot.total, &slice);
             self.snapshot.written += 1;
+        }
+    }
+
+    /// With its last slice durable the snapshot stands for everything before it.
+    fn note_snapshot(&mut self) {
+        let complete = self.snapshot.written > 0 && self.snapshot.slices.is_empty();
+        if let Some(active) = self.segment.as_ref().filter(|_| complete) {
+            self.shared.log_mut().snapshot_complete(active.segment.header.first);
+            self.snapshot.written = 0;
+            self.shared.retirer.wake();
         }
     }
 

@@ -162,6 +162,7 @@ impl From<&TopicError> for ErrorCode {
     fn from(error: &TopicError) -> Self {
         match error {
             TopicError::Exists(_) => Self::TOPIC_ALREADY_EXISTS,
+            TopicError::Unknown(_) => Self::UNKNOWN_TOPIC_OR_PARTITION,
             TopicError::IllegalName(_) => Self::INVALID_TOPIC,
             TopicError::IllegalPartitions(_) => Self::INVALID_PARTITIONS,
             TopicError::IllegalSetting(..) => Self::INVALID_CONFIG,

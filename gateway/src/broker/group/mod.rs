@@ -17,6 +17,7 @@ mod scenarios;
 pub use coordinator::{Answer, Ask, Coordinator, GroupOptions};
 pub use error::{CommitError, GroupError};
 pub use front::Groups;
+pub(super) use offset::is_of_topic;
 pub use offset::{CommittedOffset, MAX_OFFSET_METADATA_BYTES};
 pub use request::{
     Commit as OffsetCommit, GroupDescription, GroupPhase, GroupSummary, JoinRequest, Joined,

@@ -81,6 +81,11 @@ pub(super) fn read_key(key: Bytes) -> Result<(String, String, u32), FactError> {
     Ok(fields)
 }
 
+/// Whether a key is of this topic.
+pub(in crate::broker) fn is_of_topic(key: &Bytes, topic: &str) -> bool {
+    read_key(key.clone()).is_ok_and(|(_, of, _)| of == topic)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -6,6 +6,7 @@ pub(crate) mod gate;
 mod groups;
 mod lookups;
 mod model;
+mod retention;
 mod topics;
 mod transactions;
 

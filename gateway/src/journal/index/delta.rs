@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::{Offset, PartitionId};
+use super::{Offset, PartitionId, Position};
 use crate::{
     journal::{
         AbortedRange, Change, Space, State,
-        append::decode_log_start,
+        append::{HOT_START_KEY, decode_hot_start, decode_log_start},
         format::{Barrier, Cursor, EntryHeader, EntryKind, FactRef},
         recovery::marker,
     },
@@ -125,7 +125,7 @@ impl Delta {
     }
 
     fn fact(&mut self, fact: FactRef<'_>) {
-        if fact.space == Space::LOG_START {
+        if fact.space == Space::LOG_START && fact.value.is_some() {
             if let Some((partition, start)) = decode_log_start(fact.key, fact.value) {
                 let known = self.log_starts.entry(partition).or_insert(start);
                 *known = (*known).max(start);
@@ -135,6 +135,13 @@ impl Delta {
         // Copied: a slice would keep the window of the scan in memory.
         let slot = (fact.space, Bytes::copy_from_slice(fact.key));
         self.facts.insert(slot, fact.value.map(Bytes::copy_from_slice));
+    }
+
+    /// Where the range moved the hot start to.
+    pub(in crate::journal) fn hot_start(&self) -> Option<Position> {
+        let slot = (Space::JOURNAL, Bytes::from_static(HOT_START_KEY));
+        let value = self.facts.get(&slot)?;
+        decode_hot_start(HOT_START_KEY, value.as_deref())
     }
 
     /// Applies the changes; gives the transactions that they aborted.

@@ -106,19 +106,23 @@ impl IndexFile {
         Ok(spare)
     }
 
-    /// Adds a chunk and makes it durable; how many bytes it took.
+    /// Adds a chunk and makes it durable, if `take` has so many bytes for it.
     pub(in crate::journal) fn add(
         &mut self,
         chunk: ChunkHeader,
         content: &RangeIndex,
         summary: Option<&Summary>,
-    ) -> io::Result<(ChunkHeader, u64)> {
+        take: impl FnOnce(u64) -> bool,
+    ) -> io::Result<ChunkHeader> {
         let payload = content.encode(summary);
         let chunk = ChunkHeader { at: self.file_bytes, ..chunk };
         let (chunk, bytes) = chunk.encode(self.seed, &payload);
+        if !take(bytes.len() as u64) {
+            return Err(io::Error::new(io::ErrorKind::StorageFull, "storage.max_bytes is in use"));
+        }
         self.file.write_at(&bytes, chunk.at)?;
         self.file.sync()?;
         self.file_bytes = chunk.at + bytes.len() as u64;
-        Ok((chunk, bytes.len() as u64))
+        Ok(chunk)
     }
 }

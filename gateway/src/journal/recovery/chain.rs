@@ -4,8 +4,9 @@ use std::{io, sync::Arc};
 
 use super::{
     super::{
-        Disk, Position, State,
-        format::Seed,
+        Disk, Position, Space, State,
+        append::decode_hot_start,
+        format::{EntryKind, FactRef, Seed},
         index::{Coverage, Findings},
         segment::Segment,
     },
@@ -23,8 +24,8 @@ pub(super) struct Chain {
     pub(super) dead: Vec<DeadFile>,
     /// Openings that did not get as far as one whole frame, with what is there instead.
     pub(super) torn: Vec<(Arc<Segment>, Tail)>,
-    /// Places where at least one segment is missing.
-    pub(super) missing: u64,
+    /// Where a segment begins whose predecessor is missing.
+    gaps: Vec<Position>,
 }
 
 /// A segment of the log.
@@ -64,8 +65,10 @@ impl Chain {
                 }
                 Some(Some(limit)) if limit <= header.end() => End::Known(limit),
                 Some(Some(_)) => {
-                    tracing::error!(after = found.name, "segments are missing");
-                    chain.missing += 1;
+                    // Those below the hot start may well be gone.
+                    chain.gaps.extend(
+                        chain.links.last().map(|next: &Link| next.found.segment.header.first),
+                    );
                     End::Open
                 }
                 Some(None) => End::Open,
@@ -77,6 +80,54 @@ impl Chain {
         }
         chain.links.reverse();
         Ok(chain)
+    }
+
+    /// Where the log begins, as the entries from a link on have it; 0 if they say nothing. The last frame counts: what it
+    /// took out of the log may have been used again, and it is written again before anything is served.
+    pub(super) fn hot_start(&self, from: usize, seed: Seed) -> io::Result<Position> {
+        let mut start = Position(0);
+        for link in self.links.iter().skip(from) {
+            let segment = &link.found.segment;
+            let covered = link.coverage.iter().flat_map(|coverage| &coverage.chunks);
+            let moved = covered.filter_map(|(_, content)| content.delta.hot_start());
+            start = moved.fold(start, Position::max);
+            let from = link.coverage.as_ref().and_then(Coverage::end);
+            let from = from.unwrap_or(segment.header.frames());
+            let mut scanner = Scanner::resume(segment, seed, link.end, from)?;
+            loop {
+                let entries = match scanner.step() {
+                    Step::Frame(frame) => frame.entries,
+                    Step::Damage(damage) => damage.survivors,
+                    Step::End(_) => break,
+                };
+                let facts = entries.iter().filter(|entry| entry.intact);
+                for entry in facts.filter(|entry| entry.header.kind == EntryKind::Fact) {
+                    let moved = FactRef::decode(scanner.payload(entry))
+                        .filter(|fact| fact.space == Space::JOURNAL)
+                        .and_then(|fact| decode_hot_start(fact.key, fact.value));
+                    start = start.max(moved.unwrap_or_default());
+                }
+            }
+        }
+        Ok(start)
+    }
+
+    /// Takes out the links that lie before a position, but none from `from` on; how many segments are missing
+    /// among the others.
+    pub(super) fn begin_at(&mut self, start: Position, from: usize) -> (Vec<Found>, u64) {
+        let below = |link: &Link| link.found.segment.header.first < start;
+        let retired = self.links.iter().take(from).take_while(|link| below(link)).count();
+        let retired = self.links.drain(..retired).map(|link| link.found).collect();
+        let first = self.links.first().filter(|link| link.found.header_intact);
+        let first = first.map(|link| link.found.segment.header);
+        // The log before the oldest one ended behind the place where it is to begin.
+        let cut = first.filter(|first| first.previous_end > start);
+        let gaps = self.gaps.iter().filter(|&&gap| first.is_none_or(|first| gap > first.first));
+        let gaps = gaps.copied().chain(cut.map(|cut| cut.first)).collect::<Vec<_>>();
+        for before in &gaps {
+            tracing::error!(before = before.0, hot_start = start.0, "segments are missing");
+        }
+        (retired, gaps.len() as u64)
     }
 
     /// The newest complete snapshot, and the link that begins with it.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::{
     super::{
         Disk, Position,
-        segment::{Prepared, SEGMENT_FOLDER, Segment, segment_name},
+        preparer::Preparer,
+        segment::{Prepared, SEGMENT_FOLDER, Segment, Spare, segment_name},
     },
     quarantine,
 };
@@ -15,6 +16,8 @@ use super::{
 pub(in crate::journal) struct Leftovers {
     /// Files without any address that is part of the log.
     pub(super) dead: Vec<DeadFile>,
+    /// Segments below the hot start, to be used again, with the numbers of their names.
+    pub(super) retired: Vec<(u64, Spare)>,
     /// Copies and unreadable files, for quarantine.
     pub(super) misfits: Vec<String>,
     /// Segments, and where the log in them ends: the space behind is given back if it is worth it.
@@ -42,6 +45,21 @@ impl Leftovers {
                 length: unused.length,
             }),
         );
+    }
+
+    /// Adds a spare that turned out to be of no use.
+    pub(in crate::journal) fn discard(&mut self, unused: Option<Spare>) {
+        self.dead.extend(unused.map(|Spare { name, length, .. }| DeadFile { name, length }));
+    }
+
+    /// Hands over what can be used again.
+    pub(in crate::journal) fn recycle(self, preparer: &Preparer) {
+        for (number, retired) in self.retired {
+            let name = retired.name.clone();
+            if let Err(error) = preparer.recycle(retired, number) {
+                tracing::warn!(%error, file = name, "could not make it a spare");
+            }
+        }
     }
 
     /// Cuts the last segment off behind its last frame; how many bytes that freed.

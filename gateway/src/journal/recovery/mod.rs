@@ -11,9 +11,12 @@ mod replay;
 mod scan;
 mod survey;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 pub(super) use carried::Carried;
@@ -27,11 +30,11 @@ use survey::{SpareFile, Survey};
 
 use super::{
     Disk, JournalId, OpenError, Position, RecoveryReport, State,
-    format::{ALIGN, Barrier, Seed},
+    format::{ALIGN, Barrier, Seed, SegmentHeader},
     index::{Coverage, Findings, index_name, segment_of_index},
     indexer::Task,
     log::Log,
-    segment::{Prepared, QUARANTINE_FOLDER, SEGMENT_FOLDER, Segment},
+    segment::{Prepared, QUARANTINE_FOLDER, SEGMENT_FOLDER, Segment, Spare, segment_name},
 };
 
 /// What recovery found.
@@ -56,7 +59,13 @@ pub(super) struct Recovered {
     pub(super) max_bytes: Option<u64>,
     /// Files with space that can be used.
     pub(super) spares: Vec<Prepared>,
+    /// Files that left the log.
+    pub(super) recycled: Vec<Spare>,
     pub(super) leftovers: Leftovers,
+    /// Names of segments of the log that are not what their sequence says.
+    pub(super) odd_names: BTreeMap<u64, String>,
+    /// Whether nothing that the state is made of was damaged or missing.
+    pub(super) state_whole: bool,
     /// Segments that their index files do not cover to the end.
     pub(super) uncovered: Vec<Task>,
 }
@@ -74,8 +83,14 @@ pub(super) fn recover(disk: &dyn Disk) -> Result<Recovered, OpenError> {
         chain.snapshot(disk, seed, &mut findings).map_err(OpenError::io("read a segment"))?;
 
     let mut replay = Replay::new(seed);
-    replay.report.missing_segments = chain.missing;
     let (from, state) = snapshot.map_or((0, None), |(from, state)| (from, Some(state)));
+    let moved = chain.hot_start(from, seed).map_err(OpenError::io("read a segment"))?;
+    let hot_start = state.as_ref().map_or(moved, |state| moved.max(state.hot_start()));
+    let (retired, missing) = chain.begin_at(hot_start, from);
+    let from = from - retired.len();
+    replay.report.missing_segments = missing;
+    let begin = chain.links.get(from).filter(|_| state.is_some());
+    let snapshot = begin.map(|link| link.found.segment.header.first);
     let first = chain.links.first().map(|link| link.found.segment.header);
     // Nothing tells the state that the segments which are gone had built up.
     replay.state_damaged =
@@ -92,6 +107,7 @@ pub(super) fn recover(disk: &dyn Disk) -> Result<Recovered, OpenError> {
 
     let mut leftovers = Leftovers {
         dead: chain.dead,
+        retired: retired.into_iter().map(survey::Found::into_spare).collect(),
         misfits: std::mem::take(&mut survey.misfits),
         trim: Vec::new(),
         unused: end.unused(),
@@ -103,15 +119,22 @@ pub(super) fn recover(disk: &dyn Disk) -> Result<Recovered, OpenError> {
     let unowned = survey.unowned_indexes(owned);
     replay.report.index_leftover = unowned.len() as u64;
     leftovers.dead.extend(unowned);
+    let mut odd_names = BTreeMap::new();
     for Link { found, end: link_end, .. } in links {
-        let is_last = last == Some(found.segment.header.first);
+        let SegmentHeader { first, sequence, .. } = found.segment.header;
+        if found.name != segment_name(sequence) {
+            odd_names.insert(sequence, found.name);
+        }
+        if Some(first) == snapshot {
+            replay.log.snapshot_complete(first);
+        }
         if let End::Known(cut) = link_end
-            && (!is_last || quarantined)
+            && (last != Some(first) || quarantined)
         {
             leftovers.trim.push((Arc::clone(&found.segment), cut));
         }
     }
-    Ok(Recovered { uncovered, ..conclude(journal, survey, replay, end, leftovers) })
+    Ok(Recovered { uncovered, odd_names, ..conclude(journal, survey, replay, end, leftovers) })
 }
 
 /// Which transactions were open where the oldest segment begins: entries before the newest snapshot tell
@@ -229,7 +252,11 @@ fn conclude(
     end: LogEnd,
     mut leftovers: Leftovers,
 ) -> Recovered {
-    let Replay { state, log, mut report, open_ms, state_damaged, held_barrier: held, .. } = replay;
+    let Replay { state, mut log, mut report, open_ms, state_damaged, held_barrier: held, .. } =
+        replay;
+    if !state_damaged {
+        log.forget_unknown(&state);
+    }
     report.clean = end.closed && report.torn_tails == 0;
     report.carried_bytes = end.carried.as_ref().map_or(0, |carried| carried.length);
     let reused = report.torn_tails > 0 || state_damaged;
@@ -255,7 +282,10 @@ fn conclude(
         open_ms,
         max_bytes: survey.max_bytes,
         spares: spares.into_iter().map(|(sequence, spare)| spare.prepared(sequence)).collect(),
+        recycled: survey.recycled,
         leftovers,
+        odd_names: BTreeMap::new(),
+        state_whole: !state_damaged,
         uncovered: Vec::new(),
     }
 }
@@ -266,6 +296,9 @@ impl Recovered {
         let mut dead = survey.unowned_indexes(|_| false);
         dead.extend(survey.spares.into_values().map(SpareFile::into_dead));
         Self {
+            recycled: survey.recycled,
+            odd_names: BTreeMap::new(),
+            state_whole: true,
             journal: None,
             state: State::default(),
             log: Log::default(),

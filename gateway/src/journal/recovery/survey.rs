@@ -8,7 +8,7 @@ use super::super::{
         ALIGN, FORMAT_VERSION, FRAME_HEADER_BYTES, FrameHeader, HeaderError, SEGMENT_HEADER_BYTES,
         SegmentHeader,
     },
-    segment::{Prepared, SEGMENT_FOLDER, Segment, sequence_of},
+    segment::{Prepared, SEGMENT_FOLDER, Segment, Spare, sequence_of, spare_number_of},
 };
 use super::{
     super::index::{index_name, segment_of_index},
@@ -24,6 +24,10 @@ pub(super) struct Survey {
     pub(super) segments: BTreeMap<u64, Found>,
     /// Space without content, by the sequence in its name.
     pub(super) spares: BTreeMap<u64, SpareFile>,
+    /// Files that left the log; what is in them means nothing.
+    pub(super) recycled: Vec<Spare>,
+    /// Addresses that files may hold which were named for a new segment and still have an old header.
+    begun_bytes: u64,
     /// Lengths of the index files, by the sequence in their names.
     pub(super) indexes: BTreeMap<u64, u64>,
     /// Files to set aside: doubled, or unreadable.
@@ -61,6 +65,14 @@ impl Found {
         let length = self.segment.file.len().unwrap_or(0);
         DeadFile { name: self.name, length }
     }
+
+    /// For use again, with the number in its name.
+    pub(super) fn into_spare(self) -> (u64, Spare) {
+        let length = self.segment.file.len().unwrap_or(0);
+        let sequence = self.segment.header.sequence;
+        let number = self.name.rsplit('/').next().and_then(sequence_of).unwrap_or(sequence);
+        (number, Spare { file: Arc::clone(&self.segment.file), name: self.name, length })
+    }
 }
 
 impl SpareFile {
@@ -97,6 +109,14 @@ impl Survey {
         let mut owner = String::new();
         let names = disk.list(SEGMENT_FOLDER).map_err(OpenError::io("list the journal folder"))?;
         for file_name in names {
+            if let Some(number) = spare_number_of(&file_name) {
+                survey.last_sequence = survey.last_sequence.max(number);
+                let name = format!("{SEGMENT_FOLDER}/{file_name}");
+                let file = disk.open(&name).map_err(OpenError::io(format!("open {name}")))?;
+                let length = file.len().map_err(OpenError::io(format!("length of {name}")))?;
+                survey.recycled.push(Spare { file, name, length });
+                continue;
+            }
             if let Some(sequence) = segment_of_index(&file_name) {
                 // A sequence that an index file names is not used again: it would be taken for the new one's.
                 survey.last_sequence = survey.last_sequence.max(sequence);
@@ -141,6 +161,10 @@ impl Survey {
 
     fn add(&mut self, name: String, named: u64, segment: Segment, header_intact: bool) {
         let sequence = segment.header.sequence;
+        if named > sequence {
+            // Perhaps space used again, whose first frame is there and its header is not.
+            self.begun_bytes += segment.header.length;
+        }
         self.last_sequence = self.last_sequence.max(sequence);
         if sequence >= self.newest_sequence {
             self.newest_sequence = sequence;
@@ -181,21 +205,24 @@ impl Survey {
                 }
             }
         }
+        self.next_first = self.next_first.plus(self.begun_bytes);
         Ok(())
     }
 
     /// A header that fits the frames in the file: each of them tells its own position. The first
     /// frame alone is no proof that the header was ever there: both are written at once, and until
-    /// both are durable the segment does not exist. A later frame is one, or a later segment.
+    /// both are durable the segment does not exist. A later frame is one, or a later segment. Frames
+    /// of before the file was used again are none.
     fn rebuild_header(&self, journal: JournalId, file: &Unheaded) -> Option<SegmentHeader> {
-        let mut header = None;
+        let mut header: Option<SegmentHeader> = None;
         let mut frames = 0;
         frame_candidates(file, |at, block| {
             let first = FrameHeader::position_of(block)
                 .filter(|&position| FrameHeader::decode(block, journal.seed(), position).is_some())
                 .and_then(|position| position.0.checked_sub(at));
             if let Some(first) = first {
-                frames += 1;
+                let same = header.is_none_or(|header| header.first == Position(first));
+                frames += u64::from(same);
                 header.get_or_insert(SegmentHeader {
                     journal,
                     sequence: file.sequence,
@@ -208,7 +235,18 @@ impl Survey {
             }
             frames > 1
         });
-        header.filter(|header| frames > 1 || self.is_referred_to(header))
+        header
+            .filter(|header| frames > 1 || self.is_referred_to(header))
+            .filter(|header| !self.is_before_its_time(header))
+    }
+
+    /// Addresses grow with the sequence: a file named for a later segment than one that lies behind
+    /// it holds what was there before it was used again.
+    fn is_before_its_time(&self, segment: &SegmentHeader) -> bool {
+        let known = self.segments.values().map(|other| other.segment.header);
+        known
+            .into_iter()
+            .any(|other| other.sequence < segment.sequence && other.first > segment.first)
     }
 
     fn is_referred_to(&self, segment: &SegmentHeader) -> bool {

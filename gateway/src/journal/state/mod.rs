@@ -16,7 +16,10 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::{Append, Offset, PartitionId, Space, append::decode_log_start};
+use super::{
+    Append, Offset, PartitionId, Position, Space,
+    append::{HOT_START_KEY, decode_hot_start, decode_log_start, decode_partition},
+};
 use crate::record::{BatchHeader, TransactionOutcome};
 
 pub use limits::StateLimits;
@@ -102,6 +105,8 @@ impl State {
             Change::Fact { space: Space::LOG_START, key, value } => {
                 self.move_log_start(key, value);
             }
+            Change::Fact { space: Space::JOURNAL, key, value }
+                if decode_hot_start(key, value).is_some_and(|start| start < self.hot_start()) => {}
             Change::Fact { space, key, value } => self.set_fact(space, key, value),
             Change::Barrier { incarnation, leader_epoch } => {
                 self.leader_epoch = self.leader_epoch.max(leader_epoch);
@@ -170,6 +175,11 @@ impl State {
         self.partitions.get(&partition).copied().unwrap_or_default()
     }
 
+    /// Whether a partition ever had a batch or a log start and was not deleted since.
+    pub(super) fn knows(&self, partition: PartitionId) -> bool {
+        self.partitions.contains_key(&partition)
+    }
+
     /// All partitions that ever had a batch or a log start.
     pub fn partitions(&self) -> impl Iterator<Item = (PartitionId, PartitionState)> {
         self.partitions.iter().map(|(&id, &state)| (id, state))
@@ -229,10 +239,23 @@ impl State {
         self.leader_epoch
     }
 
-    /// Everything but the identity of the log, which every opening may bump.
+    /// Where the oldest segment of the log begins: everything before it was retired.
+    pub(super) fn hot_start(&self) -> Position {
+        let value = self.fact(Space::JOURNAL, HOT_START_KEY);
+        let start = value.and_then(|value| decode_hot_start(HOT_START_KEY, Some(value)));
+        start.unwrap_or_default()
+    }
+
+    /// Everything but the identity of the log, which every opening may bump, and what the journal
+    /// notes about itself.
     #[cfg(test)]
     pub(in crate::journal) fn content(&self) -> Self {
-        Self { incarnation: 0, leader_epoch: 0, ..self.clone() }
+        let mut content = Self { incarnation: 0, leader_epoch: 0, ..self.clone() };
+        let own: Vec<_> = self.facts(Space::JOURNAL).map(|(key, _)| key.clone()).collect();
+        for key in own {
+            content.set_fact(Space::JOURNAL, &key, None);
+        }
+        content
     }
 
     /// What was open when offsets may have been used again cannot be completed: part of it may be lost.
@@ -263,6 +286,13 @@ impl State {
     }
 
     fn move_log_start(&mut self, key: &[u8], value: Option<&[u8]>) {
+        if value.is_none()
+            && let Some(id) = decode_partition(key)
+        {
+            self.partitions.remove(&id);
+            self.producers.forget(id);
+            self.transactions.forget(id);
+        }
         let Some((id, start)) = decode_log_start(key, value) else {
             return;
         };

@@ -114,6 +114,11 @@ impl Producers {
         }
     }
 
+    /// Forgets all producers of a partition.
+    pub(super) fn forget(&mut self, partition: PartitionId) {
+        self.windows.retain(|&(of, _), _| of != partition);
+    }
+
     pub(super) fn contains(&self, partition: PartitionId, producer_id: i64) -> bool {
         self.windows.contains_key(&(partition, producer_id))
     }

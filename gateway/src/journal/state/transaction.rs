@@ -87,6 +87,12 @@ impl Transactions {
         self.by_offset.insert((partition, first, producer_id));
     }
 
+    /// Drops those of a partition that is no more.
+    pub(super) fn forget(&mut self, partition: PartitionId) {
+        self.first_offsets.retain(|&(id, _), _| id != partition);
+        self.by_offset.retain(|&(id, _, _)| id != partition);
+    }
+
     /// Keeps those that another set does not have.
     pub(in crate::journal) fn without(&self, others: &State) -> Self {
         let mut rest = Self::default();

@@ -6,7 +6,8 @@ use super::{
     support::{admit, batch, block_on, fact, next_append, small_options},
 };
 use crate::journal::{
-    Journal, JournalOptions, State, format::SegmentHeader, handle::open_idle, open,
+    Fact, Journal, JournalOptions, PartitionId, State, format::SegmentHeader, handle::open_idle,
+    open,
 };
 
 /// What is done to the journal, with the model kept alongside.
@@ -103,9 +104,23 @@ fn large_state(run: &mut Run) {
     }
 }
 
+fn retires(run: &mut Run) {
+    run.options.max_bytes = Some(1 << 20);
+    let journal = run.open();
+    for n in 0..36u8 {
+        let end = run.model.last().partition(PartitionId(1)).log_end;
+        let facts = if n % 4 == 3 { vec![Fact::log_start(PartitionId(1), end)] } else { vec![] };
+        let next = next_append(run.model.last(), &[(1, batch(&[&[n; 12_000]]))], &facts);
+        run.append(&journal, next);
+        journal.retire().unwrap();
+    }
+    assert!(journal.status().retired_segments > 2);
+}
+
 type Workload = fn(&mut Run);
 
-const WORKLOADS: [(&str, Workload); 6] = [
+const WORKLOADS: [(&str, Workload); 7] = [
+    ("retires", retires),
     ("one append", one_append),
     ("small appends", small_appends),
     ("rolls", rolls),
@@ -170,7 +185,7 @@ fn a_prepared_segment_of_an_earlier_run_is_used_once_its_name_is_durable() {
         files.apply(&event);
         match event {
             Event::Acked(count) => acked = count,
-            Event::Create(_) => created += 1,
+            Event::Create(name) if name.ends_with(".seg") => created += 1,
             Event::Resize { .. } if created == 2 => break,
             _ => {}
         }
@@ -179,7 +194,9 @@ fn a_prepared_segment_of_an_earlier_run_is_used_once_its_name_is_durable() {
     let disk = MemoryDisk::new(files);
     // No space for another file, whose creation would make this one's name durable too.
     disk.set_capacity(Some(2 * (64 << 10)));
-    let (journal, state) = open(disk.clone(), &small_options()).unwrap();
+    // Nor for a reserve.
+    let options = JournalOptions { max_bytes: Some(255 << 10), ..small_options() };
+    let (journal, state) = open(disk.clone(), &options).unwrap();
     let found = run.model.check(&journal, &state, acked);
     let mut again = Run::on(disk, run.model.prefix(found));
     again.random(&journal, &mut Random(1), 2, 500);
@@ -249,7 +266,9 @@ fn what_is_appended_after_a_crash_survives_the_next_one() {
 #[test]
 fn every_crash_during_recovery_recovers_too() {
     let mut opened = 0;
-    for (name, workload) in [("rolls", rolls as Workload), ("in flight", appended_in_flight)] {
+    let workloads =
+        [("rolls", rolls as Workload), ("in flight", appended_in_flight), ("retires", retires)];
+    for (name, workload) in workloads {
         let run = Run::record(workload);
         let mut files = Files::default();
         let mut acked = 0;

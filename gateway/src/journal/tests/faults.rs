@@ -206,7 +206,7 @@ fn a_full_disk_is_back_pressure_and_ends_when_there_is_space() {
     let (disk, options) = on_a_disk_of(300 * 1024);
     let (journal, mut state) = open(disk.clone(), &options).unwrap();
     let appended = fill(&disk, &journal, &mut state);
-    assert!(appended > 40, "{appended}");
+    assert!(appended > 20, "{appended}");
     assert_eq!(journal.status().poisoned, None);
     assert_eq!(journal.durable_end(PartitionId(0)), Offset(appended));
 
@@ -219,18 +219,20 @@ fn a_full_disk_is_back_pressure_and_ends_when_there_is_space() {
 
 #[test]
 fn a_journal_opens_on_a_full_disk() {
-    // What is left beside the four segments decides how: nothing at all, enough for a short
+    // There is room for two segments, and for index files on the way. What is left beside them decides how: nothing at all, enough for a short
     // segment, or as much again as the last one did not use.
-    for (capacity, unused) in [(256, 0), (256 + 24, 0), (256, 40_000)] {
+    for (capacity, unused) in [(136, 0), (136 + 24, 0), (136, 40_000)] {
         let (disk, options) = on_a_disk_of(capacity * 1024);
+        // A budget so small that there is no reserve.
+        let options = JournalOptions { max_bytes: Some(255 << 10), ..options };
         let (journal, mut state) = open(disk.clone(), &options).unwrap();
         let appended = if unused == 0 {
             fill(&disk, &journal, &mut state)
         } else {
-            for _ in 0..46 {
+            for _ in 0..18 {
                 append(&journal, &mut state, &[(0, batch(&[&[1; 3000]]))], &[]).unwrap();
             }
-            46
+            18
         };
         let killed = disk.files();
         drop(journal);
@@ -240,7 +242,7 @@ fn a_journal_opens_on_a_full_disk() {
         let (journal, reopened) = open(disk.clone(), &options).unwrap();
         assert_eq!(reopened.content(), state.content(), "{capacity} {unused}");
         let end = journal.durable_end(PartitionId(0));
-        if (capacity, unused) == (256, 0) {
+        if (capacity, unused) == (136, 0) {
             // The last frame waits for space to be written again, unless an index file proves it durable.
             assert!((appended - 1..=appended).contains(&end.0), "{end:?}");
             disk.set_capacity(None);
@@ -249,5 +251,22 @@ fn a_journal_opens_on_a_full_disk() {
         }
         block_on(journal.wait_durable(&[(PartitionId(0), Offset(appended - 1))]));
         assert_eq!(read_all(&journal, PartitionId(0)).len() as i64, appended);
+    }
+}
+
+#[test]
+fn with_its_reserve_a_journal_opens_on_a_full_disk_and_serves_everything() {
+    let (mut disk, options) = on_a_disk_of(384 * 1024);
+    let (journal, mut state) = open(disk.clone(), &options).unwrap();
+    let appended = fill(&disk, &journal, &mut state);
+    // As often as there are segments in reserve.
+    for round in 0..2 {
+        let killed = disk.files();
+        let used: usize = killed.names().iter().map(|name| killed.content(name).len()).sum();
+        disk = MemoryDisk::new(killed);
+        disk.set_capacity(Some(used as u64));
+        let (journal, reopened) = open(disk.clone(), &options).unwrap();
+        assert_eq!(reopened.content(), state.content(), "{round}");
+        assert_eq!(read_all(&journal, PartitionId(0)).len() as i64, appended, "{round}");
     }
 }

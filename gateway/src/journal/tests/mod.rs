@@ -11,6 +11,7 @@ mod index;
 mod model;
 mod properties;
 mod reading;
+mod retire;
 mod service;
 mod support;
 mod transactions;

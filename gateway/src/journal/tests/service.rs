@@ -157,11 +157,11 @@ fn the_budget_is_kept_and_full_is_back_pressure() {
     let (journal, mut state) = open(RealDisk::open(folder.path()).unwrap(), &options).unwrap();
     let value = batch(&[&[1; 10_000]]);
     let mut appended = 0;
-    // All eight segments are prepared or in use at the end; then Full is final.
+    // With index files there is room for seven segments, two of them in reserve; then Full is final.
     let full = loop {
         match journal.admit(Append::batch_len(value.len())) {
             Ok(permit) => drop(permit),
-            Err(AdmitError::Full) if journal.status().used_bytes < 512 << 10 => {
+            Err(AdmitError::Full) if journal.status().used_bytes + (64 << 10) <= 512 << 10 => {
                 std::thread::yield_now();
                 continue;
             }
@@ -171,7 +171,7 @@ fn the_budget_is_kept_and_full_is_back_pressure() {
         appended += 1;
     };
     assert!(matches!(full, AdmitError::Full), "{full}");
-    assert!(appended >= 24, "{appended}");
+    assert!(appended >= 16, "{appended}");
     assert_eq!(journal.status().poisoned, None);
     assert_eq!(read_all(&journal, P).len(), appended);
     let on_disk: u64 = std::fs::read_dir(folder.path().join("journal"))
@@ -267,7 +267,7 @@ fn restarts_leave_nothing_behind() {
         }
         names = disk.files().names();
         let segments = names.iter().filter(|name| name.ends_with(".seg")).count();
-        assert!(segments <= 7 && names.len() <= 2 * segments, "round {round}: {names:?}");
+        assert!(segments <= 10 && names.len() <= 2 * segments, "round {round}: {names:?}");
     }
     let (journal, state) = open(disk, &small_options()).unwrap();
     assert_eq!(state.partition(P).log_end, Offset(1), "{names:?}");

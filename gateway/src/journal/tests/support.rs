@@ -24,12 +24,13 @@ impl Clock for FixedClock {
     }
 }
 
-/// A journal of 64 KiB segments.
+/// A journal of 64 KiB segments, which none leave by themselves.
 pub(super) fn small_options() -> JournalOptions {
     JournalOptions {
         max_bytes: Some(64 << 20),
         segment_bytes: Some(64 << 10),
         space_retry: Duration::from_millis(1),
+        retire: false,
         index_interval_bytes: 16 << 10,
         clock: Arc::new(FixedClock),
         new_id: Some(JournalId(*b"headwater-tests!")),

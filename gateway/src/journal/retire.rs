@@ -1,0 +1,188 @@
+//! How segments leave the log: the oldest ones, once nothing in them is live (FORMAT.md, Retiring).
+//!
+//! One fact moves the hot start past them. When it is durable they are taken out of what readers see, and when the last
+//! reader let go their files become spares. Nothing here is in the writer's way: the fact is an append like others.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
+    thread::{self, Thread},
+    time::Duration,
+};
+
+use super::{
+    AdmitError, Append, Fact, Poisoned, Ticket,
+    admission::Purpose,
+    queue::Queued,
+    segment::{Segment, Spare, segment_name},
+    shared::Shared,
+};
+
+/// The thread that retires, and the segments that it could not free yet.
+#[derive(Debug)]
+pub(super) struct Retirer {
+    /// Names of files that are not what their sequence says.
+    odd_names: BTreeMap<u64, String>,
+    /// Out of the log, but perhaps still being read. Held while one is freed: nobody else does it.
+    leaving: Mutex<Vec<Arc<Segment>>>,
+    retired: AtomicU64,
+    pinned: AtomicU64,
+    inner: Mutex<Inner>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    wanted: bool,
+    stopping: bool,
+}
+
+/// How often to look whether readers let go: a read takes milliseconds, and nobody tells when it ends.
+const PINNED_RETRY: Duration = Duration::from_millis(20);
+/// After a refusal for want of space, or an error of the folder.
+const RETRY: Duration = Duration::from_secs(1);
+/// A wait without end would do as well; the timeout is only there to have one kind of wait.
+const FOREVER: Duration = Duration::from_secs(3600);
+
+impl Retirer {
+    pub(super) fn new(odd_names: BTreeMap<u64, String>) -> Self {
+        // What the last run left behind is looked at first.
+        let inner = Inner { wanted: true, stopping: false };
+        Self {
+            odd_names,
+            leaving: Mutex::default(),
+            retired: AtomicU64::new(0),
+            pinned: AtomicU64::new(0),
+            inner: Mutex::new(inner),
+            changed: Condvar::new(),
+        }
+    }
+
+    /// A log start moved, or a snapshot became complete: perhaps something can go.
+    pub(super) fn wake(&self) {
+        self.lock().wanted = true;
+        self.changed.notify_all();
+    }
+
+    /// Ends [`Retirer::run`].
+    pub(super) fn stop(&self) {
+        self.lock().stopping = true;
+        self.changed.notify_all();
+    }
+
+    /// Segments that left the log since start.
+    pub(super) fn retired(&self) -> u64 {
+        self.retired.load(Ordering::Relaxed)
+    }
+
+    /// Segments that left the log and are still being read.
+    pub(super) fn pinned(&self) -> u64 {
+        self.pinned.load(Ordering::Relaxed)
+    }
+
+    /// Retires until stopped.
+    pub(super) fn run(&self, shared: &Shared) {
+        let mut timeout = Duration::ZERO;
+        while self.wait(timeout) {
+            timeout = match retire(shared) {
+                Ok(_) if self.pinned() > 0 => PINNED_RETRY,
+                Ok(_) => FOREVER,
+                Err(AdmitError::Poisoned(_)) => return,
+                Err(error) => {
+                    tracing::warn!(%error, "segments that nothing needs cannot be let go yet");
+                    RETRY
+                }
+            };
+        }
+    }
+
+    /// False when told to stop.
+    fn wait(&self, timeout: Duration) -> bool {
+        let idle = |inner: &mut Inner| !inner.wanted && !inner.stopping;
+        let (mut inner, _) = self
+            .changed
+            .wait_timeout_while(self.lock(), timeout, idle)
+            .unwrap_or_else(PoisonError::into_inner);
+        inner.wanted = false;
+        !inner.stopping
+    }
+
+    /// Makes spares of the files that nobody reads any more.
+    fn free(&self, shared: &Shared) {
+        let mut leaving = self.leaving();
+        for segment in std::mem::take(&mut *leaving) {
+            // Out of the log nobody can take hold of it any more: the last one to let go is us.
+            match Arc::try_unwrap(segment) {
+                Ok(segment) => self.recycle(shared, segment),
+                Err(pinned) => leaving.push(pinned),
+            }
+        }
+        self.pinned.store(leaving.len() as u64, Ordering::Relaxed);
+    }
+
+    fn recycle(&self, shared: &Shared, segment: Segment) {
+        let sequence = segment.header.sequence;
+        let name = self.odd_names.get(&sequence).cloned().unwrap_or_else(|| segment_name(sequence));
+        shared.indexer.retire(sequence);
+        let recycled = segment.file.len().and_then(|length| {
+            let left = Spare { file: segment.file, name, length };
+            shared.preparer.recycle(left, sequence)
+        });
+        if let Err(error) = recycled {
+            tracing::warn!(%error, segment = sequence, "its space cannot be used again before a restart");
+        }
+    }
+
+    fn leaving(&self) -> MutexGuard<'_, Vec<Arc<Segment>>> {
+        self.leaving.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One pass: moves the hot start as far as it can go, and frees what readers let go of. How many segments left the log.
+pub(super) fn retire(shared: &Shared) -> Result<u64, AdmitError> {
+    let start = shared.log().retirable();
+    let mut count = 0;
+    if let Some(start) = start {
+        let append = Append { batches: Vec::new(), facts: vec![Fact::hot_start(start)] };
+        let bytes = append.encoded_len();
+        let permit = shared.admit(bytes, Purpose::Cleaning)?;
+        let reserved = permit.redeem(bytes);
+        let (ticket, completion) = Ticket::new();
+        shared.queue.push(Queued { append, bytes, reserved, completion });
+        wait(ticket)?;
+        // Only now: should the fact be lost, all of them are part of the log.
+        let retired = shared.log_mut().retire_below(start);
+        count = retired.len() as u64;
+        shared.retirer.retired.fetch_add(count, Ordering::Relaxed);
+        tracing::info!(segments = count, start = start.0, "left the log: nothing in them is live");
+        shared.retirer.leaving().extend(retired);
+    }
+    shared.retirer.free(shared);
+    Ok(count)
+}
+
+/// Waits on this thread.
+fn wait(ticket: Ticket) -> Result<(), Poisoned> {
+    struct Unpark(Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut ticket = std::pin::pin!(ticket);
+    loop {
+        match ticket.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(outcome) => return outcome,
+            Poll::Pending => thread::park(),
+        }
+    }
+}
