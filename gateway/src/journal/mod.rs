@@ -36,6 +36,8 @@ mod reader;
 mod recovery;
 mod segment;
 mod shared;
+#[cfg(any(test, feature = "sim-disk"))]
+pub mod sim;
 mod state;
 mod stats;
 mod status;

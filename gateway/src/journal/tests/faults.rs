@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    disk::{Cut, Event, Fault, Files, MemoryDisk, Random},
+    disk::{Call, Cut, Event, Fault, Files, MemoryDisk, Random},
     model::{Model, random_append, read_all},
     support::{admit, append, batch, block_on, next_append, small_options},
 };
@@ -68,7 +68,7 @@ fn an_error_of_any_operation_stops_acknowledgements_and_loses_none() {
     let mut stops = 0;
     for at in 0..operations {
         for sticky in [false, true] {
-            let fault = Fault { at, kind: ErrorKind::Other, sticky };
+            let fault = Fault { call: Call::Change, at, kind: ErrorKind::Other, sticky };
             let what = format!("{fault:?}");
             let disk = MemoryDisk::default().with_fault(fault);
             let mut model = Model::new();
@@ -130,7 +130,7 @@ fn after_an_error_nothing_is_written_and_the_frame_is_not_served() {
         if failed_writes > 0 && failed_syncs > 0 && at == 0 {
             break;
         }
-        let fault = Fault { at, kind: ErrorKind::Other, sticky: false };
+        let fault = Fault::once(Call::Change, at);
         let disk = MemoryDisk::new(disk.files()).with_fault(fault);
         let Ok((journal, state)) = open(disk.clone(), &small_options()) else {
             continue;
