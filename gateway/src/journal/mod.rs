@@ -18,6 +18,9 @@
 //! `writer.rs` the one thread that writes; `preparer.rs` the one that preallocates.
 //! The journal knows no topic, no group, no protocol.
 
+#[macro_use]
+mod planted;
+
 mod address;
 mod admission;
 mod append;

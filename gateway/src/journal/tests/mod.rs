@@ -3,12 +3,14 @@
 mod basics;
 mod crash;
 mod damage;
+mod decoding;
 mod disk;
 mod effort;
 mod faults;
 mod golden;
 mod model;
 mod nested;
+mod planted;
 mod properties;
 mod recovering;
 mod service;

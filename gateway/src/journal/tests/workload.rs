@@ -4,10 +4,13 @@
 //! `workloads.rs` that use it; the drivers need not know.
 
 use std::{
+    future::Future,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    task::{Context, Waker},
     time::{Duration, Instant},
 };
 
@@ -48,6 +51,8 @@ pub(super) enum Step {
     Batch(u32, usize),
     /// The largest append there may be.
     Largest,
+    /// A batch of so many bytes; while its sync takes its time, nobody may see it.
+    Held(usize),
     /// Sets a fact to a value of so many bytes.
     Set(u8, usize),
     /// Deletes a fact.
@@ -147,6 +152,7 @@ impl Run {
                 let overhead = Append::batch_len(batch(&[&[0; 20_000]]).len()) - 20_000;
                 self.one(&[(0, self.value(limit - overhead - 8))], &[]);
             }
+            Step::Held(bytes) => self.held(bytes),
             Step::Set(key, bytes) => self.one(&[], &[fact(&[key], Some(&vec![key; bytes]))]),
             Step::Delete(key) => self.one(&[], &[fact(&[key], None)]),
             Step::BatchesWithFact(count, key) => {
@@ -208,6 +214,24 @@ impl Run {
         let permit = admit(self.journal(), append.encoded_len());
         self.model.push_at(append.clone(), self.journal().open_ms());
         block_on(self.journal().append(permit, append)).unwrap();
+        self.disk.note(Event::Acked(self.model.len()));
+    }
+
+    fn held(&mut self, bytes: usize) {
+        const P: PartitionId = PartitionId(0);
+        let append = next_append(self.model.last(), &[(P.0, self.value(bytes))], &[]);
+        let permit = admit(self.journal(), append.encoded_len());
+        let end = self.journal().durable_end(P);
+        assert_eq!(end, self.model.last().partition(P).log_end);
+        self.disk.hold_syncs();
+        self.model.push_at(append.clone(), self.journal().open_ms());
+        let mut ticket = pin!(self.journal().append(permit, append));
+        self.disk.until_a_sync_waits();
+        let context = &mut Context::from_waker(Waker::noop());
+        assert!(ticket.as_mut().poll(context).is_pending(), "acknowledged before its sync");
+        assert_eq!(self.journal().durable_end(P), end, "seen before its sync");
+        self.disk.let_syncs_go();
+        block_on(ticket).unwrap();
         self.disk.note(Event::Acked(self.model.len()));
     }
 

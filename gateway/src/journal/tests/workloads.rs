@@ -4,8 +4,8 @@ use super::{
     disk::Cut,
     workload::{
         Step::{
-            Appends, Batch, BatchesWithFact, Burst, Capacity, Close, Delete, Fill, Hours, Kill,
-            Largest, LogStart, Open, PowerCut, Produce, Roll, Set, Slices, Unlimited,
+            Appends, Batch, BatchesWithFact, Burst, Capacity, Close, Delete, Fill, Held, Hours,
+            Kill, Largest, LogStart, Open, PowerCut, Produce, Roll, Set, Slices, Unlimited,
         },
         Workload,
     },
@@ -31,6 +31,7 @@ pub(super) const WORKLOADS: &[Workload] = &[
     ("appended in flight", &[Open, Burst(6, 2500), Burst(6, 2500), Burst(6, 2500)]),
     ("small ones in flight", &[Open, Burst(20, 50), Burst(20, 50)]),
     ("large ones in flight", &[Open, Burst(4, 3000), Burst(4, 9000)]),
+    ("syncs that take their time", &[Open, Held(10), Held(5000), Roll, Held(10), Close]),
     // Rolls.
     ("rolls", &[Open, Appends(12, 2500)]),
     ("one roll", &[Open, Roll]),
