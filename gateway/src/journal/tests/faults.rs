@@ -132,6 +132,7 @@ fn an_error_of_any_look_at_the_disk_loses_nothing_that_was_acknowledged() {
         for call in [Call::Look, Call::Read] {
             for at in 0..looked.calls(call) {
                 let fault = Fault::once(call, at);
+                println!("{acked} appends, {fault:?}");
                 let disk = MemoryDisk::new(files.clone()).with_fault(fault);
                 match open_idle(disk.clone(), &small_options()) {
                     Ok((journal, state)) => {
@@ -147,6 +148,25 @@ fn an_error_of_any_look_at_the_disk_loses_nothing_that_was_acknowledged() {
         }
     }
     println!("{refused} openings refused: the next one finds everything");
+}
+
+#[test]
+fn an_unreadable_header_before_a_single_frame_loses_no_append() {
+    let disk = MemoryDisk::default();
+    let (journal, mut state) = open(disk.clone(), &small_options()).unwrap();
+    while journal.status().segments < 2 {
+        append(&journal, &mut state, &[(0, batch(&[&[1; 9000]]))], &[]).unwrap();
+    }
+    let killed = disk.restarted(None);
+    drop(journal);
+    killed.make_unreadable("journal/0000000000000002.seg", 0);
+    let (journal, reopened) = open(killed, &small_options()).unwrap();
+    assert_eq!(reopened.content(), state.content());
+    assert_eq!(
+        read_all(&journal, PartitionId(0)).len() as i64,
+        state.partition(PartitionId(0)).log_end.0
+    );
+    assert_eq!(journal.status().recovery.damaged_ranges, 1, "the header is damage, and told");
 }
 
 #[test]
