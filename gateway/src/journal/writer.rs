@@ -221,7 +221,9 @@ impl Writer {
             reserved += queued.reserved;
         }
         self.shared.ledger.spent(self.left_in_segment(), reserved);
-        self.publish();
+        if !planted!(ServeUnsynced) {
+            self.publish();
+        }
         for queued in self.taken.drain(..) {
             queued.completion.complete(Ok(()));
         }
