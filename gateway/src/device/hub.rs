@@ -104,11 +104,9 @@ impl Hub {
         let mut used = BTreeSet::new();
         let mut boots = BTreeMap::new();
         for (key, value) in broker.facts(space::DEVICE_STREAM) {
-            let Some((stream, fact)) = StreamFact::stream(&key).zip(StreamFact::read(&value))
-            else {
-                tracing::error!(?key, "device stream fact is not readable");
-                continue;
-            };
+            let (stream, fact) = StreamFact::stream(&key)
+                .zip(StreamFact::read(&value))
+                .ok_or_else(|| unreadable("stream", &key))?;
             used.extend(fact.boot.map(|boot| boot.schema));
             boots.insert(stream, fact.position.boot);
         }
