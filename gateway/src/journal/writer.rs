@@ -235,7 +235,9 @@ impl Writer {
     #[cfg(test)]
     fn write_ahead(&mut self) -> io::Result<()> {
         let active = self.segment.as_mut().expect("a segment is begun before a frame");
-        if !planted!(WriteAhead) || self.taken.len() < 2 || active.header_due {
+        let room = active.segment.header.end().0 - active.at.0;
+        let fits = room > self.shared.settings.segment_bytes / 2;
+        if !planted!(WriteAhead) || self.taken.len() < 2 || active.header_due || !fits {
             return Ok(());
         }
         let first = self.taken.remove(0);

@@ -49,13 +49,13 @@ impl Sample {
     fn new() -> Self {
         let (journal, disk) = Self::write();
         journal.close().unwrap();
-        Self::of(disk.files())
+        Self::of(&disk.files())
     }
 
     /// The same, killed: nothing proves its last frame.
     fn killed() -> Self {
         let (_journal, disk) = Self::write();
-        let mut sample = Self::of(disk.files());
+        let mut sample = Self::of(&disk.files());
         let all = sample.batches.values().chain(sample.facts.values().flatten());
         let last = all.max_by(|a, b| (&a.file, a.from).cmp(&(&b.file, b.from))).unwrap().clone();
         let Range { start: from, end: to } = last.frame.clone();
@@ -79,7 +79,7 @@ impl Sample {
         (journal, disk)
     }
 
-    fn of(files: Files) -> Self {
+    fn of(files: &Files) -> Self {
         let seed = small_options().new_id.map(JournalId::seed).unwrap();
         let mut sample = Self {
             files: files.clone(),
@@ -88,7 +88,7 @@ impl Sample {
             last_frame: None,
         };
         for file in files.names() {
-            walk(&files, &file, seed, &mut sample);
+            walk(files, &file, seed, &mut sample);
         }
         assert!(sample.batches.len() > 15, "{}", sample.batches.len());
         let used = sample.batches.values().map(|at| &at.file).collect::<BTreeSet<_>>();
@@ -117,7 +117,7 @@ impl Sample {
             match journal.read(partition, offset, 1) {
                 Ok(batches) => match batches.first() {
                     Some(bytes) => {
-                        assert_eq!(bytes, &stored.bytes, "{}: wrong bytes served", what())
+                        assert_eq!(bytes, &stored.bytes, "{}: wrong bytes served", what());
                     }
                     None => assert!(hit(stored), "{}: {partition:?} {offset:?} is gone", what()),
                 },

@@ -76,7 +76,7 @@ macro_rules! planted_tests {
 planted_tests! {
     a_skipped_sync: SkipSync by CRASH,
     an_early_acknowledgement: AcknowledgeEarly by CRASH,
-    a_frame_that_is_seen_unsynced: ServeUnsynced by CRASH,
+    a_frame_that_is_seen_unsynced: ServeUnsynced by CRASH_TOO,
     a_folder_that_is_not_synced: SkipFolderSync by CRASH,
     an_adopted_name_that_is_not_synced: AdoptUnsynced by ADOPTED,
     a_crc_over_half_of_an_entry: WrongCrcRange by FLIPS,
