@@ -236,7 +236,8 @@ impl Writer {
     fn write_ahead(&mut self) -> io::Result<()> {
         let active = self.segment.as_mut().expect("a segment is begun before a frame");
         let room = active.segment.header.end().0 - active.at.0;
-        let fits = room > self.shared.settings.segment_bytes / 2;
+        let needed: usize = self.taken.iter().map(|queued| queued.bytes).sum();
+        let fits = room > needed as u64 + 3 * SEGMENT_HEADER_BYTES;
         if !planted!(WriteAhead) || self.taken.len() < 2 || active.header_due || !fits {
             return Ok(());
         }

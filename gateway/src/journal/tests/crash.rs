@@ -72,14 +72,18 @@ fn a_prepared_segment_of_an_earlier_run_is_used_once_its_name_is_durable() {
     let mut files = Files::default();
     let mut acked = 0;
     let mut created = 0;
-    // Up to where the second file has its space, but not yet a durable name.
+    // Up to where an append is durable and the second file has its space, but not yet a durable name.
     for event in run.disk.log() {
-        files.apply(&event);
         match event {
-            Event::Acked(count) => acked = count,
+            Event::Create(_) if created == 2 => continue,
+            Event::SyncFolder(_) if created == 2 => continue,
             Event::Create(_) => created += 1,
-            Event::Resize { .. } if created == 2 => break,
+            Event::Acked(count) => acked = count,
             _ => {}
+        }
+        files.apply(&event);
+        if acked > 1 && created == 2 {
+            break;
         }
     }
     assert_eq!(created, 2);
@@ -88,9 +92,7 @@ fn a_prepared_segment_of_an_earlier_run_is_used_once_its_name_is_durable() {
     disk.set_capacity(Some(2 * (64 << 10)));
     let (journal, state) = open(disk.clone(), &small_options()).unwrap();
     let found = run.model.check(&journal, &state, acked);
-    drop(journal);
-    let mut again = Run::on(disk.restarted(None), run.model.prefix(found), 1);
-    again.take(Step::Open);
+    let mut again = Run::on(disk, run.model.prefix(found), 1).with_open(journal);
     again.take(Step::Appends(2, 500));
     let lost = again.disk.files().after(Cut::Nothing);
     let acked = again.model.len();
@@ -114,10 +116,8 @@ fn what_is_appended_after_a_crash_survives_the_next_one() {
                 let disk = MemoryDisk::new(left_by(crash, files));
                 let (journal, state) = open(disk.clone(), &run.recovery_options()).unwrap();
                 let found = run.model.check(&journal, &state, acked);
-                drop((journal, state));
-                let mut again = Run::on(disk, run.model.prefix(found), seed);
+                let mut again = Run::on(disk, run.model.prefix(found), seed).with_open(journal);
                 again.options = run.recovery_options();
-                again.take(Step::Open);
                 again.take(Step::Appends(2, 500));
                 let lost = again.disk.files().after(Cut::Nothing);
                 let acked = again.model.len();

@@ -12,7 +12,7 @@ use crate::journal::planted::{Bug, VARIABLE};
 const BUDGET: Duration = Duration::from_secs(300);
 
 /// Share of the normal run that will do where everything is slow.
-const SAMPLE: &str = "0.15";
+const SAMPLE: &str = "0.4";
 
 /// Runs a driver of this crate in a process with the bug; its output, if it found something.
 fn run_with(bug: Bug, driver: &str) -> Option<String> {
