@@ -71,6 +71,13 @@ impl Files {
         blocks.sum::<usize>() + self.pending_names.len()
     }
 
+    /// How many writes are pending.
+    #[must_use]
+    pub fn pending_writes(&self) -> usize {
+        let pending = self.inodes.values().flat_map(|inode| &inode.pending);
+        pending.filter(|(_, event)| matches!(event, Event::Write { .. })).count()
+    }
+
     /// What is found after the power came back.
     #[must_use]
     pub fn after(&self, cut: Cut) -> Self {
