@@ -74,17 +74,19 @@ fn a_prepared_segment_of_an_earlier_run_is_used_once_its_name_is_durable() {
     let mut files = Files::default();
     let mut acked = 0;
     let mut created = 0;
+    let mut has_space = false;
     // Up to where an append is durable and the second file has its space, but not yet a durable name.
     for event in run.disk.log() {
         match event {
             Event::Create(_) if created == 2 => continue,
             Event::SyncFolder(_) if created == 2 => continue,
             Event::Create(_) => created += 1,
+            Event::Resize { .. } if created == 2 => has_space = true,
             Event::Acked(count) => acked = count,
             _ => {}
         }
         files.apply(&event);
-        if acked > 1 && created == 2 {
+        if acked > 1 && has_space {
             break;
         }
     }
