@@ -53,9 +53,7 @@ impl Ledger {
         let wanted = FrameHeader::length_for(bytes);
         let mut inner = self.lock();
         let largest = inner.largest.max(wanted);
-        let free = inner.current + inner.prepared.iter().sum::<u64>();
-        let wasted = largest * inner.prepared.len() as u64;
-        if inner.reserved + wanted + wasted > free {
+        if inner.reserved + wanted > inner.certain(largest) {
             return Err(AdmitError::Full);
         }
         inner.reserved += wanted;
@@ -89,6 +87,15 @@ impl Ledger {
 }
 
 impl Inner {
+    /// Space that appends of at most this size will find, whatever their order: each segment but the last may
+    /// end with less than one of them unused, and no segment can waste more than it has.
+    fn certain(&self, largest: u64) -> u64 {
+        let segments = std::iter::once(self.current).chain(self.prepared.iter().copied());
+        let wasted = |space: u64| space.min(largest);
+        let left: u64 = segments.map(|space| space - wasted(space)).sum();
+        left + wasted(*self.prepared.back().unwrap_or(&self.current))
+    }
+
     fn release(&mut self, reserved: u64) {
         self.reserved -= reserved;
         if self.reserved == 0 {
@@ -175,6 +182,20 @@ mod tests {
         let _small = [ledger.admit(1).unwrap(), ledger.admit(1).unwrap()];
         assert!(is_full(&ledger.admit(1)));
         drop(large);
+    }
+
+    #[test]
+    fn the_end_of_a_segment_wastes_no_more_than_it_has() {
+        let ledger = ledger(4);
+        let largest = 8 * 4096 - 64;
+        for _ in 0..4 {
+            ledger.prepared(9 * BLOCK);
+        }
+        // It does not fit into the four blocks that are left, but into the next segment, and the next.
+        let permits = [ledger.admit(largest).unwrap(), ledger.admit(largest / 8).unwrap()];
+        drop(permits);
+        let filled: Vec<_> = (0..).map_while(|_| ledger.admit(largest).ok()).collect();
+        assert_eq!(filled.len(), 1, "of each of the others only one block is certain");
     }
 
     #[test]

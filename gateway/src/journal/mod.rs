@@ -18,6 +18,9 @@
 //! `writer.rs` the one thread that writes; `preparer.rs` the one that preallocates.
 //! The journal knows no topic, no group, no protocol.
 
+#[macro_use]
+mod planted;
+
 mod address;
 mod admission;
 mod append;
@@ -36,6 +39,8 @@ mod reader;
 mod recovery;
 mod segment;
 mod shared;
+#[cfg(any(test, feature = "sim-disk"))]
+pub mod sim;
 mod state;
 mod stats;
 mod status;

@@ -3,10 +3,17 @@
 mod basics;
 mod crash;
 mod damage;
+mod decoding;
 mod disk;
+mod effort;
 mod faults;
 mod golden;
 mod model;
+mod nested;
+mod planted;
 mod properties;
+mod recovering;
 mod service;
 mod support;
+mod workload;
+mod workloads;

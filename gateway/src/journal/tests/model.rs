@@ -34,8 +34,13 @@ impl Model {
 
     /// Notes an append; offsets are those of the state so far.
     pub(super) fn push(&mut self, append: Append) {
+        self.push_at(append, 0);
+    }
+
+    /// Notes an append at an age of the journal.
+    pub(super) fn push_at(&mut self, append: Append, open_ms: u64) {
         let mut state = self.last().clone();
-        state.apply_append(&append, 0);
+        state.apply_append(&append, open_ms);
         self.appends.push(append);
         self.states.push(state);
     }
@@ -71,8 +76,16 @@ impl Model {
     /// How many appends the recovered journal holds: it must be exactly the first so many of them,
     /// no fewer than were acknowledged. Panics with what differs.
     pub(super) fn check(&self, journal: &Journal, state: &State, acked: usize) -> usize {
-        let state = state.content();
-        let found = (acked..=self.appends.len()).rev().find(|&n| self.states[n].content() == state);
+        // Producers may be forgotten once they have expired, and need not be.
+        let now = |state: &State| {
+            let mut state = state.content();
+            state.expire_producers(journal.open_ms());
+            state
+        };
+        let state = now(state);
+        let found = (acked..=self.appends.len())
+            .rev()
+            .find(|&n| self.states[n] == state || now(&self.states[n]) == state);
         let Some(count) = found else {
             panic!(
                 "the state is not that after {acked}..={} appends: {state:?}, acknowledged {:?}",

@@ -1,0 +1,257 @@
+//! The workloads of the crash tests: short ones, each around one thing that can be interrupted.
+
+use super::{
+    disk::Cut,
+    workload::{
+        Step::{
+            Appends, Batch, BatchesWithFact, Burst, Capacity, Close, Delete, Fill, Held, Hours,
+            Kill, Largest, LogStart, Open, PowerCut, Produce, Roll, Set, Slices, Unlimited,
+        },
+        Workload,
+    },
+};
+
+const KIB: u64 = 1024;
+
+pub(super) const WORKLOADS: &[Workload] = &[
+    // Appends.
+    ("nothing", &[Open]),
+    ("nothing, closed", &[Open, Close]),
+    ("one append", &[Open, Appends(1, 10)]),
+    ("one batch", &[Open, Batch(0, 1)]),
+    ("one fact", &[Open, Set(1, 1)]),
+    ("small appends", &[Open, Appends(20, 100)]),
+    ("appends of a block", &[Open, Batch(0, 3900), Batch(0, 3968), Batch(0, 4000), Batch(0, 4100)]),
+    ("appends of several blocks", &[Open, Appends(10, 3000)]),
+    ("the largest append", &[Open, Largest, Batch(1, 10), Largest]),
+    (
+        "many partitions",
+        &[Open, Batch(1, 9), Batch(7, 9), Batch(99, 9), Batch(1, 9), Batch(u32::MAX, 9)],
+    ),
+    ("appended in flight", &[Open, Burst(6, 2500), Burst(6, 2500), Burst(6, 2500)]),
+    ("small ones in flight", &[Open, Burst(20, 50), Burst(20, 50)]),
+    ("large ones in flight", &[Open, Burst(4, 3000), Burst(4, 9000)]),
+    ("syncs that take their time", &[Open, Held(10), Held(5000), Roll, Held(10), Close]),
+    // Rolls.
+    ("rolls", &[Open, Appends(12, 2500)]),
+    ("one roll", &[Open, Roll]),
+    ("a roll and one append", &[Open, Roll, Batch(0, 1)]),
+    ("three rolls", &[Open, Roll, Roll, Roll]),
+    ("rolls by the largest append", &[Open, Largest, Largest, Largest, Largest]),
+    ("rolls in flight", &[Open, Burst(20, 3000)]),
+    ("a roll, closed", &[Open, Roll, Close]),
+    ("a roll, reopened, a roll", &[Open, Roll, Close, Open, Roll]),
+    // Openings.
+    (
+        "reopened in order",
+        &[
+            Open,
+            Appends(3, 2000),
+            Close,
+            Open,
+            Appends(3, 2000),
+            Close,
+            Open,
+            Appends(3, 2000),
+            Close,
+        ],
+    ),
+    ("reopened without a word", &[Open, Close, Open, Close, Open, Close, Open]),
+    ("reopened after one append", &[Open, Batch(0, 9), Close, Open, Close, Open]),
+    ("killed at once", &[Open, Kill, Kill, Kill]),
+    ("killed after an append", &[Open, Batch(0, 9), Kill, Batch(0, 9), Kill, Batch(0, 9)]),
+    ("killed twice after an append", &[Open, Batch(0, 5000), Kill, Kill, Batch(0, 9)]),
+    ("killed after facts", &[Open, Set(1, 9), Kill, Set(1, 10), Kill, Delete(1), Kill]),
+    ("killed after a roll", &[Open, Roll, Kill, Appends(3, 500)]),
+    ("killed before a roll", &[Open, Batch(0, 30_000), Batch(0, 18_000), Kill, Batch(0, 20_000)]),
+    ("killed, then closed", &[Open, Appends(3, 500), Kill, Appends(3, 500), Close, Open]),
+    ("cut, all lost", &[Open, Appends(3, 500), PowerCut(Cut::Nothing), Appends(3, 500)]),
+    ("cut, all kept", &[Open, Appends(3, 500), PowerCut(Cut::Everything), Appends(3, 500)]),
+    (
+        "cut again and again",
+        &[
+            Open,
+            Batch(0, 9),
+            PowerCut(Cut::Some(1)),
+            Batch(0, 9),
+            PowerCut(Cut::Some(2)),
+            Batch(0, 9),
+            PowerCut(Cut::Nothing),
+            Batch(0, 9),
+        ],
+    ),
+    ("cut after a roll", &[Open, Roll, PowerCut(Cut::Some(3)), Batch(0, 9), Roll]),
+    (
+        "cut after closing",
+        &[Open, Appends(3, 500), Close, Open, PowerCut(Cut::Nothing), Batch(0, 9)],
+    ),
+    // Facts.
+    ("a fact set again and again", &[Open, Set(1, 1), Set(1, 2), Set(1, 3), Set(1, 4), Set(1, 5)]),
+    (
+        "facts set and deleted",
+        &[Open, Set(1, 10), Set(2, 10), Delete(1), Set(1, 20), Delete(2), Delete(1)],
+    ),
+    ("a deleted fact over a roll", &[Open, Set(1, 10), Set(2, 10), Delete(1), Roll, Kill, Roll]),
+    ("a fact changed over rolls", &[Open, Set(1, 10), Roll, Set(1, 20), Roll, Kill, Set(1, 30)]),
+    ("a fact deleted after its snapshot", &[Open, Set(1, 10), Roll, Delete(1), Kill, Roll]),
+    ("batches with their fact", &[Open, BatchesWithFact(12, 1)]),
+    (
+        "batches with their fact, killed",
+        &[
+            Open,
+            BatchesWithFact(3, 1),
+            Kill,
+            BatchesWithFact(3, 1),
+            PowerCut(Cut::Nothing),
+            BatchesWithFact(3, 1),
+        ],
+    ),
+    ("large facts", &[Open, Set(1, 5000), Set(2, 5000), Set(1, 5001), Delete(2), Roll, Kill]),
+    // Snapshots in many slices.
+    (
+        "large state",
+        &[
+            Slices(2000, 16_000),
+            Open,
+            Set(1, 3000),
+            Set(2, 3000),
+            Set(3, 3000),
+            Set(4, 3000),
+            Roll,
+            Batch(0, 9),
+            Batch(0, 9),
+            Batch(0, 9),
+            Batch(0, 9),
+        ],
+    ),
+    (
+        "killed amid slices",
+        &[
+            Slices(1000, 8000),
+            Open,
+            Set(1, 2000),
+            Set(2, 2000),
+            Set(3, 2000),
+            Roll,
+            Kill,
+            Batch(0, 9),
+            Kill,
+            Delete(1),
+            Kill,
+        ],
+    ),
+    (
+        "closed amid slices",
+        &[
+            Slices(1000, 8000),
+            Open,
+            Set(1, 2000),
+            Set(2, 2000),
+            Set(3, 2000),
+            Roll,
+            Close,
+            Open,
+            Set(1, 9),
+            Close,
+        ],
+    ),
+    (
+        "a roll with slices left",
+        &[
+            Slices(500, 4000),
+            Open,
+            Set(1, 1000),
+            Set(2, 1000),
+            Set(3, 1000),
+            Roll,
+            Largest,
+            Largest,
+        ],
+    ),
+    (
+        "facts changed amid slices",
+        &[
+            Slices(1000, 8000),
+            Open,
+            Set(1, 2000),
+            Set(2, 2000),
+            Set(3, 2000),
+            Roll,
+            Set(1, 1999),
+            Delete(2),
+            Kill,
+            Set(3, 1),
+        ],
+    ),
+    // Log starts.
+    ("a log start", &[Open, Batch(0, 9), Batch(0, 9), Batch(0, 9), LogStart(0, 1)]),
+    ("a log start at the end", &[Open, Batch(0, 9), Batch(0, 9), LogStart(0, 0), Batch(0, 9)]),
+    (
+        "log starts over rolls",
+        &[Open, Roll, LogStart(3, 2), Roll, LogStart(3, 1), Kill, Batch(3, 9)],
+    ),
+    (
+        "a log start, killed",
+        &[Open, Batch(0, 9), Batch(0, 9), LogStart(0, 1), Kill, LogStart(0, 0), Kill],
+    ),
+    (
+        "a log start, closed",
+        &[Open, Batch(0, 9), Batch(0, 9), LogStart(0, 1), Close, Open, Batch(0, 9)],
+    ),
+    // Producers.
+    (
+        "a producer",
+        &[
+            Open,
+            Produce { producer: 5, epoch: 0, sequence: 0 },
+            Produce { producer: 5, epoch: 0, sequence: 1 },
+            Kill,
+            Produce { producer: 5, epoch: 0, sequence: 2 },
+        ],
+    ),
+    (
+        "a producer's window",
+        &[
+            Open,
+            Produce { producer: 5, epoch: 0, sequence: 0 },
+            Produce { producer: 5, epoch: 0, sequence: 1 },
+            Produce { producer: 5, epoch: 0, sequence: 2 },
+            Produce { producer: 5, epoch: 0, sequence: 3 },
+            Produce { producer: 5, epoch: 0, sequence: 4 },
+            Produce { producer: 5, epoch: 0, sequence: 5 },
+            Roll,
+        ],
+    ),
+    (
+        "a producer's next epoch",
+        &[
+            Open,
+            Produce { producer: 5, epoch: 0, sequence: 7 },
+            Produce { producer: 5, epoch: 1, sequence: 0 },
+            Roll,
+            Produce { producer: 5, epoch: 2, sequence: 0 },
+        ],
+    ),
+    (
+        "producers that expire",
+        &[
+            Open,
+            Produce { producer: 5, epoch: 0, sequence: 0 },
+            Hours(13),
+            Produce { producer: 6, epoch: 0, sequence: 0 },
+            Hours(12),
+            Roll,
+            Batch(0, 9),
+            Hours(13),
+            Roll,
+        ],
+    ),
+    // Space.
+    ("a full disk", &[Capacity(130 * KIB), Open, Fill]),
+    (
+        "a full disk with space again",
+        &[Capacity(130 * KIB), Open, Fill, Unlimited, Appends(3, 3000)],
+    ),
+    ("a full disk, killed", &[Capacity(200 * KIB), Open, Fill, Unlimited, Kill, Batch(0, 9)]),
+    ("killed on a full disk", &[Capacity(216 * KIB), Open, Fill, Kill]),
+];
