@@ -107,7 +107,9 @@ fn a_prepared_segment_of_an_earlier_run_is_used_once_its_name_is_durable() {
 fn what_is_appended_after_a_crash_survives_the_next_one() {
     let effort = Effort::of_this_run();
     let mut opened = 0;
-    for workload in WORKLOADS {
+    // Where hours pass, when a producer is forgotten depends on when its batch was appended again.
+    let timeless = |steps: &[Step]| !steps.iter().any(|step| matches!(step, Step::Hours(_)));
+    for workload in WORKLOADS.iter().filter(|(_, steps)| timeless(steps)) {
         let run = Run::record(*workload);
         let mut picked = Random(3);
         moments(&run.disk.log(), |number, event, files, acked| {
