@@ -93,13 +93,10 @@ impl Ledger {
         let wanted = FrameHeader::length_for(bytes);
         let mut inner = self.lock();
         let largest = inner.largest.max(wanted);
-        let free = inner.current + inner.prepared.iter().sum::<u64>();
         let (segments, more) = self.reserve.withheld(purpose);
-        let segments =
-            if inner.settled { segments } else { segments.min(inner.prepared.len() as u64) };
-        let withheld = segments * self.reserve.usable_bytes + more;
-        let wasted = largest * (inner.prepared.len() as u64).saturating_sub(segments);
-        if inner.reserved + wanted + wasted + withheld > free {
+        let (segments, missing) = inner.kept(segments);
+        let withheld = missing * self.reserve.usable_bytes + more;
+        if inner.reserved + wanted + withheld > inner.certain(largest, segments) {
             return Err(AdmitError::Full);
         }
         inner.reserved += wanted;
@@ -140,6 +137,28 @@ impl Ledger {
 }
 
 impl Inner {
+    /// How many prepared segments are there of so many that are not to be used, and how many are missing.
+    fn kept(&self, segments: u64) -> (usize, u64) {
+        let there = self.prepared.len();
+        let kept = usize::try_from(segments).map_or(there, |segments| segments.min(there));
+        let missing = if self.settled { segments - kept as u64 } else { 0 };
+        (kept, missing)
+    }
+
+    /// Space that appends of at most this size will find, whatever their order: each segment but the last may
+    /// end with less than one of them unused, and no segment can waste more than it has. The newest prepared
+    /// ones are kept back.
+    fn certain(&self, largest: u64, kept: usize) -> u64 {
+        let prepared = self.prepared.iter().copied().take(self.prepared.len() - kept);
+        let wasted = |space: u64| space.min(largest);
+        let (mut left, mut last) = (0, self.current);
+        for next in prepared {
+            left += last - wasted(last);
+            last = next;
+        }
+        left + last
+    }
+
     fn release(&mut self, reserved: u64) {
         self.reserved -= reserved;
         if self.reserved == 0 {
@@ -230,6 +249,20 @@ mod tests {
         let _small = [admit(&ledger, 1).unwrap(), admit(&ledger, 1).unwrap()];
         assert!(is_full(&admit(&ledger, 1)));
         drop(large);
+    }
+
+    #[test]
+    fn the_end_of_a_segment_wastes_no_more_than_it_has() {
+        let ledger = ledger(4);
+        let largest = 8 * 4096 - 64;
+        for _ in 0..4 {
+            ledger.prepared(9 * BLOCK);
+        }
+        // It does not fit into the four blocks that are left, but into the next segment, and the next.
+        let permits = [admit(&ledger, largest).unwrap(), admit(&ledger, largest / 8).unwrap()];
+        drop(permits);
+        let filled: Vec<_> = (0..).map_while(|_| admit(&ledger, largest).ok()).collect();
+        assert_eq!(filled.len(), 1, "of each of the others only one block is certain");
     }
 
     #[test]

@@ -24,6 +24,9 @@
 //! fresh. Many partitions in one pass: `scan.rs`.
 //! The journal knows no topic, no group, no protocol.
 
+#[macro_use]
+mod planted;
+
 mod aborted;
 mod address;
 mod admission;
@@ -48,6 +51,8 @@ mod retire;
 mod scan;
 mod segment;
 mod shared;
+#[cfg(any(test, feature = "sim-disk"))]
+pub mod sim;
 mod state;
 mod stats;
 mod status;

@@ -219,7 +219,9 @@ impl Preparer {
         let sequence = self.next_sequence();
         let name = segment_name(sequence);
         let file = self.disk.create(&name)?;
-        let allocated = file.allocate(length).and_then(|()| self.disk.sync_folder(SEGMENT_FOLDER));
+        let allocated = file.allocate(length).and_then(|()| {
+            if planted!(SkipFolderSync) { Ok(()) } else { self.disk.sync_folder(SEGMENT_FOLDER) }
+        });
         if let Err(error) = allocated {
             drop(file);
             // Whatever is left of it is recognised as unused when the journal is opened.
@@ -239,8 +241,9 @@ impl Preparer {
             return Some(spare);
         }
         // The run that made it may have ended before either was durable.
-        let secured =
-            spare.file.allocate(spare.length).and_then(|()| self.disk.sync_folder(SEGMENT_FOLDER));
+        let secured = spare.file.allocate(spare.length).and_then(|()| {
+            if planted!(AdoptUnsynced) { Ok(()) } else { self.disk.sync_folder(SEGMENT_FOLDER) }
+        });
         if let Err(error) = secured {
             tracing::warn!(%error, sequence = spare.sequence, "cannot use a prepared segment again");
             return Some(spare);

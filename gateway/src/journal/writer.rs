@@ -133,7 +133,9 @@ impl Writer {
         self.begin_segment(prepared);
         self.begin_frame();
         for (header, payload) in opening.carried.iter().flat_map(Carried::entries) {
-            self.frame.carried(header, payload);
+            if !planted!(CarriedDropped) {
+                self.frame.carried(header, payload);
+            }
         }
         self.frame.barrier(opening.barrier);
         self.commit(FrameKind::Opening)?;
@@ -205,10 +207,18 @@ impl Writer {
     }
 
     fn commit_taken(&mut self) -> io::Result<()> {
+        #[cfg(test)]
+        self.write_ahead()?;
         self.begin_frame();
         self.next_slice();
         for queued in &self.taken {
             self.frame.append(&queued.append);
+        }
+        if planted!(ServeUnsynced) {
+            self.show(self.end, Vec::new());
+        }
+        if planted!(AcknowledgeEarly) {
+            self.taken.drain(..).for_each(|queued| queued.completion.complete(Ok(())));
         }
         self.commit(FrameKind::Commit)?;
         let open_ms = self.open_ms();
@@ -220,15 +230,47 @@ impl Writer {
             reserved += queued.reserved;
         }
         self.shared.ledger.spent(self.left_in_segment(), reserved);
-        self.publish(aborted);
+        if !planted!(ServeUnsynced) {
+            self.publish(aborted);
+        }
         for queued in self.taken.drain(..) {
             queued.completion.complete(Ok(()));
         }
         Ok(())
     }
 
-    /// Makes the frame's batches readable and wakes who waits for them. The state has them already:
-    /// what is readable, what is stable and what was aborted change in one step.
+    /// The planted bug of that name: the first append in a frame of its own, which the sync of the
+    /// next frame is to cover too.
+    #[cfg(test)]
+    fn write_ahead(&mut self) -> io::Result<()> {
+        let active = self.segment.as_mut().expect("a segment is begun before a frame");
+        let room = active.segment.header.end().0 - active.at.0;
+        let needed: usize = self.taken.iter().map(|queued| queued.bytes).sum();
+        let fits = room > needed as u64 + 3 * SEGMENT_HEADER_BYTES;
+        if !planted!(WriteAhead) || self.taken.len() < 2 || active.header_due || !fits {
+            return Ok(());
+        }
+        let first = self.taken.remove(0);
+        let segment = Arc::clone(&active.segment);
+        self.begin_frame();
+        self.frame.append(&first.append);
+        let now = self.shared.settings.clock.now();
+        let at = self.segment.as_ref().map_or(self.end, |active| active.at);
+        let (bytes, crc) = self.frame.finish(FrameKind::Commit, self.last_crc, now, 0);
+        segment.file.write_at(bytes, segment.at(at))?;
+        self.end = at.plus(bytes.len() as u64);
+        self.last_crc = crc;
+        if let Some(active) = &mut self.segment {
+            active.at = self.end;
+        }
+        self.state.apply_append(&first.append, 0);
+        self.shared.ledger.spent(self.left_in_segment(), first.reserved);
+        self.publish(Vec::new());
+        first.completion.complete(Ok(()));
+        Ok(())
+    }
+
+    /// Lets the durable frame be read and indexed.
     fn publish(&mut self, aborted: Vec<(PartitionId, AbortedRange)>) {
         let mut durable = self.end;
         if let Some(active) = &self.segment {
@@ -241,6 +283,12 @@ impl Writer {
             let spare = self.shared.tail.push(position, self.frame.take());
             self.frame.reuse(spare);
         }
+        self.show(durable, aborted);
+    }
+
+    /// Makes the frame's batches readable and wakes who waits for them. The state has them already:
+    /// what is readable, what is stable and what was aborted change in one step.
+    fn show(&mut self, durable: Position, aborted: Vec<(PartitionId, AbortedRange)>) {
         let facts = || self.taken.iter().flat_map(|queued| &queued.append.facts);
         let moved = facts().filter_map(Fact::as_log_start).collect::<Vec<_>>();
         let forgotten = facts().filter_map(Fact::as_forgotten).collect::<Vec<_>>();
@@ -340,7 +388,11 @@ impl Writer {
     }
 
     fn next_slice(&mut self) {
-        if let Some(slice) = self.snapshot.slices.pop_front() {
+        if let Some(mut slice) = self.snapshot.slices.pop_front() {
+            if planted!(SnapshotLate) {
+                let mut now = self.state.encode(self.shared.settings.slice_bytes);
+                slice = now.remove(self.snapshot.written as usize).unwrap_or(slice);
+            }
             self.frame.slice(self.snapshot.written, self.snapshot.total, &slice);
             self.snapshot.written += 1;
         }
@@ -366,7 +418,13 @@ impl Writer {
         let at = if active.header_due { 0 } else { segment.at(active.at) };
         segment.file.write_at(bytes, at).map_err(|error| describe("write", header, at, &error))?;
         let began = Instant::now();
-        segment.file.sync().map_err(|error| describe("sync", header, at, &error))?;
+        let mut synced = if planted!(SkipSync) { Ok(()) } else { segment.file.sync() };
+        if planted!(RetrySync) {
+            synced = synced.or_else(|_| segment.file.sync());
+        }
+        if !planted!(IgnoreFailedSync) {
+            synced.map_err(|error| describe("sync", header, at, &error))?;
+        }
         self.shared.stats.committed(bytes.len(), began.elapsed());
         if std::mem::replace(&mut active.header_due, false) {
             let left = self.shared.log_mut().begin_segment(Arc::clone(segment));

@@ -63,6 +63,7 @@ impl Chain {
                     chain.dead.push(found.into_dead());
                     continue;
                 }
+                Some(Some(limit)) if limit <= header.end() && planted!(VoidServed) => End::Open,
                 Some(Some(limit)) if limit <= header.end() => End::Known(limit),
                 Some(Some(_)) => {
                     // Those below the hot start may well be gone.

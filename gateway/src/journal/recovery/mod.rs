@@ -277,7 +277,7 @@ fn conclude(
         barrier,
         end: end.cut,
         end_crc: end.cut_crc,
-        next_first: survey.next_first,
+        next_first: if planted!(PositionsReused) { end.cut } else { survey.next_first },
         next_sequence: survey.last_sequence + 1,
         open_ms,
         max_bytes: survey.max_bytes,

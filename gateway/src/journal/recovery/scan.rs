@@ -195,7 +195,7 @@ impl<'a> Scanner<'a> {
             let encoded = bytes.first_chunk::<ENTRY_HEADER_BYTES>()?;
             let header = EntryHeader::decode(encoded, seed, position)?;
             let entry = bytes.get(..ENTRY_HEADER_BYTES + header.length as usize)?;
-            if !EntryHeader::verify(entry, seed, position) {
+            if !EntryHeader::verify(entry, seed, position) && !planted!(TornServed) {
                 return None;
             }
             entries_crc = crc32c::crc32c_append(entries_crc, &EntryHeader::stored_crc(encoded));
@@ -203,7 +203,7 @@ impl<'a> Scanner<'a> {
             at += header.size();
         }
         let whole = entries.len() == frame.entry_count as usize && entries_crc == frame.entries_crc;
-        whole.then_some(entries)
+        (whole || planted!(TornServed)).then_some(entries)
     }
 
     /// The next place at which a frame of this journal begins.

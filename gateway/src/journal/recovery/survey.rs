@@ -93,6 +93,8 @@ struct Unheaded {
     sequence: u64,
     file: Arc<dyn DiskFile>,
     length: u64,
+    /// The disk refused to read it; what was never written reads as zeros.
+    refused: bool,
 }
 
 impl Survey {
@@ -133,8 +135,11 @@ impl Survey {
             let file = disk.open(&name).map_err(OpenError::io(format!("open {name}")))?;
             let length = file.len().map_err(OpenError::io(format!("length of {name}")))?;
             let mut block = [0; SEGMENT_HEADER_BYTES as usize];
-            // An unreadable block is as good as a damaged one.
-            if length >= SEGMENT_HEADER_BYTES && file.read_at(&mut block, 0).is_err() {
+            // Once more: some errors pass, and without its header a segment is hardly a segment.
+            let refused = length >= SEGMENT_HEADER_BYTES
+                && file.read_at(&mut block, 0).is_err()
+                && file.read_at(&mut block, 0).is_err();
+            if refused {
                 tracing::error!(file = name, "the header of this file cannot be read");
                 block.fill(0);
             }
@@ -143,7 +148,7 @@ impl Survey {
                     return Err(OpenError::Version { file: name, found, known: FORMAT_VERSION });
                 }
                 Err(HeaderError::Unreadable) => {
-                    unheaded.push(Unheaded { name, sequence, file, length });
+                    unheaded.push(Unheaded { name, sequence, file, length, refused });
                 }
                 Ok(header) => {
                     let known = *survey.journal.get_or_insert(header.journal);
@@ -200,7 +205,7 @@ impl Survey {
                     // Begun or only prepared; if begun, nothing in it was ever acknowledged, but its
                     // addresses may be on the medium.
                     self.next_first = self.next_first.plus(file.length.next_multiple_of(ALIGN));
-                    let Unheaded { name, sequence, file, length } = file;
+                    let Unheaded { name, sequence, file, length, .. } = file;
                     self.spares.insert(sequence, SpareFile { name, file, length });
                 }
             }
@@ -211,8 +216,8 @@ impl Survey {
 
     /// A header that fits the frames in the file: each of them tells its own position. The first
     /// frame alone is no proof that the header was ever there: both are written at once, and until
-    /// both are durable the segment does not exist. A later frame is one, or a later segment. Frames
-    /// of before the file was used again are none.
+    /// both are durable the segment does not exist. A later frame is one, or a later segment, or a
+    /// header that is there but cannot be read. Frames of before the file was used again are none.
     fn rebuild_header(&self, journal: JournalId, file: &Unheaded) -> Option<SegmentHeader> {
         let mut header: Option<SegmentHeader> = None;
         let mut frames = 0;
@@ -236,7 +241,7 @@ impl Survey {
             frames > 1
         });
         header
-            .filter(|header| frames > 1 || self.is_referred_to(header))
+            .filter(|header| frames > 1 || file.refused || self.is_referred_to(header))
             .filter(|header| !self.is_before_its_time(header))
     }
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    disk::{Cut, Event, Fault, Files, MemoryDisk, Random},
+    disk::{Call, Cut, Event, Fault, Files, MemoryDisk, Random},
     model::{Model, random_append, read_all},
     support::{admit, append, batch, block_on, next_append, small_options},
 };
@@ -54,21 +54,21 @@ fn reopens(files: Files, model: &Model, acked: usize, what: &str) {
 }
 
 #[test]
-fn an_error_of_any_operation_stops_acknowledgements_and_loses_none() {
+fn an_error_of_any_call_stops_acknowledgements_and_loses_none() {
     const APPENDS: usize = 25;
-    let operations = {
-        let disk = MemoryDisk::default();
-        let (journal, _) = open(disk.clone(), &small_options()).unwrap();
-        let (acked, stopped) = append_until_stopped(&journal, &mut Model::new(), APPENDS);
-        assert_eq!((acked, stopped), (APPENDS, false));
-        journal.close().unwrap();
-        disk.operations()
-    };
-    assert!(operations > 60, "{operations}");
+    let clean = MemoryDisk::default();
+    let (journal, _) = open(clean.clone(), &small_options()).unwrap();
+    let done = append_until_stopped(&journal, &mut Model::new(), APPENDS);
+    assert_eq!(done, (APPENDS, false));
+    journal.close().unwrap();
     let mut stops = 0;
-    for at in 0..operations {
-        for sticky in [false, true] {
-            let fault = Fault { at, kind: ErrorKind::Other, sticky };
+    let mut hits = 0;
+    let kinds = Call::KINDS.into_iter().filter(|call| call.changes());
+    for (call, at) in kinds.flat_map(|call| (0..clean.calls(call)).map(move |at| (call, at))) {
+        for (sticky, kind) in
+            [(false, ErrorKind::Other), (true, ErrorKind::Other), (false, ErrorKind::StorageFull)]
+        {
+            let fault = Fault { call, at, kind, sticky };
             let what = format!("{fault:?}");
             let disk = MemoryDisk::default().with_fault(fault);
             let mut model = Model::new();
@@ -86,9 +86,13 @@ fn an_error_of_any_operation_stops_acknowledgements_and_loses_none() {
                         assert_eq!(acked, APPENDS, "{what}");
                     }
                     assert_eq!(journal.status().poisoned.is_some(), stopped, "{what}");
+                    // Whatever fails of the file in use ends it.
+                    let in_use = matches!(call, Call::Write | Call::Sync);
+                    assert_eq!(stopped, in_use && disk.was_hit(), "{what}");
                 }
                 // Reads go on: everything acknowledged is there, and nothing else.
                 model.check_records(&journal, acked);
+                hits += usize::from(disk.was_hit());
                 drop(journal);
             }
             let files = disk.files();
@@ -97,7 +101,103 @@ fn an_error_of_any_operation_stops_acknowledgements_and_loses_none() {
             reopens(files.after(Cut::Some(at as u64)), &model, acked, &format!("{what}, torn"));
         }
     }
+    println!("{hits} errors met, {stops} of them in the file in use");
     assert!(stops > 40, "only {stops} faults met the file in use");
+}
+
+#[test]
+fn an_error_of_any_look_at_the_disk_loses_nothing_that_was_acknowledged() {
+    let disk = MemoryDisk::default();
+    let (journal, _) = open(disk.clone(), &small_options()).unwrap();
+    let mut model = Model::new();
+    let mut random = Random(7);
+    let mut moments = Vec::new();
+    // Moments with one frame in the newest segment are the delicate ones.
+    for _ in 0..20 {
+        let append = random_append(model.last(), &mut random, 2000);
+        let permit = admit(&journal, append.encoded_len());
+        model.push(append.clone());
+        let segments = journal.status().segments;
+        block_on(journal.append(permit, append)).unwrap();
+        if journal.status().segments > segments || model.len() == 3 {
+            moments.push((disk.files(), model.len()));
+        }
+    }
+    drop(journal);
+    assert!(moments.len() > 1);
+    let mut refused = 0;
+    for (files, acked) in moments {
+        let looked = MemoryDisk::new(files.clone());
+        drop(open_idle(looked.clone(), &small_options()).unwrap());
+        for call in [Call::Look, Call::Read] {
+            for at in 0..looked.calls(call) {
+                let fault = Fault::once(call, at);
+                println!("{acked} appends, {fault:?}");
+                let disk = MemoryDisk::new(files.clone()).with_fault(fault);
+                match open_idle(disk.clone(), &small_options()) {
+                    Ok((journal, state)) => {
+                        model.check(&journal, &state, acked);
+                    }
+                    Err(_) => refused += 1,
+                }
+                let after = MemoryDisk::new(disk.files());
+                let (journal, state) = open_idle(after, &small_options()).unwrap();
+                let found = model.check(&journal, &state, acked);
+                assert!(found >= acked, "{fault:?}");
+            }
+        }
+    }
+    println!("{refused} openings refused: the next one finds everything");
+}
+
+#[test]
+fn an_unreadable_header_before_a_single_frame_loses_no_append() {
+    let disk = MemoryDisk::default();
+    let (journal, mut state) = open(disk.clone(), &small_options()).unwrap();
+    while journal.status().segments < 2 {
+        append(&journal, &mut state, &[(0, batch(&[&[1; 9000]]))], &[]).unwrap();
+    }
+    let killed = disk.restarted(None);
+    drop(journal);
+    killed.make_unreadable("journal/0000000000000002.seg", 0);
+    let (journal, reopened) = open(killed, &small_options()).unwrap();
+    assert_eq!(reopened.content(), state.content());
+    assert_eq!(
+        read_all(&journal, PartitionId(0)).len() as i64,
+        state.partition(PartitionId(0)).log_end.0
+    );
+    assert_eq!(journal.status().recovery.damaged_ranges, 1, "the header is damage, and told");
+}
+
+#[test]
+fn a_block_that_cannot_be_written_ends_the_file_and_not_the_journal() {
+    let name = "journal/0000000000000001.seg";
+    // Where the frames of the appends go: one block each.
+    for block in 2..12 {
+        let disk = MemoryDisk::default();
+        let (journal, _) = open(disk.clone(), &small_options()).unwrap();
+        disk.make_unwritable(name, block * 4096);
+        let mut model = Model::new();
+        let (acked, stopped) = append_until_stopped(&journal, &mut model, 25);
+        assert!(stopped, "block {block}");
+        model.check_records(&journal, acked);
+        for (cut, readable) in [(None, true), (None, false), (Some(Cut::Nothing), false)] {
+            // The same bad block is still there.
+            let again = disk.restarted(cut);
+            if !readable {
+                again.make_unreadable(name, block * 4096);
+            }
+            let (journal, state) = open(again.clone(), &small_options()).unwrap();
+            let found = model.check(&journal, &state, acked);
+            assert_eq!(journal.status().recovery.damaged_ranges, 0);
+            let mut goes_on = model.prefix(found);
+            assert!(!append_until_stopped(&journal, &mut goes_on, 25).1);
+            journal.close().unwrap();
+            let (journal, state) =
+                open_idle(again.restarted(Some(Cut::Nothing)), &small_options()).unwrap();
+            assert_eq!(goes_on.check(&journal, &state, goes_on.len()), goes_on.len());
+        }
+    }
 }
 
 fn append_while_there_is_space(journal: &Journal, model: &mut Model, count: usize) -> usize {
@@ -130,7 +230,7 @@ fn after_an_error_nothing_is_written_and_the_frame_is_not_served() {
         if failed_writes > 0 && failed_syncs > 0 && at == 0 {
             break;
         }
-        let fault = Fault { at, kind: ErrorKind::Other, sticky: false };
+        let fault = Fault::once(Call::Change, at);
         let disk = MemoryDisk::new(disk.files()).with_fault(fault);
         let Ok((journal, state)) = open(disk.clone(), &small_options()) else {
             continue;

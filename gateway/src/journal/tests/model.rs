@@ -36,8 +36,13 @@ impl Model {
 
     /// Notes an append; offsets are those of the state so far.
     pub(super) fn push(&mut self, append: Append) {
+        self.push_at(append, 0);
+    }
+
+    /// Notes an append at an age of the journal.
+    pub(super) fn push_at(&mut self, append: Append, open_ms: u64) {
         let mut state = self.last().clone();
-        state.apply_append(&append, 0);
+        state.apply_append(&append, open_ms);
         self.appends.push(append);
         self.states.push(state);
     }
@@ -86,8 +91,17 @@ impl Model {
     /// How many appends the recovered journal holds: it must be exactly the first so many of them,
     /// no fewer than were acknowledged. Panics with what differs.
     pub(super) fn check(&self, journal: &Journal, state: &State, acked: usize) -> usize {
-        let (state, incarnation) = (state.content(), state.incarnation());
-        let is_after = |&n: &usize| self.state(n, incarnation).content() == state;
+        // Producers may be forgotten once they have expired, and need not be.
+        let now = |state: &State| {
+            let mut state = state.content();
+            state.expire_producers(journal.open_ms());
+            state
+        };
+        let (found, incarnation) = (now(state), state.incarnation());
+        let is_after = |&n: &usize| {
+            let state = self.state(n, incarnation);
+            state.content() == found || now(&state) == found
+        };
         let found = (acked..=self.appends.len()).rev().find(is_after);
         let Some(count) = found else {
             panic!(
