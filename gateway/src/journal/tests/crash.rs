@@ -75,7 +75,9 @@ fn a_prepared_segment_of_an_earlier_run_is_used_once_its_name_is_durable() {
     // A log without other files, whose names would become durable with this one's.
     disk.refuse_to_create(".idx");
     let mut run = Run::on(disk, Model::new(), 1);
-    [Step::Open, Step::Roll].map(|step| run.take(step));
+    for step in [Step::Open, Step::Roll] {
+        run.take(step);
+    }
     let mut files = Files::default();
     let mut acked = 0;
     let mut created = 0;
@@ -97,7 +99,8 @@ fn a_prepared_segment_of_an_earlier_run_is_used_once_its_name_is_durable() {
     }
     assert_eq!(created, 2);
     let disk = MemoryDisk::new(files);
-    // No space for another file, whose creation would make this one's name durable too.
+    // No other file here either, and no space for the next segment, for the same reason.
+    disk.refuse_to_create(".idx");
     disk.set_capacity(Some(2 * (64 << 10)));
     // Nor for a reserve.
     let options = JournalOptions { max_bytes: Some(255 << 10), ..small_options() };
