@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// Generous: a busy machine is no failure.
-const DEADLINE: Duration = Duration::from_secs(120);
+pub(super) const DEADLINE: Duration = Duration::from_secs(120);
 /// Records of one batch.
 const BATCH: i64 = 7;
 
