@@ -11,5 +11,6 @@ mod fleet;
 mod hostile_bytes;
 mod java_clients;
 mod kcat_client;
+mod kills;
 mod mosquitto_bridge;
 mod python_client;
