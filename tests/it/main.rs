@@ -5,6 +5,7 @@
 mod blows;
 mod board;
 mod board_link;
+mod card;
 mod central_kafka;
 mod demo;
 mod fleet;

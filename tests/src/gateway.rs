@@ -58,6 +58,17 @@ impl Gateway {
         gateway
     }
 
+    /// One that somebody else runs, with the folder of its clients.
+    #[must_use]
+    pub fn elsewhere(
+        folder: &Path,
+        kafka: SocketAddr,
+        device: SocketAddr,
+        http: SocketAddr,
+    ) -> Self {
+        Self { folder: folder.into(), kafka, device, http, process: None }
+    }
+
     /// Starts it again (after [`Gateway::kill`] or [`Gateway::stop`]) and waits until it serves.
     ///
     /// # Panics

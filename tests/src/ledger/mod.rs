@@ -5,6 +5,7 @@
 
 pub mod book;
 pub mod judge;
+pub mod process;
 pub mod producer;
 pub mod reader;
 pub mod record;
