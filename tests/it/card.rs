@@ -16,7 +16,7 @@ use headwater::{
     config::units::ByteSize,
     journal::{
         self, JournalOptions,
-        sim::{CardTiming, SimDisk},
+        sim::{Call, CardTiming, SimDisk},
     },
 };
 use headwater_sim::ledger::DeviceLedger;
@@ -25,7 +25,7 @@ use headwater_tests::{
     gateway::Gateway,
     kcat,
     ledger::{judge, process::Ledger},
-    permit,
+    permit, ports,
     process::Process,
     random::Random,
     wait,
@@ -40,7 +40,7 @@ const PARTITIONS: i32 = 4;
 /// 25 idempotent producers and 25 others, two batches of some 5 KB a second each.
 const PRODUCERS: [&str; 6] = ["--idempotent", "25", "--plain", "25", "--pause-ms", "500"];
 /// While the gateway is away the devices' queues fill.
-const AWAY: Duration = Duration::from_secs(8);
+const AWAY: Duration = Duration::from_secs(12);
 /// What a device has not sealed yet, and what is on its way.
 const IN_HAND_READINGS: u64 = 3 * READINGS_PER_S;
 /// A backlog drains at least so many times as fast as it grew.
@@ -49,7 +49,7 @@ const REOPEN: Duration = Duration::from_secs(1);
 /// Openings that are timed; syncs are random, so the median counts.
 const REOPENINGS: u64 = 5;
 const SESSION_MS: i32 = 10_000;
-const HEARTBEATS: Duration = Duration::from_millis(500);
+const HEARTBEATS: Duration = Duration::from_millis(200);
 const DEADLINE: Duration = Duration::from_secs(60);
 
 #[test]
@@ -60,7 +60,7 @@ fn the_whole_gateway_on_a_card() {
     let mut random = Random::new("card");
     let card = Card::start(SimDisk::card(CardTiming::CARD, random.bits()), config(None));
     let gateway = card.site(folder.path());
-    let mut fleet = start_fleet(&gateway, steady + AWAY + Duration::from_secs(6));
+    let mut fleet = start_fleet(&gateway);
     let mut ledger = Ledger::start(&gateway, TOPIC, random.bits(), &PRODUCERS);
 
     // Under load: heartbeats go through, and images of the card as kills leave it open fast.
@@ -76,21 +76,21 @@ fn the_whole_gateway_on_a_card() {
     let bytes_per_s =
         gateway.status()["journal"]["written_bytes"].as_u64().unwrap() / steady.as_secs();
     reopenings.sort();
-    println!("reopened in {reopenings:?}; {beats} heartbeats, the slowest took {slowest:?}");
+    println!("{beats} heartbeats, the slowest took {slowest:?}");
 
     // Away and back, with nothing in the page cache.
-    let addresses = card.addresses;
+    let (addresses, before) = (card.addresses, gateway.durable("readings"));
     let disk = card.stop().restarted(None).with_timing(CardTiming::CARD, random.bits());
     thread::sleep(AWAY);
     let mut card = Card::start(disk, config(Some(addresses)));
-    let (drained, took) = drain(&gateway);
+    let (drained, took) = drain(&gateway, before);
     let rate = drained * 1000 / took.as_millis().max(1) as u64;
     let read = read_cold(&card, &gateway, random.bits());
     println!(
         "{bytes_per_s} B/s written; {drained} readings in {took:?} after {AWAY:?} away; read {read} B/s"
     );
 
-    let status = fleet.wait(DEADLINE);
+    let status = fleet.terminate(DEADLINE);
     assert!(status.success(), "the fleet ended with {status}: {}", fleet.output());
     let reconnects = reconnects(&fleet.output());
     let (acknowledged, verdict) = ledger.verdict();
@@ -106,7 +106,8 @@ fn the_whole_gateway_on_a_card() {
     assert!(reopenings[reopenings.len() / 2] < REOPEN, "{reopenings:?}");
     assert!(rate >= CATCH_UP * READINGS_PER_S, "{rate} readings/s where {READINGS_PER_S} come in");
     assert!(read >= CATCH_UP * bytes_per_s, "{read} B/s read where {bytes_per_s} come in");
-    assert_eq!(reconnects, DEVICES, "a link that ended by itself");
+    // One when the gateway stops answering, and one more if the port was still open.
+    assert!(reconnects <= 2 * DEVICES, "{reconnects} reconnects: links ended by themselves");
     assert!(acknowledged > 25 * steady.as_secs(), "{acknowledged} records of 50 producers");
 }
 
@@ -156,8 +157,10 @@ fn config(again: Option<Addresses>) -> Config {
     let mut config = Config::default();
     config.storage.max_bytes = Some(ByteSize::mib(256));
     config.journal.segment_bytes = Some(ByteSize::mib(4));
-    let any = ([127, 0, 0, 1], 0).into();
-    let at = again.unwrap_or(Addresses { kafka: any, device: any, http: any });
+    // Reserved ones: a client that tries a port of the ephemeral range again and again may connect to itself.
+    let reserve =
+        || Addresses { kafka: ports::reserve(), device: ports::reserve(), http: ports::reserve() };
+    let at = again.unwrap_or_else(reserve);
     (config.kafka.listen, config.device.listen, config.http.listen) =
         (at.kafka, at.device, at.http);
     let partitions = Some(PARTITIONS as u32);
@@ -166,25 +169,30 @@ fn config(again: Option<Addresses>) -> Config {
     config
 }
 
-fn start_fleet(gateway: &Gateway, life: Duration) -> Process {
+fn start_fleet(gateway: &Gateway) -> Process {
     let mut command = Command::new(environment::binary("headwater-sim"));
     command.args(["fleet", "--devices", &DEVICES.to_string(), "--rate", &RATE_HZ.to_string()]);
     command.args(["--connect", &gateway.device.to_string()]);
-    command.args(["--seconds", &life.as_secs().to_string(), "--drain", "30 s"]);
+    command.args(["--drain", "30 s"]);
     command.arg("--ledgers").arg(gateway.folder().join("ledgers"));
     Process::start("fleet", &mut command, &gateway.folder().join("fleet.log"))
 }
 
-/// How long a journal takes to open on the card as a kill now would leave it, with a cold cache.
+/// How long the card works until a journal is open as a kill now would leave it, with a cold cache. What the processor
+/// takes depends on who else uses it, and is printed.
 fn reopen(disk: &SimDisk, seed: u64) -> Duration {
     let image = disk.restarted(None).with_timing(CardTiming::CARD, seed);
     let config = config(None);
     let options = JournalOptions::from_config(&config.storage, &config.journal).unwrap();
     let began = Instant::now();
-    let (journal, _state) = journal::open(image, &options).unwrap();
-    let took = began.elapsed();
+    let (journal, _state) = journal::open(image.clone(), &options).unwrap();
+    let (worked, took) = (image.worked(), began.elapsed());
+    let calls = [Call::Read, Call::Sync, Call::SyncFolder].map(|call| image.calls(call));
+    println!(
+        "reopened in {took:?}; the card worked {worked:?} ([reads, syncs, folder syncs] {calls:?})"
+    );
     journal.close().unwrap();
-    took
+    worked
 }
 
 /// Readings that all devices have sampled so far, by their own ledgers.
@@ -204,9 +212,9 @@ fn assert_fed(gateway: &Gateway, steady: Duration) {
     assert!(sampled < durable + IN_HAND_READINGS, "{sampled} sampled, {durable} durable");
 }
 
-/// Readings that became durable until the devices' backlog was gone, and how long that took from the first one on.
-fn drain(gateway: &Gateway) -> (u64, Duration) {
-    let before = gateway.durable("readings");
+/// Readings that became durable since the gateway went until the devices' backlog was gone, and how long that took from
+/// the first device's return on.
+fn drain(gateway: &Gateway, before: u64) -> (u64, Duration) {
     wait::for_condition("the first device back", DEADLINE, || gateway.durable("readings") > before);
     let began = Instant::now();
     let durable = wait::until("the backlog to drain", DEADLINE, || {
@@ -240,6 +248,8 @@ struct Heartbeats {
 impl Heartbeats {
     fn start(gateway: &Gateway) -> Self {
         let mut wire = Wire::connect(gateway.kafka).unwrap();
+        let devices =
+            Gateway::elsewhere(gateway.folder(), gateway.kafka, gateway.device, gateway.http);
         let member: Member = wire.join("card", SESSION_MS).unwrap();
         let (stop, stopped) = mpsc::channel();
         let thread = thread::spawn(move || {
@@ -247,6 +257,7 @@ impl Heartbeats {
             while stopped.recv_timeout(HEARTBEATS).is_err() {
                 let began = Instant::now();
                 assert_eq!(wire.heartbeat(&member).unwrap(), 0, "the member was sent away");
+                assert_links(&devices);
                 count += 1;
                 slowest = slowest.max(began.elapsed());
             }
@@ -258,6 +269,14 @@ impl Heartbeats {
     fn stop(self) -> (u64, Duration) {
         self.stop.send(()).unwrap();
         self.thread.join().expect("every heartbeat is answered")
+    }
+}
+
+/// That every device that ever came is connected.
+fn assert_links(gateway: &Gateway) {
+    let status = gateway.status();
+    for device in status["devices"].as_array().expect("devices") {
+        assert_eq!(device["connected"], true, "a link ended: {device}");
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
     sync::atomic::{AtomicBool, Ordering},
     thread,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use super::{
@@ -23,6 +23,8 @@ use crate::{
 const IN_FLIGHT: usize = 5;
 /// A gateway that is away comes back soon.
 const RETRY: Duration = Duration::from_millis(5);
+/// How often a producer that gets nowhere says why.
+const TOLD_AFTER: Duration = Duration::from_secs(3);
 /// Most records of a batch.
 const BATCH_RECORDS: u64 = 8;
 
@@ -75,9 +77,15 @@ pub fn run(plan: &Plan, book: Book, random: Random, stop: &AtomicBool) -> io::Re
     let open = VecDeque::new();
     let mut producer =
         Producer { plan, book, random, id: None, sequences, next_number: 0, open, sent: 0 };
+    let mut tried = Instant::now();
     while !stop.load(Ordering::Relaxed) || !producer.open.is_empty() {
         let connected = Wire::connect(plan.broker);
         let Err(failure) = connected.and_then(|wire| producer.work(wire, stop)) else { continue };
+        let is_away = failure.kind() == io::ErrorKind::ConnectionRefused;
+        if tried.elapsed() > TOLD_AFTER && !is_away {
+            tried = Instant::now();
+            println!("producer {}: {failure}, {} batches open", plan.producer, producer.open.len());
+        }
         producer.disconnected();
         // Only the notes' own file fails like this; connections fail in other ways.
         if failure.kind() == io::ErrorKind::StorageFull {
