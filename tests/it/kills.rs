@@ -14,9 +14,10 @@ const LONGEST_DEATH_MS: u64 = 50;
 /// Less would mean that the kills met an idle gateway.
 const RECORDS_PER_KILL: u64 = 20;
 
-/// Small segments, so that kills meet the change from one to the next.
-const SMALL_SEGMENTS: &str =
-    "[journal]\nsegment_bytes = \"2 MiB\"\n[topics.orders]\npartitions = 4\n";
+/// Small segments, so that kills meet the change from one to the next; and commits that take so long that a kill finds
+/// records which have arrived and are not yet durable. Without that an early acknowledgement goes unnoticed.
+const CONFIGURATION: &str = "[journal]\nsegment_bytes = \"2 MiB\"\nlinger = \"20 ms\"\n\
+                             [topics.orders]\npartitions = 4\n";
 
 #[test]
 fn sigkill_at_random_instants_loses_and_doubles_nothing() {
@@ -24,7 +25,7 @@ fn sigkill_at_random_instants_loses_and_doubles_nothing() {
     let kills = effort::count(50, 200);
     let folder = tempfile::tempdir().unwrap();
     let mut random = Random::new("kills");
-    let mut gateway = Gateway::start(folder.path(), SMALL_SEGMENTS);
+    let mut gateway = Gateway::start(folder.path(), CONFIGURATION);
     let mut ledger = Ledger::start(&gateway, "orders", random.bits(), &[]);
     for _ in 0..kills {
         let is_early = random.below(EARLY_ONE_IN) == 0;

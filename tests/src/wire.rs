@@ -21,6 +21,7 @@ const LIST_OFFSETS: (i16, i16) = (2, 1);
 const JOIN_GROUP: (i16, i16) = (11, 1);
 const HEARTBEAT: (i16, i16) = (12, 0);
 const SYNC_GROUP: (i16, i16) = (14, 0);
+const API_VERSIONS: (i16, i16) = (18, 0);
 const INIT_PRODUCER_ID: (i16, i16) = (22, 1);
 
 /// Times with a meaning of their own in ListOffsets.
@@ -68,13 +69,18 @@ pub struct Member {
 }
 
 impl Wire {
-    /// Connects, once.
+    /// Connects, once, and asks for the versions.
     pub fn connect(address: SocketAddr) -> io::Result<Self> {
         let stream = TcpStream::connect_timeout(&address, CONNECTING)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        Ok(Self { stream, correlation: 0, answered: 0 })
+        let mut wire = Self { stream, correlation: 0, answered: 0 };
+        // As every client does: who has not said anything sensible yet may not send long frames.
+        wire.send(API_VERSIONS, &[])?;
+        let answer = wire.receive()?;
+        refused("ApiVersions", Fields(&answer).i16()?)?;
+        Ok(wire)
     }
 
     /// An id for an idempotent producer: its code, id and epoch.
