@@ -238,6 +238,8 @@ impl DeviceLedger {
 
     fn apply(&mut self, line: Line) {
         match line {
+            // On a busy machine the first reading may be written before the start that it belongs to.
+            Line::Started { boot, .. } if self.has_begun(boot) => {}
             Line::Started { boot, .. } => self.runs.push(Run { boot, ..Run::default() }),
             Line::Stream { boot, stream } => self.run(boot).streams.push(stream),
             Line::Reading { boot, seq, codes } => {
@@ -252,6 +254,13 @@ impl DeviceLedger {
                 run.acknowledged = run.acknowledged.max(Some(item));
             }
         }
+    }
+
+    /// Whether there are readings of this boot, of which nothing else is known yet.
+    fn has_begun(&self, boot: u64) -> bool {
+        let is_bare = |run: &Run| run.streams.is_empty() && run.blocks.is_empty();
+        let began = |run: &Run| run.boot == boot && !run.readings.is_empty() && is_bare(run);
+        self.runs.last().is_some_and(began)
     }
 
     /// The latest start with this boot counter.

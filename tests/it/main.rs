@@ -5,11 +5,13 @@
 mod blows;
 mod board;
 mod board_link;
+mod card;
 mod central_kafka;
 mod demo;
 mod fleet;
 mod hostile_bytes;
 mod java_clients;
 mod kcat_client;
+mod kills;
 mod mosquitto_bridge;
 mod python_client;

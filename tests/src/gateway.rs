@@ -58,24 +58,53 @@ impl Gateway {
         gateway
     }
 
+    /// One that somebody else runs, with the folder of its clients.
+    #[must_use]
+    pub fn elsewhere(
+        folder: &Path,
+        kafka: SocketAddr,
+        device: SocketAddr,
+        http: SocketAddr,
+    ) -> Self {
+        Self { folder: folder.into(), kafka, device, http, process: None }
+    }
+
     /// Starts it again (after [`Gateway::kill`] or [`Gateway::stop`]) and waits until it serves.
     ///
     /// # Panics
     /// If it does not start in time, or ends instead.
     pub fn restart(&mut self) {
-        let ready = self.folder.join("ready.json");
+        self.begin();
+        self.wait_ready();
+    }
+
+    /// Starts it again and does not wait: whoever kills it may find it in the middle of opening its log.
+    pub fn begin(&mut self) {
+        let ready = self.ready_file();
         // A file of the run before would be taken for this one's.
         let _ = fs::remove_file(&ready);
         let mut command = Command::new(environment::binary("headwater"));
         command.arg("serve").arg("--config").arg(self.folder.join("headwater.toml"));
         command.arg("--ready-file").arg(&ready).env("RUST_LOG", "info");
         let log = self.folder.join("gateway.log");
-        let mut process = Process::start("headwater serve", &mut command, &log);
+        self.process = Some(Process::start("headwater serve", &mut command, &log));
+    }
+
+    /// Waits until it serves, after [`Gateway::begin`].
+    ///
+    /// # Panics
+    /// If it does not in time, or ends instead.
+    pub fn wait_ready(&mut self) {
+        let ready = self.ready_file();
+        let process = self.process();
         wait::for_condition("the gateway's ready file", START, || {
             assert!(process.is_running(), "the gateway ended: {}", process.output());
             ready.exists()
         });
-        self.process = Some(process);
+    }
+
+    fn ready_file(&self) -> PathBuf {
+        self.folder.join("ready.json")
     }
 
     /// SIGKILL.

@@ -52,9 +52,10 @@ pub fn consume(broker: SocketAddr, topic: &str) -> Vec<Consumed> {
 pub fn run(command: &mut Command) -> String {
     let output = command.stdin(Stdio::null()).output();
     let output = output.unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?} ended with {}: {errors}", output.status);
-    String::from_utf8_lossy(&output.stdout).into_owned()
+    assert!(output.status.success(), "{command:?} ended with {}: {printed}{errors}", output.status);
+    printed
 }
 
 fn parse(line: &str) -> Consumed {

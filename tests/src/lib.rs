@@ -2,12 +2,15 @@
 //!
 //! A fixture ends what it started when it is dropped, by process id, and prints the end of its log if the test failed.
 
+pub mod batch;
 pub mod central;
 pub mod clients;
+pub mod effort;
 pub mod emulator;
 pub mod environment;
 pub mod gateway;
 pub mod kcat;
+pub mod ledger;
 pub mod line;
 pub mod permit;
 pub mod ports;
@@ -15,4 +18,5 @@ pub mod process;
 pub mod random;
 pub mod unfinished;
 pub mod wait;
+pub mod wire;
 pub mod workbench;

@@ -22,6 +22,13 @@ impl Random {
         Self(seed)
     }
 
+    /// Another source for another thread, by the same seed.
+    #[must_use]
+    pub fn fork(&self, number: u64) -> Self {
+        let mut mixed = Self(self.0 ^ number.wrapping_mul(0x2545_f491_4f6c_dd1d));
+        Self(mixed.bits())
+    }
+
     /// The next 64 bits.
     pub fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);

@@ -2,6 +2,7 @@
 
 mod bench;
 mod board;
+mod soak;
 mod test;
 mod tidy;
 mod workspace;
@@ -15,6 +16,8 @@ use clap::Parser;
 enum Xtask {
     /// Install what is missing, then run every check and test
     Test(test::Options),
+    /// Run the full counts of a proof
+    Soak(soak::Options),
     /// Measure
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -28,6 +31,7 @@ enum Xtask {
 fn main() -> Result<()> {
     match Xtask::parse() {
         Xtask::Test(options) => test::run(&options),
+        Xtask::Soak(options) => soak::run(&options),
         Xtask::Bench(bench) => bench::run(&bench),
         Xtask::Board(board) => board::run(&board),
         Xtask::Tidy => tidy::run(),

@@ -36,6 +36,8 @@ mod disk;
 mod error;
 mod format;
 mod frame;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 mod handle;
 mod index;
 mod indexer;

@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: measurements, printed and never asserted.
 
+mod journal;
 mod smoke;
 
 use anyhow::Result;
@@ -10,10 +11,13 @@ pub(crate) enum Bench {
     /// Idle memory and time from exec to the first acknowledged produce, beside Mosquitto in the same run
     #[command(after_help = "Example:\n  cargo xtask bench smoke")]
     Smoke,
+    /// The journal as ratios to pwrite and fdatasync on the same file system
+    Journal(journal::Options),
 }
 
 pub(crate) fn run(bench: &Bench) -> Result<()> {
     match bench {
         Bench::Smoke => smoke::run(),
+        Bench::Journal(options) => journal::run(options),
     }
 }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use tally::Tally;
+pub(crate) use tally::Tally;
 
 use crate::{board, tidy, workspace};
 
@@ -34,7 +34,7 @@ const EFFORT: &str = "HEADWATER_SOAK";
 const QUICK_EFFORT: &str = "0.1";
 
 /// Everything is built under this profile (root manifest).
-const PROFILE: &str = "ci";
+pub(crate) const PROFILE: &str = "ci";
 
 pub(crate) fn run(options: &Options) -> Result<()> {
     let started = Instant::now();
@@ -126,15 +126,15 @@ fn black_box(options: &Options, board_elf: &std::path::Path, tally: &mut Tally) 
     if options.quick {
         command.args(SLOW.iter().flat_map(|name| ["--skip", name]));
     }
-    environment(&mut command, board_elf);
+    test_environment(&mut command);
+    command.env("HEADWATER_BOARD_ELF", board_elf);
     tally.run("black-box tests", &mut command)
 }
 
-/// Tells the tests where everything is.
-fn environment(command: &mut Command, board_elf: &std::path::Path) {
+/// Tells the tests where everything is but the board's image.
+pub(crate) fn test_environment(command: &mut Command) {
     command
         .env("HEADWATER_BIN_DIR", workspace::target().join(PROFILE))
-        .env("HEADWATER_BOARD_ELF", board_elf)
         .env("HEADWATER_KAFKA_LIBS", provision::kafka_libs())
         .env("HEADWATER_PYTHON", provision::python());
 }

@@ -19,6 +19,16 @@ impl Tally {
     /// Runs a libtest command. A command that fails without a failed test (it did not compile, it was killed)
     /// counts as one failure under `name`.
     pub(crate) fn run(&mut self, name: &str, command: &mut Command) -> Result<()> {
+        self.run_watched(name, command, |_| {})
+    }
+
+    /// As [`Tally::run`], and shows every line to `watch`.
+    pub(crate) fn run_watched(
+        &mut self,
+        name: &str,
+        command: &mut Command,
+        mut watch: impl FnMut(&str),
+    ) -> Result<()> {
         let failed_before = self.failed;
         let mut child = command
             .stdout(Stdio::piped())
@@ -28,6 +38,7 @@ impl Tally {
         for line in BufReader::new(stdout).lines() {
             let line = line?;
             println!("{line}");
+            watch(&line);
             self.count(&line);
         }
         if !child.wait()?.success() && self.failed == failed_before {

@@ -116,7 +116,7 @@ impl RangeIndex {
     }
 
     /// As an index file stores it.
-    pub(super) fn encode(&self, summary: Option<&Summary>) -> Vec<u8> {
+    pub(in crate::journal) fn encode(&self, summary: Option<&Summary>) -> Vec<u8> {
         let mut batches = Vec::new();
         for (&partition, index) in &self.partitions {
             index.encode(partition, &mut batches);
@@ -141,7 +141,10 @@ impl RangeIndex {
     }
 
     /// Reads what [`RangeIndex::encode`] wrote.
-    pub(super) fn decode(payload: &[u8], segment: Position) -> Option<(Self, Option<Summary>)> {
+    pub(in crate::journal) fn decode(
+        payload: &[u8],
+        segment: Position,
+    ) -> Option<(Self, Option<Summary>)> {
         let mut cursor = Cursor::new(payload);
         let mut index = Self::default();
         let (mut summary, mut events) = (None, Events::default());

@@ -270,6 +270,15 @@ fn frame_candidates(
     let mut block = [0; FRAME_HEADER_BYTES];
     let mut at = SEGMENT_HEADER_BYTES;
     while at + ALIGN <= file.length {
+        // Prepared space was never written to: reading all of it would take a card seconds.
+        match file.file.next_data(at) {
+            Ok(Some(next)) => at = at.max(next / ALIGN * ALIGN),
+            Ok(None) => return,
+            Err(_) => {}
+        }
+        if at + ALIGN > file.length {
+            return;
+        }
         if file.file.read_at(&mut block, at).is_ok() && found(at, &block) {
             return;
         }

@@ -55,6 +55,8 @@ pub(super) struct Card {
     timing: CardTiming,
     random: Random,
     free_at: Instant,
+    /// All that it took so far.
+    worked: Duration,
     /// Bytes of each file that wait for its sync.
     dirty: Vec<(u64, u64)>,
     /// Parts of files that are in the page cache.
@@ -67,9 +69,15 @@ impl Card {
             timing,
             random: Random(seed),
             free_at: Instant::now(),
+            worked: Duration::ZERO,
             dirty: Vec::new(),
             cached: HashSet::new(),
         }
+    }
+
+    /// Time that its operations took so far, without the waiting for each other.
+    pub(super) fn worked(&self) -> Duration {
+        self.worked
     }
 
     /// When a read will be done; none if the page cache has it.
@@ -103,7 +111,9 @@ impl Card {
     fn busy(&mut self, requests: u64, bytes: u64, rate: u64, latency: Duration) -> Instant {
         let transfer = Duration::from_secs_f64(bytes as f64 / rate as f64);
         let requests = Duration::from_secs_f64(requests as f64 / self.timing.requests_per_s as f64);
-        self.free_at = self.free_at.max(Instant::now()) + latency + transfer.max(requests);
+        let takes = latency + transfer.max(requests);
+        self.worked += takes;
+        self.free_at = self.free_at.max(Instant::now()) + takes;
         self.free_at
     }
 }
@@ -137,6 +147,7 @@ mod tests {
         let began = Instant::now();
         card.write(1, 0, 8_000_000);
         assert!(card.sync(Some(1)).duration_since(began) >= Duration::from_secs(1));
+        assert!(card.worked() >= Duration::from_secs(1));
         // The queue: a cold read waits for the sync, what was written is not read from the medium.
         assert!(card.read(2, 0, 10).unwrap().duration_since(began) > Duration::from_secs(1));
         assert!(card.read(1, 4096, 4096).is_none());

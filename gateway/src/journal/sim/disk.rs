@@ -84,6 +84,12 @@ impl SimDisk {
         self
     }
 
+    /// Time that the medium has worked so far; 0 on a disk without delays.
+    #[must_use]
+    pub fn worked(&self) -> Duration {
+        self.lock().card.as_ref().map_or(Duration::ZERO, Card::worked)
+    }
+
     /// The disk with an error planned.
     #[must_use]
     pub fn with_fault(self, fault: Fault) -> Self {

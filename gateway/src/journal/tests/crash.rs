@@ -53,7 +53,7 @@ fn crash_everywhere_in(part: usize) {
     for workload in WORKLOADS.iter().skip(part).step_by(2) {
         counts.add(crash_everywhere(*workload, effort));
     }
-    println!("part {part} of {} workloads: {counts:?}", WORKLOADS.len());
+    println!("shown: crashes, part {part} of {} workloads: {counts:?}", WORKLOADS.len());
     assert!(WORKLOADS.len() >= 50);
     assert!(!effort.is_whole() || counts.images >= IMAGES / 2, "only {counts:?}");
 }
@@ -161,5 +161,5 @@ fn what_is_appended_after_a_crash_survives_the_next_one() {
             }
         });
     }
-    println!("{opened} crashes with appends after them");
+    println!("shown: {opened} crashes with appends after them");
 }

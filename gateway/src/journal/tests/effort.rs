@@ -7,7 +7,7 @@ use super::disk::Random;
 
 /// Multiple of the normal run.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Effort {
+pub(in crate::journal) struct Effort {
     share: f64,
 }
 
@@ -15,7 +15,7 @@ pub(super) struct Effort {
 const UNOPTIMISED_SHARE: f64 = 0.03;
 
 impl Effort {
-    pub(super) fn of_this_run() -> Self {
+    pub(in crate::journal) fn of_this_run() -> Self {
         let asked = env::var("HEADWATER_SOAK").ok().map(|text| {
             text.parse().expect("HEADWATER_SOAK is a number, 10 for ten times as much")
         });
@@ -24,17 +24,17 @@ impl Effort {
     }
 
     /// So many times, where the normal run has this many.
-    pub(super) fn times(self, normal: usize) -> usize {
+    pub(in crate::journal) fn times(self, normal: usize) -> usize {
         ((normal as f64 * self.share) as usize).max(1)
     }
 
     /// Whether to do one of the things that a normal run does all of.
-    pub(super) fn picks(self, random: &mut Random) -> bool {
+    pub(in crate::journal) fn picks(self, random: &mut Random) -> bool {
         (random.below(1 << 20) as f64) < self.share * f64::from(1 << 20)
     }
 
     /// Whether nothing of the normal run is left out.
-    pub(super) fn is_whole(self) -> bool {
+    pub(in crate::journal) fn is_whole(self) -> bool {
         self.share >= 1.0
     }
 }

@@ -6,7 +6,7 @@ mod damage;
 mod decoding;
 mod delta;
 mod disk;
-mod effort;
+pub(super) mod effort;
 mod faults;
 mod golden;
 mod index;

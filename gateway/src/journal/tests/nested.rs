@@ -45,7 +45,7 @@ fn every_crash_during_recovery_recovers_too() {
             });
         });
     }
-    println!("{opened} crashes during recovery");
+    println!("shown: {opened} crashes during recovery");
     assert!(opened > 100, "only {opened}");
 }
 
@@ -64,7 +64,7 @@ fn crashes_three_deep_recover() {
             walked += 1;
         }
     }
-    println!("{walked} paths, {DEPTH} crashes each");
+    println!("shown: {walked} paths, {DEPTH} crashes each, from seed {SEED:#x}");
     assert!(!effort.is_whole() || walked >= PATHS, "only {walked}");
 }
 

@@ -1,0 +1,66 @@
+//! Reading one of a hundred interleaved partitions, and all of them in one pass; the raw peer reads the files.
+
+use std::{fs, io::Read, path::Path, time::Instant};
+
+use super::{
+    bed::{Bed, MIB, cache},
+    reopen::{fill_and_kill, numbers},
+};
+
+const GIB: u64 = 1 << 30;
+const PARTITIONS: u64 = 100;
+const RECORD_BYTES: u64 = 1024;
+const CHUNK: usize = 1 << 20;
+
+pub(crate) fn measure(bed: &Bed) {
+    let bytes = bed.pick(GIB / 16, GIB);
+    let folder = bed.empty();
+    fill_and_kill(folder.path(), [bytes, PARTITIONS, RECORD_BYTES]);
+    println!(
+        "\nreading {:.2} GiB of {RECORD_BYTES} B batches, hot segments",
+        bytes as f64 / GIB as f64
+    );
+    compare(folder.path(), bytes);
+}
+
+/// One partition, all, and the bare files; warm and cold.
+fn compare(folder: &Path, bytes: u64) {
+    for cold in [false, true] {
+        let prepare = || cold && Bed::drop_caches();
+        if !cold {
+            read_files(folder);
+        }
+        let dropped = prepare();
+        let raw = read_files(folder);
+        prepare();
+        let one = rate(&mut Bed::child("read-one", folder, &[bytes, PARTITIONS / 2]));
+        prepare();
+        let all = rate(&mut Bed::child("read-all", folder, &[bytes]));
+        let state = if cold { cache(dropped) } else { "cache warm" };
+        println!(
+            "{state:<14}  files {raw:>8.1} MiB/s  all {all:>8.1} MiB/s ({:.2} of raw)  one of {PARTITIONS} {one:>8.1} MiB/s",
+            all / raw
+        );
+    }
+}
+
+fn rate(command: &mut std::process::Command) -> f64 {
+    let [bytes, us] = numbers(command, "read ");
+    bytes as f64 / MIB / (us as f64 / 1e6)
+}
+
+/// MiB a second of plain reads of all segment files.
+fn read_files(folder: &Path) -> f64 {
+    let (began, mut bytes) = (Instant::now(), 0);
+    let mut buffer = vec![0; CHUNK];
+    for entry in fs::read_dir(folder.join("journal")).unwrap() {
+        let mut file = fs::File::open(entry.unwrap().path()).unwrap();
+        loop {
+            match file.read(&mut buffer).unwrap() {
+                0 => break,
+                count => bytes += count,
+            }
+        }
+    }
+    bytes as f64 / MIB / began.elapsed().as_secs_f64()
+}
