@@ -5,6 +5,7 @@
 
 mod carried;
 mod chain;
+mod layout;
 mod leftovers;
 mod quarantine;
 mod replay;
@@ -21,11 +22,11 @@ use std::{
 
 pub(super) use carried::Carried;
 use chain::{Chain, Link};
+pub(super) use layout::{Laid, Layout};
 pub(super) use leftovers::Leftovers;
-pub(super) use replay::marker;
 use replay::{LogEnd, Replay};
-use scan::Tail;
-pub(super) use scan::{End, FoundEntry, Scanner, Step};
+pub(super) use replay::{apply, marker, snapshot};
+pub(super) use scan::{Damage, End, FoundEntry, Scanner, Step, Tail};
 use survey::{SpareFile, Survey};
 
 use super::{

@@ -476,7 +476,7 @@ impl Earlier {
 
 /// The one step from a stored entry to the state; gives the transactions that it aborted. Without its payload a
 /// batch still takes its offsets.
-pub(super) fn apply(
+pub(in crate::journal) fn apply(
     state: &mut State,
     header: &EntryHeader,
     payload: Option<&[u8]>,
@@ -567,7 +567,7 @@ fn carry(scanner: &mut Scanner<'_>, frame: &Frame) -> Carried {
 }
 
 /// The snapshot that a segment begins with, if all of it is there.
-pub(super) fn snapshot(
+pub(in crate::journal) fn snapshot(
     segment: &Segment,
     seed: Seed,
     end: End,
