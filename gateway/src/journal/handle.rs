@@ -242,13 +242,14 @@ impl Journal {
     }
 
     /// Whole durable batches from the one that contains `from`, at most `max_bytes`, but always at least one if
-    /// there is one. Blocks on file I/O: call it off the async workers.
+    /// there is one. Offsets that were accepted as lost are passed over. Blocks on file I/O: call it off the async workers.
     pub fn read(
         &self,
         partition: PartitionId,
         from: Offset,
         max_bytes: usize,
     ) -> Result<Vec<Bytes>, ReadError> {
+        let from = self.shared.log().past_given_up(partition, from);
         let read = || {
             let sources = lookup::plan(&self.shared, partition, from, max_bytes, Reach::Files)?;
             let batches = reader::read_batches(&self.shared, &sources.unwrap_or_default())?;
@@ -259,8 +260,38 @@ impl Journal {
             Err(ReadError::Damaged { .. }) if !self.shared.log().check(partition, from)? => {
                 Ok(Vec::new())
             }
+            Err(error @ ReadError::Damaged { .. }) => {
+                self.shared.stats.damaged_reads.fetch_add(1, Ordering::Relaxed);
+                Err(error)
+            }
             read => read,
         }
+    }
+
+    /// As [`Journal::read`], but where that fails because of damage, from the next offset on that is intact; the
+    /// offsets passed over are counted and logged. Empty if nothing intact follows.
+    pub fn read_past_damage(
+        &self,
+        partition: PartitionId,
+        from: Offset,
+        max_bytes: usize,
+    ) -> Result<Vec<Bytes>, ReadError> {
+        let position = match self.read(partition, from, max_bytes) {
+            Err(ReadError::Damaged { position }) => position,
+            read => return read,
+        };
+        let next = lookup::next_readable(&self.shared, partition, from)?;
+        let to = next.unwrap_or_else(|| self.durable_end(partition));
+        let offsets = to.0.saturating_sub(from.0);
+        self.shared.stats.skipped_offsets.fetch_add(offsets.unsigned_abs(), Ordering::Relaxed);
+        tracing::warn!(
+            partition = partition.0,
+            from = from.0,
+            to = to.0,
+            position = position.0,
+            "damaged offsets passed over, as the topic's settings say"
+        );
+        next.map_or(Ok(Vec::new()), |next| self.read(partition, next, max_bytes))
     }
 
     /// As [`Journal::read`], if no file has to be read for it; never blocks.
@@ -270,6 +301,7 @@ impl Journal {
         from: Offset,
         max_bytes: usize,
     ) -> Option<Result<Vec<Bytes>, ReadError>> {
+        let from = self.shared.log().past_given_up(partition, from);
         let planned = lookup::plan(&self.shared, partition, from, max_bytes, Reach::Memory);
         let sources = match planned {
             Ok(sources) => sources?,
@@ -387,6 +419,8 @@ impl Journal {
             sync_p50_us,
             sync_p99_us,
             unindexed_bytes: shared.indexer.pending_bytes(),
+            damaged_reads: shared.stats.damaged_reads.load(Ordering::Relaxed),
+            skipped_offsets: shared.stats.skipped_offsets.load(Ordering::Relaxed),
             index_errors: shared.indexer.errors(),
             index_damaged: shared.indexes.damaged(),
             tail_bytes: shared.tail.bytes() as u64,

@@ -23,6 +23,10 @@ pub struct JournalStatus {
     pub sync_p99_us: u64,
     /// Bytes of log that the next start scans, were the process killed now.
     pub unindexed_bytes: u64,
+    /// Reads since start that were answered with an error because of damage.
+    pub damaged_reads: u64,
+    /// Offsets that readers were taken past since start because of damage, where the topic's settings say so.
+    pub skipped_offsets: u64,
     /// Index files that could not be written since start: their segments are scanned at the next one.
     pub index_errors: u64,
     /// Index files that turned out to be damaged since start, when something was looked up.

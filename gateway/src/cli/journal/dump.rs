@@ -26,7 +26,7 @@ use crate::{
                         headwater journal dump /var/lib/headwater --partition 3 --from-offset 1000 \
                         --show records --values --json\n\nA gateway may go on running meanwhile."
 )]
-pub(super) struct Options {
+pub(in crate::cli) struct Options {
     #[command(flatten)]
     folder: Folder,
     /// What to show, separated by commas
@@ -138,7 +138,7 @@ impl Options {
         self.show.contains(&what)
     }
 
-    /// The lines of an item, as fields in order.
+    /// The lines of an item, as fields.
     fn lines(&self, item: &Item) -> Vec<Map<String, Value>> {
         let line = match item {
             Item::Other { file, what } if self.shows(Show::Segments) => {

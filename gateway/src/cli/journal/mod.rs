@@ -5,6 +5,7 @@
 mod dump;
 mod names;
 mod progress;
+mod repair;
 mod verify;
 
 use std::{
@@ -27,11 +28,13 @@ const FAILED: u8 = 2;
 
 /// `headwater journal ...`
 #[derive(Debug, clap::Subcommand)]
-pub(super) enum JournalCommand {
+pub(in crate::cli) enum JournalCommand {
     /// Read all of the journal and list what is damaged; changes nothing
     Verify(verify::Options),
     /// Show segments, frames, entries, facts and index files
     Dump(dump::Options),
+    /// Say what of a damaged journal has to be given up, and give it up if told to
+    Repair(repair::Options),
 }
 
 /// Which folder.
@@ -46,10 +49,11 @@ struct Folder {
 }
 
 /// Runs the command; errors go to standard error with what to do next.
-pub(super) fn run(command: &JournalCommand) -> ExitCode {
+pub(in crate::cli) fn run(command: &JournalCommand) -> ExitCode {
     let outcome = match command {
         JournalCommand::Verify(options) => verify::run(options),
         JournalCommand::Dump(options) => dump::run(options),
+        JournalCommand::Repair(options) => repair::run(options),
     };
     match outcome {
         Ok(code) => code,
@@ -77,6 +81,12 @@ impl Folder {
             bail!("{} is inside a data folder: name {}", path.display(), data.display());
         }
         Ok(path)
+    }
+
+    /// What the configuration says of storage and journal, defaults without one.
+    fn settings(&self) -> Result<Config> {
+        let file = self.config.as_ref();
+        Ok(file.map(|file| config::load(file)).transpose()?.unwrap_or_default())
     }
 
     fn disk(&self) -> Result<ReadOnlyDisk> {

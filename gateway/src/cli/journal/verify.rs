@@ -17,7 +17,7 @@ use crate::journal::inspect::{Finding, FindingKind, Verdict, verify};
     after_help = "Example:\n  headwater journal verify /var/lib/headwater\n\nExit code 0: sound, 1: \
                         damage, 2: cannot be read. A gateway may go on running meanwhile."
 )]
-pub(super) struct Options {
+pub(in crate::cli) struct Options {
     #[command(flatten)]
     folder: Folder,
     /// One JSON object a line, the last one with the sums

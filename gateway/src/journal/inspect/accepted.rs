@@ -9,6 +9,10 @@ use crate::journal::{Fact, Offset, PartitionId, Position, Space, State, format::
 const RANGE: u8 = 0x10;
 /// Key prefix of accepted offsets.
 const OFFSETS: u8 = 0x11;
+/// Key prefix of a repair's report.
+const REPAIR: u8 = 0x12;
+/// The ranges have facts of their own; the file in quarantine holds all of it.
+const MAX_REPORT_BYTES: usize = 4096;
 
 /// Everything that was accepted.
 #[derive(Debug, Default)]
@@ -73,6 +77,14 @@ pub(super) fn offsets_fact(lost: &Lost, at_ms: i64) -> Fact {
     value.extend_from_slice(&lost.to.0.to_be_bytes());
     value.extend_from_slice(&at_ms.to_be_bytes());
     fact(key, value)
+}
+
+/// The fact that says what a repair did.
+pub(super) fn repair_fact(report: &str, at_ms: i64) -> Fact {
+    let mut key = vec![REPAIR];
+    key.extend_from_slice(&at_ms.to_be_bytes());
+    let end = report.floor_char_boundary(MAX_REPORT_BYTES);
+    fact(key, report.get(..end).unwrap_or_default().into())
 }
 
 fn fact(key: Vec<u8>, value: Vec<u8>) -> Fact {

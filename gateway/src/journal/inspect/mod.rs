@@ -5,6 +5,11 @@
 mod accepted;
 mod dump;
 mod finding;
+mod identity;
+mod overlay;
+mod repair;
+#[cfg(test)]
+mod tests;
 mod verify;
 
 pub(in crate::journal) use accepted::Accepted;
@@ -12,4 +17,5 @@ pub use dump::{
     ChunkItem, Content, EntryItem, FrameItem, Item, Place, SegmentItem, Selection, dump,
 };
 pub use finding::{Finding, FindingKind, Lost};
+pub use repair::{Action, Plan, RepairError, carry_out, plan};
 pub use verify::{MAX_FINDINGS, Progress, Verdict, verify};

@@ -151,7 +151,7 @@ fn begin_earlier(
     // It is looked at again, and counted, with all others.
     let mut uncounted = Findings::default();
     let coverage = Coverage::find(disk, seed, segment, oldest.end, next_crc, &mut uncounted);
-    if let Some(state) = replay::snapshot(segment, seed, oldest.end, &coverage)? {
+    if let Some(state) = snapshot(segment, seed, oldest.end, &coverage)? {
         replay.begin_with(&state);
     }
     Ok(())
@@ -348,5 +348,5 @@ pub(super) fn used_bytes(disk: &dyn Disk) -> std::io::Result<u64> {
 #[cfg(test)]
 pub(super) fn has_snapshot(segment: &Segment, seed: Seed) -> bool {
     let coverage = Coverage::default();
-    replay::snapshot(segment, seed, End::Open, &coverage).is_ok_and(|state| state.is_some())
+    snapshot(segment, seed, End::Open, &coverage).is_ok_and(|state| state.is_some())
 }

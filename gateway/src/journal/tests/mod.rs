@@ -18,7 +18,7 @@ mod reading;
 mod recovering;
 mod retire;
 mod service;
-mod support;
+pub(in crate::journal) mod support;
 mod transactions;
 mod workload;
 mod workloads;
