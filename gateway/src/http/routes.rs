@@ -10,6 +10,8 @@ use axum::{
     routing::get,
 };
 
+use crate::journal::JournalStatus;
+
 use super::{HttpState, metrics, page, snapshot::Snapshot, status::StatusDto};
 
 #[derive(Clone)]
@@ -45,17 +47,24 @@ async fn show_page() -> Response {
 }
 
 async fn health(State(gateway): State<Gateway>) -> Response {
-    judge(gateway.state.broker.journal().status().poisoned)
+    judge(&gateway.state.broker.journal().status())
 }
 
 /// Healthy is what accepts records. A centre or a device that is away is not this gateway's
-/// illness.
-fn judge(poisoned: Option<String>) -> Response {
-    match poisoned {
-        None => plain(StatusCode::OK, "ok\n"),
-        Some(reason) => {
+/// illness. Damage is one that it works on with: yellow, not red.
+fn judge(journal: &JournalStatus) -> Response {
+    match (&journal.poisoned, journal.open_damage) {
+        (Some(reason), _) => {
             plain(StatusCode::SERVICE_UNAVAILABLE, format!("the journal stopped: {reason}\n"))
         }
+        (None, 0) => plain(StatusCode::OK, "ok\n"),
+        (None, ranges) => plain(
+            StatusCode::OK,
+            format!(
+                "degraded: {ranges} damaged ranges in the journal; reads of what was lost answer with an error. \
+                 `headwater journal verify` lists them\n"
+            ),
+        ),
     }
 }
 
@@ -103,7 +112,7 @@ mod tests {
         broker::{Broker, BrokerOptions},
         config::{HttpConfig, UplinkConfig},
         http::{Http, HttpState},
-        journal::{JournalOptions, RealDisk},
+        journal::{JournalOptions, JournalStatus, RealDisk},
         uplink::Uplink,
     };
 
@@ -169,11 +178,20 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_poisoned_journal_is_unhealthy_with_its_reason() {
-        let answer = super::judge(Some("EIO in segment 7".into()));
-        assert_eq!(answer.status(), 503);
-        let body = axum::body::to_bytes(answer.into_body(), 1_000).await.unwrap();
-        assert_eq!(&body[..], b"the journal stopped: EIO in segment 7\n");
+    async fn a_poisoned_journal_is_red_and_a_damaged_one_yellow() {
+        let poisoned = Some("EIO in segment 7".to_owned());
+        let cases = [
+            (None, 0, 200, "ok\n"),
+            (None, 2, 200, "degraded: 2 damaged ranges"),
+            (poisoned, 2, 503, "the journal stopped: EIO in segment 7\n"),
+        ];
+        for (poisoned, open_damage, code, text) in cases {
+            let status = JournalStatus { poisoned, open_damage, ..JournalStatus::default() };
+            let answer = super::judge(&status);
+            assert_eq!(answer.status(), code);
+            let body = axum::body::to_bytes(answer.into_body(), 1_000).await.unwrap();
+            assert!(body.starts_with(text.as_bytes()), "{body:?}");
+        }
     }
 
     #[tokio::test]

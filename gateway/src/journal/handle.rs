@@ -17,8 +17,10 @@ use super::{
     AbortedRange, AdmitError, Append, Disk, JournalId, JournalOptions, JournalStatus, Offset,
     OpenError, PartitionId, Permit, Poisoned, ReadError, State, StateLimits, Ticket,
     admission::{Ledger, Purpose, Reserve},
+    damage::DamageMap,
     index::IndexCache,
     indexer::Indexer,
+    inspect::Accepted,
     log::Log,
     lookup::{self, Reach},
     options::Settings,
@@ -27,6 +29,7 @@ use super::{
     reader,
     recovery::{self, Recovered},
     retire::{self, Retirer},
+    scrub::Scrubber,
     shared::{Age, Parts, Shared},
     waiters::Waiters,
     writer::{Opening, Start, Writer},
@@ -149,8 +152,15 @@ fn assemble(
     for spare in recovered.spares {
         opening.leftovers.extend(preparer.adopt(spare, needed));
     }
+    let mut report = recovered.report;
     for spare in recovered.recycled {
-        opening.leftovers.discard(preparer.keep(spare));
+        let misfit = preparer.keep(spare);
+        if let Some(misfit) = &misfit {
+            report.misfit_spares += 1;
+            let (file, length) = (&misfit.name, misfit.length);
+            tracing::info!(file, length, "a spare of another length than segments have is removed");
+        }
+        opening.leftovers.discard(misfit);
     }
     let seed = journal.seed();
     let backlog = recovered.uncovered;
@@ -160,7 +170,9 @@ fn assemble(
     let shared = Arc::new(Shared::new(Parts {
         seed,
         settings,
-        recovery: recovered.report,
+        damage: DamageMap::new(Accepted::of(&recovered.state), &report),
+        scrubber: Scrubber::default(),
+        recovery: report,
         ledger,
         preparer,
         indexer,
@@ -408,6 +420,7 @@ impl Journal {
     pub fn status(&self) -> JournalStatus {
         let shared = &self.shared;
         let (sync_p50_us, sync_p99_us) = shared.stats.sync_percentiles();
+        let (open_damage, open_damage_bytes) = shared.damage.open();
         JournalStatus {
             used_bytes: shared.used_bytes.load(Ordering::Relaxed),
             max_bytes: shared.settings.max_bytes,
@@ -419,6 +432,9 @@ impl Journal {
             sync_p50_us,
             sync_p99_us,
             unindexed_bytes: shared.indexer.pending_bytes(),
+            open_damage,
+            open_damage_bytes,
+            scrub: shared.scrubber.status(),
             damaged_reads: shared.stats.damaged_reads.load(Ordering::Relaxed),
             skipped_offsets: shared.stats.skipped_offsets.load(Ordering::Relaxed),
             index_errors: shared.indexer.errors(),
@@ -461,6 +477,10 @@ impl Threads {
             let retirer = Arc::clone(shared);
             running.push(named("journal-retire").spawn(move || retirer.retirer.run(&retirer))?);
         }
+        if shared.settings.scrub_bytes_per_s > 0 {
+            let scrubber = Arc::clone(shared);
+            running.push(named("journal-scrub").spawn(move || scrubber.scrubber.run(&scrubber))?);
+        }
         let indexer = Arc::clone(shared);
         let indexing = named("journal-index").spawn(move || indexer.indexer.run())?;
         *threads.indexing.get_mut().unwrap_or_else(PoisonError::into_inner) = Some(indexing);
@@ -471,6 +491,7 @@ impl Threads {
         // What was admitted needs no more than what is prepared already.
         self.shared.preparer.stop();
         self.shared.retirer.stop();
+        self.shared.scrubber.stop();
         self.shared.queue.close();
         let running =
             std::mem::take(&mut *self.running.lock().unwrap_or_else(PoisonError::into_inner));

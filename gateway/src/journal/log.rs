@@ -269,6 +269,18 @@ impl Log {
         })
     }
 
+    /// The first segment at or behind a position that was left.
+    pub(super) fn left_at_or_after(&self, position: Position) -> Option<Readable> {
+        let mut behind = self.segments.range(position..);
+        let (_, readable) = behind.find(|(first, _)| Some(**first) != self.active)?;
+        Some(readable.clone())
+    }
+
+    /// Whether the segment that begins at a position is part of the log.
+    pub(super) fn holds(&self, first: Position) -> bool {
+        self.segments.contains_key(&first)
+    }
+
     /// A segment up to where it is durable.
     fn bounded(&self, readable: &Readable) -> Readable {
         let mut readable = readable.clone();

@@ -45,6 +45,12 @@ impl Accepted {
         self.offsets.iter().map(|(lost, _)| *lost)
     }
 
+    /// Whether damage there was accepted.
+    pub(in crate::journal) fn covers(&self, position: Position, length: u64) -> bool {
+        let end = position.plus(length);
+        self.ranges.iter().any(|it| it.from <= position && end <= it.to)
+    }
+
     /// When a finding was accepted: all of its range and all that is lost by it.
     pub(super) fn when(&self, finding: &Finding) -> Option<i64> {
         let end = finding.position.plus(finding.length);

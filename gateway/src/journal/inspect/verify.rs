@@ -212,7 +212,7 @@ impl Pass {
     /// The snapshot knows better than entries that cannot be read.
     fn adopt_snapshot(&mut self, link: &Laid) -> io::Result<()> {
         let found = recovery::snapshot(&link.segment, self.seed, link.end, &Coverage::default())?;
-        let Some(state) = found else { return Ok(()) };
+        let Some(state) = found.whole() else { return Ok(()) };
         let is_first = self.bytes == 0;
         for (partition, known) in state.partitions() {
             let seen = self.ends.get(&partition).copied().unwrap_or_default();
@@ -312,7 +312,7 @@ impl Pass {
         let coverage =
             Coverage::find(disk, self.seed, segment, link.end, link.next_crc, &mut found);
         let kind = match found {
-            Findings { missing: 0, damaged: 0, stale: 0 } => return,
+            Findings { missing: 0, damaged: 0, stale: 0, .. } => return,
             Findings { missing: 0, .. } => FindingKind::IndexDamaged,
             // Of the segment in use it may not be there yet.
             _ if is_last => return,

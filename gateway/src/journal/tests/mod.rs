@@ -17,6 +17,7 @@ mod properties;
 mod reading;
 mod recovering;
 mod retire;
+mod rows;
 mod service;
 pub(in crate::journal) mod support;
 mod transactions;

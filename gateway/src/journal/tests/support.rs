@@ -31,6 +31,7 @@ pub(in crate::journal) fn small_options() -> JournalOptions {
         segment_bytes: Some(64 << 10),
         space_retry: Duration::from_millis(1),
         retire: false,
+        scrub_bytes_per_s: 0,
         index_interval_bytes: 16 << 10,
         clock: Arc::new(FixedClock),
         new_id: Some(JournalId(*b"headwater-tests!")),
