@@ -10,6 +10,7 @@ mod demo;
 mod fleet;
 mod hostile_bytes;
 mod java_clients;
+mod journal_tools;
 mod kcat_client;
 mod mosquitto_bridge;
 mod python_client;

@@ -233,8 +233,8 @@ mod tests {
         // A bit flips in the middle of a sealed segment.
         let file = disk.open("journal/0000000000000002.seg").unwrap();
         let mut byte = [0];
-        file.read_at(&mut byte, 20_000).unwrap();
-        file.write_at(&[byte[0] ^ 4], 20_000).unwrap();
+        file.read_at(&mut byte, 17_384).unwrap();
+        file.write_at(&[byte[0] ^ 4], 17_384).unwrap();
         until(&journal, |status| status.damaged_ranges > 0);
         let passes = journal.status().scrub.passes;
         let later = until(&journal, |status| status.passes > passes + 2);

@@ -310,7 +310,8 @@ fn each_row_of_the_decision_table_is_counted_logged_and_copied() {
             let expect = u64::from(row.counted.contains(&counter));
             assert_eq!(count, expect, "{}: {counter}\n{report:?}\n{log}", row.name);
         }
-        let told = log.lines().any(|line| row.logged.iter().all(|word| line.contains(word)));
+        let told = row.logged.is_empty()
+            || log.lines().any(|line| row.logged.iter().all(|word| line.contains(word)));
         assert!(told, "{}: {:?} in no line of\n{log}", row.name, row.logged);
         let copies = disk.list("quarantine").unwrap().len();
         assert_eq!(copies > 0, row.quarantine, "{}: {copies} copies", row.name);
