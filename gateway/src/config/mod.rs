@@ -36,6 +36,8 @@ pub struct Config {
     pub uplink: UplinkConfig,
     /// `[http]`
     pub http: HttpConfig,
+    /// `[views]`
+    pub views: ViewsConfig,
     /// `[topics."name"]`: created at start with these settings (`partitions` and Kafka's topic settings).
     pub topics: BTreeMap<String, TopicConfig>,
 }
@@ -109,6 +111,14 @@ pub struct KafkaConfig {
     pub max_request_bytes: ByteSize,
     /// Connections at once.
     pub max_connections: usize,
+}
+
+/// `[views]`: lookups that are built from the log.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ViewsConfig {
+    /// Topics whose last record of a key can be asked for.
+    pub key_lookup: Vec<String>,
 }
 
 /// `[mqtt]`: bridges to existing brokers.

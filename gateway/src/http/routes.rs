@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use axum::{
     Json, Router,
-    extract::State,
+    extract::{Path, State},
     http::{HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
@@ -12,7 +12,7 @@ use axum::{
 
 use crate::journal::JournalStatus;
 
-use super::{HttpState, metrics, page, snapshot::Snapshot, status::StatusDto};
+use super::{HttpState, lookup, metrics, page, snapshot::Snapshot, status::StatusDto};
 
 #[derive(Clone)]
 struct Gateway {
@@ -33,6 +33,7 @@ pub(super) fn router(state: HttpState, started: Instant) -> Router {
         .route("/healthz", get(health))
         .route("/metrics", get(scrape))
         .route("/api/v1/status", get(status))
+        .route("/api/v1/lookup/{topic}/{key}", get(look_up))
         .fallback(unknown)
         .with_state(Gateway { state: Arc::new(state), started })
 }
@@ -78,6 +79,14 @@ async fn scrape(State(gateway): State<Gateway>) -> Response {
 async fn status(State(gateway): State<Gateway>) -> Response {
     let snapshot = gateway.snapshot();
     answer(StatusCode::OK, [], Json(StatusDto::from(&snapshot)))
+}
+
+async fn look_up(
+    State(gateway): State<Gateway>,
+    Path((topic, key)): Path<(String, String)>,
+) -> Response {
+    let (code, body) = lookup::answer(gateway.state.views.as_deref(), &topic, &key).await;
+    answer(code, [], Json(body))
 }
 
 async fn unknown() -> Response {
@@ -145,8 +154,13 @@ mod tests {
         broker.create_topic("readings", Some(2), BTreeMap::new()).await.unwrap();
         let config = UplinkConfig { bootstrap: vec!["127.0.0.1:1".into()], ..Default::default() };
         let uplink = Uplink::new(config, broker.clone());
-        let state =
-            HttpState { broker, devices: None, bridges: Vec::new(), uplink: Some(uplink.watch()) };
+        let state = HttpState {
+            broker,
+            devices: None,
+            bridges: Vec::new(),
+            uplink: Some(uplink.watch()),
+            views: None,
+        };
         let listen = "127.0.0.1:0".parse().unwrap();
         let http = Http::bind(&HttpConfig { listen, ..Default::default() }, state).await.unwrap();
         let (address, shutdown) = (http.local_addr(), Shutdown::new());
@@ -159,6 +173,7 @@ mod tests {
             ("/metrics", "200", "charset=utf-8", "topic=\"readings\",partition=\"1\""),
             ("/api/v1/status", "200", "application/json", "\"name\":\"readings\""),
             ("/api/v1/status?x=1", "200", "application/json", "\"lag_records\":0"),
+            ("/api/v1/lookup/readings/a", "404", "application/json", "key_lookup"),
             ("/api/v1/other", "404", "text/plain", "not found"),
             ("/../../etc/passwd", "404", "text/plain", "not found"),
         ] {
@@ -198,7 +213,8 @@ mod tests {
     async fn beyond_loopback_only_when_it_is_meant() {
         let folder = tempfile::tempdir().unwrap();
         let broker = broker(folder.path()).await;
-        let state = HttpState { broker, devices: None, bridges: Vec::new(), uplink: None };
+        let state =
+            HttpState { broker, devices: None, bridges: Vec::new(), uplink: None, views: None };
         let mut config =
             HttpConfig { listen: "0.0.0.0:0".parse().unwrap(), allow_plaintext: false };
         let error = Http::bind(&config, state.clone()).await.unwrap_err();

@@ -292,7 +292,7 @@ impl Journal {
             Err(ReadError::Damaged { position }) => position,
             read => return read,
         };
-        let next = lookup::next_readable(&self.shared, partition, from)?;
+        let next = self.next_readable(partition, from)?;
         let to = next.unwrap_or_else(|| self.durable_end(partition));
         let offsets = to.0.saturating_sub(from.0);
         self.shared.stats.skipped_offsets.fetch_add(offsets.unsigned_abs(), Ordering::Relaxed);
@@ -304,6 +304,16 @@ impl Journal {
             "damaged offsets passed over, as the topic's settings say"
         );
         next.map_or(Ok(Vec::new()), |next| self.read(partition, next, max_bytes))
+    }
+
+    /// The first offset from `from` on that an intact batch holds; none up to the durable end. Blocks: it reads what
+    /// it passes.
+    pub fn next_readable(
+        &self,
+        partition: PartitionId,
+        from: Offset,
+    ) -> Result<Option<Offset>, ReadError> {
+        lookup::next_readable(&self.shared, partition, from)
     }
 
     /// As [`Journal::read`], if no file has to be read for it; never blocks.

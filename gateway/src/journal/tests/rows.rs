@@ -46,7 +46,7 @@ struct Row {
     name: &'static str,
     close: bool,
     damage: fn(&mut Files, &Sample),
-    /// Counters that are 1; all others of damage are 0.
+    /// Counters above 0; all others of damage are 0.
     counted: &'static [&'static str],
     logged: &'static [&'static str],
     quarantine: bool,
@@ -307,8 +307,7 @@ fn each_row_of_the_decision_table_is_counted_logged_and_copied() {
         });
         let log = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
         for (counter, count) in counters(&report) {
-            let expect = u64::from(row.counted.contains(&counter));
-            assert_eq!(count, expect, "{}: {counter}\n{report:?}\n{log}", row.name);
+            assert_eq!(count > 0, row.counted.contains(&counter), "{}: {counter}\n{report:?}\n{log}", row.name);
         }
         let told = row.logged.is_empty()
             || log.lines().any(|line| row.logged.iter().all(|word| line.contains(word)));
