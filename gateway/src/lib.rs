@@ -1,7 +1,7 @@
 //! Headwater: Apache Kafka's model at the edge.
 //!
 //! The library is the whole gateway; `main.rs` only picks the real disk. Dependencies point one way:
-//! `kafka`, `device`, `mqtt`, `uplink`, `http` -> `broker` -> `journal` -> `record`.
+//! `kafka`, `device`, `mqtt`, `uplink`, `http` -> `views` -> `broker` -> `journal` -> `record`.
 
 pub mod broker;
 pub mod cli;
@@ -15,6 +15,7 @@ pub mod record;
 mod run;
 mod shutdown;
 pub mod uplink;
+pub mod views;
 
 pub use config::Config;
 pub use run::{Addresses, RunError, run};

@@ -14,6 +14,7 @@ use crate::{
     kafka,
     mqtt::bridge::Bridge,
     uplink::Uplink,
+    views::{StoreError, Views},
 };
 
 /// How long services may take to answer what is in flight; with the journal's own close this stays below the 2 s
@@ -62,6 +63,9 @@ pub enum RunError {
         /// Reason.
         source: TopicError,
     },
+    /// The views cannot be opened, nor begun anew.
+    #[error(transparent)]
+    Views(#[from] StoreError),
     /// What the journal holds cannot be taken over.
     #[error(transparent)]
     Broker(#[from] broker::OpenError),
@@ -107,8 +111,10 @@ async fn serve(
         .collect();
     let uplink = (!config.uplink.bootstrap.is_empty())
         .then(|| Uplink::new(config.uplink.clone(), broker.clone()));
+    let views = open_views(config, broker).await?;
     let state = HttpState {
         broker: broker.clone(),
+        views: views.clone(),
         devices: Some(devices.watch()),
         bridges: bridges.iter().map(Bridge::watch).collect(),
         uplink: uplink.as_ref().map(Uplink::watch),
@@ -128,6 +134,9 @@ async fn serve(
     for bridge in bridges {
         services.spawn(bridge.run(shutdown.clone()));
     }
+    if let Some(views) = views {
+        services.spawn(views.run(shutdown.clone()));
+    }
     if let Some(uplink) = uplink {
         services.spawn(uplink.run(shutdown.clone()));
     }
@@ -135,6 +144,17 @@ async fn serve(
     on_ready(&addresses);
     stop(services, shutdown).await;
     Ok(())
+}
+
+/// The views that are configured; without any, none of their files.
+async fn open_views(config: &Config, broker: &Arc<Broker>) -> Result<Option<Arc<Views>>, RunError> {
+    let topics = config.views.key_lookup.clone();
+    if topics.is_empty() {
+        return Ok(None);
+    }
+    let (data, broker) = (config.storage.path.clone(), Arc::clone(broker));
+    let opening = tokio::task::spawn_blocking(move || Views::open(&data, broker, &topics));
+    Ok(Some(opening.await.expect("a panic of sled is caught")?))
 }
 
 /// Waits for the signal, then for the services, but not for ever.

@@ -11,6 +11,7 @@ mod demo;
 mod fleet;
 mod hostile_bytes;
 mod java_clients;
+mod journal_tools;
 mod kcat_client;
 mod kills;
 mod mosquitto_bridge;

@@ -236,6 +236,21 @@ impl Broker {
         self.core.journal.read_async(partition, from, max_bytes).await
     }
 
+    /// The first offset from `from` on that an intact batch holds; see [`Journal::next_readable`].
+    pub async fn next_readable(
+        &self,
+        partition: PartitionId,
+        from: Offset,
+    ) -> Result<Option<Offset>, ReadError> {
+        self.off_worker(move |journal| journal.next_readable(partition, from)).await
+    }
+
+    /// Identity of the log: bumped when offsets may have been used again.
+    #[must_use]
+    pub fn incarnation(&self) -> u64 {
+        self.admission().state.incarnation()
+    }
+
     /// Resolves when any of the partitions has durable data past its offset; see [`Journal::wait_durable`].
     pub async fn wait_durable(&self, wants: &[(PartitionId, Offset)]) {
         self.core.journal.wait_durable(wants).await;

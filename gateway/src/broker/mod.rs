@@ -33,8 +33,8 @@ pub use isolation::{Fetched, Isolation};
 pub use partitioner::partition_for_key;
 pub use retention::DeleteRecordsError;
 pub use settings::{
-    CLEANUP_POLICY, CleanupPolicy, FULL_POLICY, FullPolicy, MAX_MESSAGE_BYTES, SettingKind,
-    TOPIC_SETTINGS, TopicSetting, TopicSettings,
+    CLEANUP_POLICY, CleanupPolicy, DAMAGE_POLICY, DamagePolicy, FULL_POLICY, FullPolicy,
+    MAX_MESSAGE_BYTES, SettingKind, TOPIC_SETTINGS, TopicSetting, TopicSettings,
 };
 pub use topic::{MAX_PARTITIONS_PER_TOPIC, MAX_TOPIC_NAME_BYTES, MAX_TOPICS, Topic, TopicError};
 pub use transaction::EndTransaction;

@@ -40,6 +40,8 @@ pub const MAX_MESSAGE_BYTES: &str = "max.message.bytes";
 pub const CLEANUP_POLICY: &str = "cleanup.policy";
 /// What happens to an append for which the storage has no room.
 pub const FULL_POLICY: &str = "headwater.full.policy";
+/// What a reader gets of offsets that damage took.
+pub const DAMAGE_POLICY: &str = "headwater.damage.policy";
 const RETENTION_MS: &str = "retention.ms";
 const RETENTION_BYTES: &str = "retention.bytes";
 const DELETE_RETENTION_MS: &str = "delete.retention.ms";
@@ -50,6 +52,8 @@ const COMPACT: &str = "compact";
 const BLOCK: &str = "block";
 const DROP_OLDEST: &str = "drop-oldest";
 const DROP_NEWEST: &str = "drop-newest";
+const ERROR: &str = "error";
+const SKIP: &str = "skip";
 
 /// Longest value: all settings of a topic share one fact with its partitions, and a number may have
 /// any count of leading zeros.
@@ -73,6 +77,7 @@ pub const TOPIC_SETTINGS: &[TopicSetting] = &[
     setting("file.delete.delay.ms", "60000", NUMBER),
     setting("flush.messages", "1", POSITIVE),
     setting("flush.ms", "0", NUMBER),
+    setting(DAMAGE_POLICY, ERROR, SettingKind::OneOf(&[ERROR, SKIP])),
     setting(FULL_POLICY, BLOCK, SettingKind::OneOf(&[BLOCK, DROP_OLDEST, DROP_NEWEST])),
     setting("index.interval.bytes", "4096", SIZE),
     setting(MAX_COMPACTION_LAG_MS, "9223372036854775807", POSITIVE),
@@ -136,6 +141,8 @@ pub struct TopicSettings {
     pub cleanup: CleanupPolicy,
     /// What happens to an append for which the storage has no room.
     pub full: FullPolicy,
+    /// What a reader gets of offsets that damage took.
+    pub damage: DamagePolicy,
     /// Records older than this may be deleted, ms; none: whatever their age.
     pub retention_ms: Option<u64>,
     /// What a partition may hold before its oldest records may be deleted, bytes; none: whatever there is room for.
@@ -170,6 +177,16 @@ pub enum FullPolicy {
     DropNewest,
 }
 
+/// `headwater.damage.policy`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DamagePolicy {
+    /// An error (Kafka: `CORRUPT_MESSAGE`), each time, until a person decides.
+    #[default]
+    Error,
+    /// What follows; the offsets passed over are counted and logged.
+    Skip,
+}
+
 impl TopicSettings {
     /// Reads settings that were checked; what is not set, or not legal in spite of that, takes its default.
     #[must_use]
@@ -191,6 +208,10 @@ impl TopicSettings {
                 DROP_OLDEST => FullPolicy::DropOldest,
                 DROP_NEWEST => FullPolicy::DropNewest,
                 _ => FullPolicy::Block,
+            },
+            damage: match value(DAMAGE_POLICY) {
+                SKIP => DamagePolicy::Skip,
+                _ => DamagePolicy::Error,
             },
             retention_ms: limit(RETENTION_MS),
             retention_bytes: limit(RETENTION_BYTES),
@@ -249,6 +270,7 @@ mod tests {
         let defaults = TopicSettings {
             cleanup: CleanupPolicy { delete: true, compact: false },
             full: FullPolicy::Block,
+            damage: DamagePolicy::Error,
             retention_ms: Some(7 * DAY_MS),
             retention_bytes: None,
             delete_retention_ms: DAY_MS,
@@ -259,6 +281,7 @@ mod tests {
         assert_eq!(of(&[("segment.ms", "1"), ("segment.bytes", "1")]), defaults, "accepted");
         let changed = of(&[
             ("cleanup.policy", "compact"),
+            ("headwater.damage.policy", "skip"),
             ("headwater.full.policy", "drop-oldest"),
             ("retention.ms", "-1"),
             ("retention.bytes", "1000"),
@@ -272,6 +295,7 @@ mod tests {
             TopicSettings {
                 cleanup: CleanupPolicy { delete: false, compact: true },
                 full: FullPolicy::DropOldest,
+                damage: DamagePolicy::Skip,
                 retention_ms: None,
                 retention_bytes: Some(1000),
                 delete_retention_ms: 2,

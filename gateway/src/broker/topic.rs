@@ -8,8 +8,9 @@ use super::{
     AppendError, FactError,
     fact::{FactReader, put_string},
     settings::{MAX_MESSAGE_BYTES, TopicSettings},
+    space,
 };
-use crate::journal::PartitionId;
+use crate::journal::{PartitionId, State};
 
 /// Most partitions of one topic: their ids must fit into one fact beside the settings.
 pub const MAX_PARTITIONS_PER_TOPIC: u32 = 1024;
@@ -87,6 +88,13 @@ impl Topic {
     #[must_use]
     pub fn max_message_bytes(&self) -> Option<usize> {
         self.settings.get(MAX_MESSAGE_BYTES).and_then(|value| value.parse().ok())
+    }
+
+    /// All topics that a state holds; facts that are not readable are passed over.
+    #[must_use]
+    pub fn all_of(state: &State) -> Vec<Self> {
+        let facts = state.facts(space::TOPIC);
+        facts.filter_map(|(name, value)| Self::from_fact(name, value.clone()).ok()).collect()
     }
 
     /// The value of the fact whose key is the name.

@@ -1,10 +1,11 @@
 //! The command line: one file per subcommand.
 //!
-//! `serve` and `config` work on this machine; `topics`, `produce` and `tail` are Kafka clients and
+//! `serve`, `config` and `journal` work on this machine; `topics`, `produce` and `tail` are Kafka clients and
 //! work with any gateway.
 
 mod client;
 mod config;
+mod journal;
 mod produce;
 mod record_line;
 mod serve;
@@ -35,6 +36,9 @@ enum Command {
     /// Check a configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// Look into the journal of a data folder, and repair it
+    #[command(subcommand)]
+    Journal(journal::JournalCommand),
     /// List, create and describe topics
     Topics(topics::Options),
     /// Write lines of standard input to a topic and wait until they are durable
@@ -50,6 +54,7 @@ pub fn main() -> ExitCode {
     let outcome = match &cli.command {
         Command::Serve(options) => serve::serve(options),
         Command::Config(command) => config::run(command),
+        Command::Journal(command) => return journal::run(command),
         Command::Topics(options) => client::block_on(topics::run(options)),
         Command::Produce(options) => client::block_on(produce::run(options)),
         Command::Tail(options) => client::block_on(tail::run(options)),

@@ -16,6 +16,8 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 use serde::Deserialize;
 use units::{ByteSize, Span};
 
+use crate::journal::{SCRUB_BYTES_PER_S, SCRUB_INTERVAL};
+
 /// Everything `headwater serve` can be told.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -34,6 +36,8 @@ pub struct Config {
     pub uplink: UplinkConfig,
     /// `[http]`
     pub http: HttpConfig,
+    /// `[views]`
+    pub views: ViewsConfig,
     /// `[topics."name"]`: created at start with these settings (`partitions` and Kafka's topic settings).
     pub topics: BTreeMap<String, TopicConfig>,
 }
@@ -49,7 +53,7 @@ pub struct StorageConfig {
 }
 
 /// `[journal]`
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct JournalConfig {
     /// `auto`, `ssd` or `card`.
@@ -58,6 +62,22 @@ pub struct JournalConfig {
     pub segment_bytes: Option<ByteSize>,
     /// How long a commit waits for company; none: the profile's.
     pub linger: Option<Span>,
+    /// Bytes a second that the background scrub reads; `0 B`: no scrub.
+    pub scrub_rate: ByteSize,
+    /// From the start of one pass of the scrub to the next.
+    pub scrub_interval: Span,
+}
+
+impl Default for JournalConfig {
+    fn default() -> Self {
+        Self {
+            profile: JournalProfile::default(),
+            segment_bytes: None,
+            linger: None,
+            scrub_rate: ByteSize(SCRUB_BYTES_PER_S),
+            scrub_interval: Span(SCRUB_INTERVAL),
+        }
+    }
 }
 
 /// What kind of medium the journal is on.
@@ -91,6 +111,14 @@ pub struct KafkaConfig {
     pub max_request_bytes: ByteSize,
     /// Connections at once.
     pub max_connections: usize,
+}
+
+/// `[views]`: lookups that are built from the log.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ViewsConfig {
+    /// Topics whose last record of a key can be asked for.
+    pub key_lookup: Vec<String>,
 }
 
 /// `[mqtt]`: bridges to existing brokers.

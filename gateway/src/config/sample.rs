@@ -24,6 +24,7 @@ fn the_sample_has_every_key_and_no_other() {
         "[[mqtt.bridge]]",
         "[uplink]",
         "[http]",
+        "[views]",
     ] {
         let mut expected = keys_of_type(header);
         let mut found = keys_of_sample(header);

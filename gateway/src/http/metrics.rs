@@ -75,12 +75,92 @@ impl Scrape {
             Some(&Unit::Seconds),
             [quantile("0.5", journal.sync_p50_us), quantile("0.99", journal.sync_p99_us)],
         )?;
+        self.damage(page)?;
         let poisoned = f64::from(u8::from(journal.poisoned.is_some()));
         page.gauge(
             "journal_poisoned",
             "1 after an I/O error: nothing is accepted until a restart",
             None,
             poisoned,
+        )
+    }
+
+    /// One sample for each row of recovery's decision table that was met at the start, and what was found since.
+    fn damage(&self, page: &mut Page<'_, '_>) -> fmt::Result {
+        let journal = &self.0.journal;
+        let found = &journal.recovery;
+        let bytes = Some(&Unit::Bytes);
+        let rows = [
+            ("torn_tail", found.torn_tails),
+            ("damaged_range", found.damaged_ranges),
+            ("damaged_header", found.damaged_headers),
+            ("doubled_offsets", found.doubled_offsets),
+            ("damaged_snapshot", found.damaged_snapshots),
+            ("lost_state", found.lost_states),
+            ("broken_chain", found.broken_chains),
+            ("missing_segment", found.missing_segments),
+            ("quarantined_file", found.quarantined_files),
+            ("void_file", found.void_files),
+            ("reused_file", found.reused_files),
+            ("misfit_spare", found.misfit_spares),
+            ("index_missing", found.index_missing),
+            ("index_damaged", found.index_damaged),
+            ("index_stale", found.index_stale),
+            ("index_leftover", found.index_leftover),
+        ];
+        page.gauges(
+            "journal_recovery_found",
+            "What the last start found",
+            None,
+            rows.map(|(row, count)| (vec![("what", row.to_owned())], count as f64)),
+        )?;
+        let clean = f64::from(u8::from(found.clean));
+        page.gauge("journal_recovery_clean", "1 after an orderly stop", None, clean)?;
+        let rows = [
+            ("carried", found.carried_bytes),
+            ("torn", found.torn_bytes),
+            ("damaged", found.damaged_bytes),
+            ("scanned", found.scanned_bytes),
+            ("indexed", found.indexed_bytes),
+        ];
+        page.gauges(
+            "journal_recovery",
+            "Bytes that the last start had to do with",
+            bytes,
+            rows.map(|(row, count)| (vec![("what", row.to_owned())], count as f64)),
+        )?;
+        let open = journal.open_damage as f64;
+        page.gauge("journal_open_damage", "Damaged ranges that nobody accepted", None, open)?;
+        page.counter(
+            "journal_damaged_reads",
+            "Reads answered with an error because of damage",
+            None,
+            journal.damaged_reads,
+        )?;
+        page.counter(
+            "journal_skipped_offsets",
+            "Offsets that readers were taken past because of damage",
+            None,
+            journal.skipped_offsets,
+        )?;
+        page.counter(
+            "journal_scrubbed",
+            "Bytes that the scrub read and verified",
+            bytes,
+            journal.scrub.bytes,
+        )?;
+        page.counter("journal_scrub_passes", "Passes of the scrub", None, journal.scrub.passes)?;
+        page.counter(
+            "journal_scrub_damaged_ranges",
+            "Damaged ranges that the scrub found",
+            None,
+            journal.scrub.damaged_ranges,
+        )?;
+        page.counter(
+            "journal_scrub_damaged_indexes",
+            "Index files found damaged by the scrub",
+            None,
+            journal.scrub.damaged_indexes,
         )
     }
 
@@ -269,7 +349,7 @@ mod tests {
     use crate::{
         broker::LogEnds,
         http::snapshot::TopicSnapshot,
-        journal::{JournalStatus, Offset},
+        journal::{JournalStatus, Offset, RecoveryReport},
         uplink::UplinkStatus,
     };
 
@@ -287,6 +367,8 @@ mod tests {
                 sync_p50_us: 1_500,
                 sync_p99_us: 20_000,
                 frames: 3,
+                open_damage: 2,
+                recovery: RecoveryReport { torn_tails: 1, ..RecoveryReport::default() },
                 poisoned: Some("EIO".into()),
                 ..JournalStatus::default()
             },
@@ -317,6 +399,10 @@ mod tests {
             "headwater_journal_sync_seconds{quantile=\"0.5\"} 0.0015",
             "headwater_journal_sync_seconds{quantile=\"0.99\"} 0.02",
             "headwater_journal_frames_total 3",
+            "headwater_journal_open_damage 2.0",
+            "headwater_journal_recovery_found{what=\"torn_tail\"} 1.0",
+            "headwater_journal_recovery_found{what=\"missing_segment\"} 0.0",
+            "headwater_journal_scrubbed_bytes_total 0",
             "headwater_journal_poisoned 1.0",
             "headwater_partition_durable_offset{topic=\"readings\",partition=\"0\"} 8.0",
             "headwater_partition_replicated_offset{topic=\"readings\",partition=\"0\"} 6.0",

@@ -6,6 +6,7 @@
 //! only.
 
 mod guard;
+mod lookup;
 mod metrics;
 mod page;
 mod routes;
@@ -19,7 +20,7 @@ use tokio::net::TcpListener;
 
 use crate::{
     Shutdown, broker::Broker, config::HttpConfig, device::DevicesWatch, mqtt::bridge::BridgeWatch,
-    uplink::UplinkWatch,
+    uplink::UplinkWatch, views::Views,
 };
 
 /// What is shown.
@@ -33,6 +34,8 @@ pub struct HttpState {
     pub bridges: Vec<BridgeWatch>,
     /// The uplink, if one is configured.
     pub uplink: Option<UplinkWatch>,
+    /// Lookups by key, if any are configured.
+    pub views: Option<Arc<Views>>,
 }
 
 /// A bound listener.

@@ -4,13 +4,15 @@ use std::{sync::Arc, time::Instant};
 
 use axum::{
     Json, Router,
-    extract::State,
+    extract::{Path, State},
     http::{HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
 };
 
-use super::{HttpState, metrics, page, snapshot::Snapshot, status::StatusDto};
+use crate::journal::JournalStatus;
+
+use super::{HttpState, lookup, metrics, page, snapshot::Snapshot, status::StatusDto};
 
 #[derive(Clone)]
 struct Gateway {
@@ -31,6 +33,7 @@ pub(super) fn router(state: HttpState, started: Instant) -> Router {
         .route("/healthz", get(health))
         .route("/metrics", get(scrape))
         .route("/api/v1/status", get(status))
+        .route("/api/v1/lookup/{topic}/{key}", get(look_up))
         .fallback(unknown)
         .with_state(Gateway { state: Arc::new(state), started })
 }
@@ -45,17 +48,24 @@ async fn show_page() -> Response {
 }
 
 async fn health(State(gateway): State<Gateway>) -> Response {
-    judge(gateway.state.broker.journal().status().poisoned)
+    judge(&gateway.state.broker.journal().status())
 }
 
 /// Healthy is what accepts records. A centre or a device that is away is not this gateway's
-/// illness.
-fn judge(poisoned: Option<String>) -> Response {
-    match poisoned {
-        None => plain(StatusCode::OK, "ok\n"),
-        Some(reason) => {
+/// illness. Damage is one that it works on with: yellow, not red.
+fn judge(journal: &JournalStatus) -> Response {
+    match (&journal.poisoned, journal.open_damage) {
+        (Some(reason), _) => {
             plain(StatusCode::SERVICE_UNAVAILABLE, format!("the journal stopped: {reason}\n"))
         }
+        (None, 0) => plain(StatusCode::OK, "ok\n"),
+        (None, ranges) => plain(
+            StatusCode::OK,
+            format!(
+                "degraded: {ranges} damaged ranges in the journal; reads of what was lost answer with an error. \
+                 `headwater journal verify` lists them\n"
+            ),
+        ),
     }
 }
 
@@ -69,6 +79,14 @@ async fn scrape(State(gateway): State<Gateway>) -> Response {
 async fn status(State(gateway): State<Gateway>) -> Response {
     let snapshot = gateway.snapshot();
     answer(StatusCode::OK, [], Json(StatusDto::from(&snapshot)))
+}
+
+async fn look_up(
+    State(gateway): State<Gateway>,
+    Path((topic, key)): Path<(String, String)>,
+) -> Response {
+    let (code, body) = lookup::answer(gateway.state.views.as_deref(), &topic, &key).await;
+    answer(code, [], Json(body))
 }
 
 async fn unknown() -> Response {
@@ -103,7 +121,7 @@ mod tests {
         broker::{Broker, BrokerOptions},
         config::{HttpConfig, UplinkConfig},
         http::{Http, HttpState},
-        journal::{JournalOptions, RealDisk},
+        journal::{JournalOptions, JournalStatus, RealDisk},
         uplink::Uplink,
     };
 
@@ -136,8 +154,13 @@ mod tests {
         broker.create_topic("readings", Some(2), BTreeMap::new()).await.unwrap();
         let config = UplinkConfig { bootstrap: vec!["127.0.0.1:1".into()], ..Default::default() };
         let uplink = Uplink::new(config, broker.clone());
-        let state =
-            HttpState { broker, devices: None, bridges: Vec::new(), uplink: Some(uplink.watch()) };
+        let state = HttpState {
+            broker,
+            devices: None,
+            bridges: Vec::new(),
+            uplink: Some(uplink.watch()),
+            views: None,
+        };
         let listen = "127.0.0.1:0".parse().unwrap();
         let http = Http::bind(&HttpConfig { listen, ..Default::default() }, state).await.unwrap();
         let (address, shutdown) = (http.local_addr(), Shutdown::new());
@@ -150,6 +173,7 @@ mod tests {
             ("/metrics", "200", "charset=utf-8", "topic=\"readings\",partition=\"1\""),
             ("/api/v1/status", "200", "application/json", "\"name\":\"readings\""),
             ("/api/v1/status?x=1", "200", "application/json", "\"lag_records\":0"),
+            ("/api/v1/lookup/readings/a", "404", "application/json", "key_lookup"),
             ("/api/v1/other", "404", "text/plain", "not found"),
             ("/../../etc/passwd", "404", "text/plain", "not found"),
         ] {
@@ -169,18 +193,28 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_poisoned_journal_is_unhealthy_with_its_reason() {
-        let answer = super::judge(Some("EIO in segment 7".into()));
-        assert_eq!(answer.status(), 503);
-        let body = axum::body::to_bytes(answer.into_body(), 1_000).await.unwrap();
-        assert_eq!(&body[..], b"the journal stopped: EIO in segment 7\n");
+    async fn a_poisoned_journal_is_red_and_a_damaged_one_yellow() {
+        let poisoned = Some("EIO in segment 7".to_owned());
+        let cases = [
+            (None, 0, 200, "ok\n"),
+            (None, 2, 200, "degraded: 2 damaged ranges"),
+            (poisoned, 2, 503, "the journal stopped: EIO in segment 7\n"),
+        ];
+        for (poisoned, open_damage, code, text) in cases {
+            let status = JournalStatus { poisoned, open_damage, ..JournalStatus::default() };
+            let answer = super::judge(&status);
+            assert_eq!(answer.status(), code);
+            let body = axum::body::to_bytes(answer.into_body(), 1_000).await.unwrap();
+            assert!(body.starts_with(text.as_bytes()), "{body:?}");
+        }
     }
 
     #[tokio::test]
     async fn beyond_loopback_only_when_it_is_meant() {
         let folder = tempfile::tempdir().unwrap();
         let broker = broker(folder.path()).await;
-        let state = HttpState { broker, devices: None, bridges: Vec::new(), uplink: None };
+        let state =
+            HttpState { broker, devices: None, bridges: Vec::new(), uplink: None, views: None };
         let mut config =
             HttpConfig { listen: "0.0.0.0:0".parse().unwrap(), allow_plaintext: false };
         let error = Http::bind(&config, state.clone()).await.unwrap_err();

@@ -37,6 +37,12 @@ struct JournalDto<'a> {
     sync_p50_us: u64,
     sync_p99_us: u64,
     poisoned: Option<&'a str>,
+    open_damage: u64,
+    open_damage_bytes: u64,
+    damaged_reads: u64,
+    skipped_offsets: u64,
+    scrubbed_bytes: u64,
+    scrub_passes: u64,
 }
 
 #[derive(Serialize)]
@@ -124,6 +130,12 @@ impl<'a> From<&'a JournalStatus> for JournalDto<'a> {
             sync_p50_us: journal.sync_p50_us,
             sync_p99_us: journal.sync_p99_us,
             poisoned: journal.poisoned.as_deref(),
+            open_damage: journal.open_damage,
+            open_damage_bytes: journal.open_damage_bytes,
+            damaged_reads: journal.damaged_reads,
+            skipped_offsets: journal.skipped_offsets,
+            scrubbed_bytes: journal.scrub.bytes,
+            scrub_passes: journal.scrub.passes,
         }
     }
 }
@@ -263,7 +275,9 @@ mod tests {
                 "gateway": "01234567-89ab-cdef-0123-456789abcdef",
                 "journal": {
                     "used_bytes": 5, "max_bytes": 9, "segments": 0, "frames": 0, "written_bytes": 0,
-                    "sync_p50_us": 0, "sync_p99_us": 0, "poisoned": null
+                    "sync_p50_us": 0, "sync_p99_us": 0, "poisoned": null, "open_damage": 0,
+                    "open_damage_bytes": 0, "damaged_reads": 0, "skipped_offsets": 0,
+                    "scrubbed_bytes": 0, "scrub_passes": 0
                 },
                 "topics": [{
                     "name": "</script>\u{1f}\"",

@@ -3,10 +3,12 @@
 //! [`Disk`] and [`DiskFile`] are what the journal needs of a file system and no more, so that tests can model
 //! every fault of one. [`RealDisk`] is the machine's.
 
+mod read_only;
 mod real;
 
 use std::{fmt, io, sync::Arc};
 
+pub use read_only::ReadOnlyDisk;
 pub use real::{LockError, RealDisk};
 
 /// A folder tree. Names are relative, with `/` between folders.
@@ -49,6 +51,8 @@ pub trait DiskFile: Send + Sync + fmt::Debug {
     fn next_data(&self, at: u64) -> io::Result<Option<u64>> {
         Ok(Some(at))
     }
+    /// Lets the system forget what it keeps in memory of a range that was only read in passing: a hint.
+    fn forget_cached(&self, _at: u64, _length: u64) {}
     /// Makes content and length durable. After an error nothing may be assumed: never call it again.
     fn sync(&self) -> io::Result<()>;
 }

@@ -17,8 +17,10 @@ use super::{
     AbortedRange, AdmitError, Append, Disk, JournalId, JournalOptions, JournalStatus, Offset,
     OpenError, PartitionId, Permit, Poisoned, ReadError, State, StateLimits, Ticket,
     admission::{Ledger, Purpose, Reserve},
+    damage::DamageMap,
     index::IndexCache,
     indexer::Indexer,
+    inspect::Accepted,
     log::Log,
     lookup::{self, Reach},
     options::Settings,
@@ -27,6 +29,7 @@ use super::{
     reader,
     recovery::{self, Recovered},
     retire::{self, Retirer},
+    scrub::Scrubber,
     shared::{Age, Parts, Shared},
     waiters::Waiters,
     writer::{Opening, Start, Writer},
@@ -149,8 +152,15 @@ fn assemble(
     for spare in recovered.spares {
         opening.leftovers.extend(preparer.adopt(spare, needed));
     }
+    let mut report = recovered.report;
     for spare in recovered.recycled {
-        opening.leftovers.discard(preparer.keep(spare));
+        let misfit = preparer.keep(spare);
+        if let Some(misfit) = &misfit {
+            report.misfit_spares += 1;
+            let (file, length) = (&misfit.name, misfit.length);
+            tracing::info!(file, length, "a spare of another length than segments have is removed");
+        }
+        opening.leftovers.discard(misfit);
     }
     let seed = journal.seed();
     let backlog = recovered.uncovered;
@@ -160,7 +170,9 @@ fn assemble(
     let shared = Arc::new(Shared::new(Parts {
         seed,
         settings,
-        recovery: recovered.report,
+        damage: DamageMap::new(Accepted::of(&recovered.state), &report),
+        scrubber: Scrubber::default(),
+        recovery: report,
         ledger,
         preparer,
         indexer,
@@ -242,13 +254,14 @@ impl Journal {
     }
 
     /// Whole durable batches from the one that contains `from`, at most `max_bytes`, but always at least one if
-    /// there is one. Blocks on file I/O: call it off the async workers.
+    /// there is one. Offsets that were accepted as lost are passed over. Blocks on file I/O: call it off the async workers.
     pub fn read(
         &self,
         partition: PartitionId,
         from: Offset,
         max_bytes: usize,
     ) -> Result<Vec<Bytes>, ReadError> {
+        let from = self.shared.log().past_given_up(partition, from);
         let read = || {
             let sources = lookup::plan(&self.shared, partition, from, max_bytes, Reach::Files)?;
             let batches = reader::read_batches(&self.shared, &sources.unwrap_or_default())?;
@@ -259,8 +272,48 @@ impl Journal {
             Err(ReadError::Damaged { .. }) if !self.shared.log().check(partition, from)? => {
                 Ok(Vec::new())
             }
+            Err(error @ ReadError::Damaged { .. }) => {
+                self.shared.stats.damaged_reads.fetch_add(1, Ordering::Relaxed);
+                Err(error)
+            }
             read => read,
         }
+    }
+
+    /// As [`Journal::read`], but where that fails because of damage, from the next offset on that is intact; the
+    /// offsets passed over are counted and logged. Empty if nothing intact follows.
+    pub fn read_past_damage(
+        &self,
+        partition: PartitionId,
+        from: Offset,
+        max_bytes: usize,
+    ) -> Result<Vec<Bytes>, ReadError> {
+        let position = match self.read(partition, from, max_bytes) {
+            Err(ReadError::Damaged { position }) => position,
+            read => return read,
+        };
+        let next = self.next_readable(partition, from)?;
+        let to = next.unwrap_or_else(|| self.durable_end(partition));
+        let offsets = to.0.saturating_sub(from.0);
+        self.shared.stats.skipped_offsets.fetch_add(offsets.unsigned_abs(), Ordering::Relaxed);
+        tracing::warn!(
+            partition = partition.0,
+            from = from.0,
+            to = to.0,
+            position = position.0,
+            "damaged offsets passed over, as the topic's settings say"
+        );
+        next.map_or(Ok(Vec::new()), |next| self.read(partition, next, max_bytes))
+    }
+
+    /// The first offset from `from` on that an intact batch holds; none up to the durable end. Blocks: it reads what
+    /// it passes.
+    pub fn next_readable(
+        &self,
+        partition: PartitionId,
+        from: Offset,
+    ) -> Result<Option<Offset>, ReadError> {
+        lookup::next_readable(&self.shared, partition, from)
     }
 
     /// As [`Journal::read`], if no file has to be read for it; never blocks.
@@ -270,6 +323,7 @@ impl Journal {
         from: Offset,
         max_bytes: usize,
     ) -> Option<Result<Vec<Bytes>, ReadError>> {
+        let from = self.shared.log().past_given_up(partition, from);
         let planned = lookup::plan(&self.shared, partition, from, max_bytes, Reach::Memory);
         let sources = match planned {
             Ok(sources) => sources?,
@@ -376,6 +430,7 @@ impl Journal {
     pub fn status(&self) -> JournalStatus {
         let shared = &self.shared;
         let (sync_p50_us, sync_p99_us) = shared.stats.sync_percentiles();
+        let (open_damage, open_damage_bytes) = shared.damage.open();
         JournalStatus {
             used_bytes: shared.used_bytes.load(Ordering::Relaxed),
             max_bytes: shared.settings.max_bytes,
@@ -387,6 +442,11 @@ impl Journal {
             sync_p50_us,
             sync_p99_us,
             unindexed_bytes: shared.indexer.pending_bytes(),
+            open_damage,
+            open_damage_bytes,
+            scrub: shared.scrubber.status(),
+            damaged_reads: shared.stats.damaged_reads.load(Ordering::Relaxed),
+            skipped_offsets: shared.stats.skipped_offsets.load(Ordering::Relaxed),
             index_errors: shared.indexer.errors(),
             index_damaged: shared.indexes.damaged(),
             tail_bytes: shared.tail.bytes() as u64,
@@ -427,6 +487,10 @@ impl Threads {
             let retirer = Arc::clone(shared);
             running.push(named("journal-retire").spawn(move || retirer.retirer.run(&retirer))?);
         }
+        if shared.settings.scrub_bytes_per_s > 0 {
+            let scrubber = Arc::clone(shared);
+            running.push(named("journal-scrub").spawn(move || scrubber.scrubber.run(&scrubber))?);
+        }
         let indexer = Arc::clone(shared);
         let indexing = named("journal-index").spawn(move || indexer.indexer.run())?;
         *threads.indexing.get_mut().unwrap_or_else(PoisonError::into_inner) = Some(indexing);
@@ -437,6 +501,7 @@ impl Threads {
         // What was admitted needs no more than what is prepared already.
         self.shared.preparer.stop();
         self.shared.retirer.stop();
+        self.shared.scrubber.stop();
         self.shared.queue.close();
         let running =
             std::mem::take(&mut *self.running.lock().unwrap_or_else(PoisonError::into_inner));

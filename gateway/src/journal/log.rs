@@ -11,6 +11,7 @@ use super::{
     AbortedRange, Offset, PartitionId, Position, ReadError, State,
     aborted::Aborted,
     index::{Location, PartitionIndex, Placed, Run, Summary},
+    inspect::Accepted,
     recovery::End,
     segment::Segment,
 };
@@ -34,6 +35,8 @@ struct PartitionLog {
     /// Where the first open transaction begins, if one is open.
     first_open: Option<Offset>,
     aborted: Aborted,
+    /// Offsets that were accepted as lost, in order.
+    given_up: Vec<(Offset, Offset)>,
     /// Segments that were left, by offset.
     runs: Vec<Run>,
     active: PartitionIndex,
@@ -133,6 +136,21 @@ impl Log {
             log.durable_end = log.durable_end.max(partition.log_end);
             log.first_open = state.first_open(id);
         }
+        for lost in Accepted::of(state).offsets() {
+            if state.knows(lost.partition) {
+                let log = self.partitions.entry(lost.partition).or_default();
+                log.given_up.push((lost.from, lost.to));
+            }
+        }
+    }
+
+    /// The first offset from here on that is not accepted as lost.
+    pub(super) fn past_given_up(&self, partition: PartitionId, from: Offset) -> Offset {
+        let given_up = self.partitions.get(&partition).map(|log| log.given_up.as_slice());
+        // In order, so that one pass follows ranges that touch.
+        given_up.unwrap_or_default().iter().fold(from, |from, (first, end)| {
+            if (*first..*end).contains(&from) { *end } else { from }
+        })
     }
 
     /// Notes which of a partition's transactions are open, of those that are durable.
@@ -249,6 +267,18 @@ impl Log {
             End::Known(end) => position < end && readable.segment.header.frames() < end,
             End::Open => position < readable.segment.header.end(),
         })
+    }
+
+    /// The first segment at or behind a position that was left.
+    pub(super) fn left_at_or_after(&self, position: Position) -> Option<Readable> {
+        let mut behind = self.segments.range(position..);
+        let (_, readable) = behind.find(|(first, _)| Some(**first) != self.active)?;
+        Some(readable.clone())
+    }
+
+    /// Whether the segment that begins at a position is part of the log.
+    pub(super) fn holds(&self, first: Position) -> bool {
+        self.segments.contains_key(&first)
     }
 
     /// A segment up to where it is durable.

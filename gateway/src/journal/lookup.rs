@@ -84,6 +84,40 @@ fn ends(sources: Vec<Source>, from: Offset) -> Result<Option<Vec<Source>>, ReadE
     }
 }
 
+/// The first offset from `from` on that an intact batch holds; none up to the durable end. Reads what it passes.
+pub(super) fn next_readable(
+    shared: &Shared,
+    partition: PartitionId,
+    from: Offset,
+) -> Result<Option<Offset>, ReadError> {
+    let mut next = from;
+    loop {
+        let step = shared.log().step(partition, next, usize::MAX);
+        let (sources, end) = match step {
+            Step::Active(found) => (found, None),
+            Step::Left(run, readable) => {
+                let Some(index) = index(shared, partition, &readable, Reach::Files)? else {
+                    return Ok(None);
+                };
+                let within = index.starting_at(next).filter(|at| at.base_offset >= run.first);
+                let source = |location| Source { segment: Arc::clone(&readable.segment), location };
+                (within.map(source).collect(), Some(run.end))
+            }
+        };
+        for source in &sources {
+            let read = reader::read_batches(shared, std::slice::from_ref(source));
+            let batch = read.ok().and_then(|batches| batches.into_iter().next());
+            if let Some(batch) = batch.filter(|batch| batch.header.end_offset() > from) {
+                return Ok(Some(from.max(batch.header.base_offset)));
+            }
+        }
+        match end {
+            Some(end) => next = end,
+            None => return Ok(None),
+        }
+    }
+}
+
 /// The first batch whose largest timestamp is at least this. A damaged one is passed over.
 pub(super) fn at_time(
     shared: &Shared,

@@ -17,7 +17,7 @@
 //! `state/` is what entries add up to; `index/` where batches are; `disk.rs` the only code that touches files;
 //! `writer.rs` the one thread that writes; `preparer.rs` the one that preallocates; `retire.rs` the one through
 //! which segments leave the log; `indexer.rs` the one that writes index files, which nothing depends on;
-//! `read_pool.rs` those that read.
+//! `read_pool.rs` those that read; `scrub.rs` the one that looks for rot. `inspect/` is a journal from outside.
 //!
 //! # Reading
 //! By offset and time: `lookup.rs` (which entries) and `reader.rs` (their bytes), from `tail.rs` while they are
@@ -32,6 +32,7 @@ mod address;
 mod admission;
 mod append;
 mod clock;
+mod damage;
 mod disk;
 mod error;
 mod format;
@@ -41,6 +42,7 @@ pub mod fuzz;
 mod handle;
 mod index;
 mod indexer;
+pub mod inspect;
 mod log;
 mod lookup;
 mod options;
@@ -51,6 +53,7 @@ mod reader;
 mod recovery;
 mod retire;
 mod scan;
+mod scrub;
 mod segment;
 mod shared;
 #[cfg(any(test, feature = "sim-disk"))]
@@ -69,12 +72,13 @@ pub use address::{Offset, PartitionId, Position};
 pub use admission::Permit;
 pub use append::{Append, BatchEntry, Fact, Space};
 pub use clock::{Clock, ClockQuality, Moment, SystemClock};
-pub use disk::{Disk, DiskFile, LockError, Medium, RealDisk};
+pub use disk::{Disk, DiskFile, LockError, Medium, ReadOnlyDisk, RealDisk};
 pub use error::{AdmitError, OpenError, Poisoned, ReadError, StateFull};
 pub use format::{FORMAT_VERSION, JournalId};
 pub use handle::{Journal, PartitionEnds, open};
 pub use options::JournalOptions;
+pub(crate) use options::{SCRUB_BYTES_PER_S, SCRUB_INTERVAL};
 pub use scan::{Scan, Scanned};
 pub use state::{AbortedRange, Change, PartitionState, ProducerCheck, State, StateLimits};
-pub use status::{JournalStatus, RecoveryReport};
+pub use status::{DamagedRange, JournalStatus, RecoveryReport, ScrubStatus};
 pub use ticket::Ticket;

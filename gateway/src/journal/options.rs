@@ -38,6 +38,12 @@ pub struct JournalOptions {
     pub space_retry: Duration,
     /// Whether segments that nothing needs leave the log by themselves; else only [`super::Journal::retire`] does it.
     pub retire: bool,
+    /// Bytes a second that the scrub of segments that are not in use reads; 0: no scrub.
+    pub scrub_bytes_per_s: u64,
+    /// From the start of one pass of the scrub to the next.
+    pub scrub_interval: Duration,
+    /// From the opening to the first pass, so that a start has the disk for itself.
+    pub scrub_delay: Duration,
     /// Where time comes from.
     pub clock: Arc<dyn Clock>,
     /// Identity of a journal that is created. None: drawn at random.
@@ -62,6 +68,12 @@ const CARD_LINGER: Duration = Duration::from_millis(10);
 const SPACE_RETRY: Duration = Duration::from_secs(1);
 /// A slice delays the commit that it rides on by its own writing.
 const SLICE_BYTES: usize = 256 * 1024;
+
+/// A tenth of what a slow card reads: nobody else notices.
+pub(crate) const SCRUB_BYTES_PER_S: u64 = 2 * 1024 * 1024;
+/// Bits rot over months; a pass reads all of the log.
+pub(crate) const SCRUB_INTERVAL: Duration = Duration::from_secs(7 * 24 * 3600);
+const SCRUB_DELAY: Duration = Duration::from_secs(10 * 60);
 
 /// Reopening scans at most twice this: 0.4 s on a card. Longer ones would leave frames where recovery does not look for
 /// them (`recovery::SEARCH_BYTES`).
@@ -93,6 +105,9 @@ impl Default for JournalOptions {
             read_threads: READ_THREADS,
             space_retry: SPACE_RETRY,
             retire: true,
+            scrub_bytes_per_s: SCRUB_BYTES_PER_S,
+            scrub_interval: SCRUB_INTERVAL,
+            scrub_delay: SCRUB_DELAY,
             clock: Arc::new(SystemClock::new()),
             new_id: None,
         }
@@ -120,6 +135,8 @@ impl JournalOptions {
                 JournalProfile::Card => Some(Medium::Card),
             },
             linger: journal.linger.map(|span| span.0),
+            scrub_bytes_per_s: journal.scrub_rate.0,
+            scrub_interval: journal.scrub_interval.0,
             ..Self::default()
         })
     }
@@ -169,6 +186,9 @@ impl JournalOptions {
             read_queue: READ_QUEUE,
             space_retry: self.space_retry,
             retire: self.retire,
+            scrub_bytes_per_s: self.scrub_bytes_per_s,
+            scrub_interval: self.scrub_interval,
+            scrub_delay: self.scrub_delay,
             clock: Arc::clone(&self.clock),
         };
         if settings.usable(segment_bytes) < FrameHeader::length_for(settings.max_append_bytes) {
@@ -196,6 +216,9 @@ pub(super) struct Settings {
     pub(super) read_queue: usize,
     pub(super) space_retry: Duration,
     pub(super) retire: bool,
+    pub(super) scrub_bytes_per_s: u64,
+    pub(super) scrub_interval: Duration,
+    pub(super) scrub_delay: Duration,
     pub(super) clock: Arc<dyn Clock>,
 }
 

@@ -166,6 +166,7 @@ pub(super) fn retire(shared: &Shared) -> Result<u64, AdmitError> {
         }
         // Only now: should the fact be lost, all of them are part of the log.
         let retired = shared.log_mut().retire_below(start);
+        shared.damage.forget_below(start);
         count = retired.len() as u64;
         shared.retirer.retired.fetch_add(count, Ordering::Relaxed);
         tracing::info!(segments = count, start = start.0, "left the log: nothing in them is live");

@@ -7,6 +7,7 @@ use std::sync::{
 use super::{
     AdmitError, Permit, Poisoned, RecoveryReport,
     admission::{Ledger, Purpose},
+    damage::DamageMap,
     format::Seed,
     index::IndexCache,
     indexer::Indexer,
@@ -16,6 +17,7 @@ use super::{
     queue::Queue,
     read_pool::ReadPool,
     retire::Retirer,
+    scrub::Scrubber,
     stats::Stats,
     tail::Tail,
     waiters::Waiters,
@@ -31,6 +33,9 @@ pub(super) struct Shared {
     pub(super) queue: Queue,
     pub(super) preparer: Preparer,
     pub(super) retirer: Retirer,
+    pub(super) scrubber: Scrubber,
+    /// Damage that is known.
+    pub(super) damage: DamageMap,
     pub(super) indexer: Indexer,
     /// Of the segments that were left.
     pub(super) indexes: IndexCache,
@@ -79,6 +84,8 @@ pub(super) struct Parts {
     pub(super) age: Age,
     pub(super) log: Log,
     pub(super) retirer: Retirer,
+    pub(super) scrubber: Scrubber,
+    pub(super) damage: DamageMap,
 }
 
 impl Shared {
@@ -93,6 +100,8 @@ impl Shared {
             queue: Queue::default(),
             preparer: parts.preparer,
             retirer: parts.retirer,
+            scrubber: parts.scrubber,
+            damage: parts.damage,
             indexer: parts.indexer,
             indexes: parts.indexes,
             waiters: Waiters::default(),

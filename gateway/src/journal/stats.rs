@@ -16,6 +16,10 @@ const WINDOW: usize = 256;
 pub(super) struct Stats {
     pub(super) frames: AtomicU64,
     pub(super) written_bytes: AtomicU64,
+    /// Reads that were answered with an error because of damage.
+    pub(super) damaged_reads: AtomicU64,
+    /// Offsets that readers were taken past because of damage.
+    pub(super) skipped_offsets: AtomicU64,
     syncs: Mutex<Syncs>,
 }
 

@@ -1,5 +1,7 @@
 //! Numbers for health, metrics and the page.
 
+use super::Position;
+
 /// A moment of the journal.
 #[derive(Clone, Debug, Default)]
 pub struct JournalStatus {
@@ -23,6 +25,16 @@ pub struct JournalStatus {
     pub sync_p99_us: u64,
     /// Bytes of log that the next start scans, were the process killed now.
     pub unindexed_bytes: u64,
+    /// Reads since start that were answered with an error because of damage.
+    pub damaged_reads: u64,
+    /// Offsets that readers were taken past since start because of damage, where the topic's settings say so.
+    pub skipped_offsets: u64,
+    /// Ranges of damage known, found at the opening or since, that nobody has accepted.
+    pub open_damage: u64,
+    /// Bytes of them.
+    pub open_damage_bytes: u64,
+    /// What the background scrub did since start.
+    pub scrub: ScrubStatus,
     /// Index files that could not be written since start: their segments are scanned at the next one.
     pub index_errors: u64,
     /// Index files that turned out to be damaged since start, when something was looked up.
@@ -35,6 +47,15 @@ pub struct JournalStatus {
     pub poisoned: Option<String>,
     /// What the last opening found.
     pub recovery: RecoveryReport,
+}
+
+/// A range of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DamagedRange {
+    /// First byte.
+    pub position: Position,
+    /// Bytes.
+    pub length: u64,
 }
 
 /// What opening found and did.
@@ -52,12 +73,29 @@ pub struct RecoveryReport {
     pub damaged_ranges: u64,
     /// Bytes of them.
     pub damaged_bytes: u64,
+    /// Segment headers among them that were put together from frames.
+    pub damaged_headers: u64,
+    /// Offsets that an earlier entry holds too, also counted as damaged ranges; the first ones are served.
+    pub doubled_offsets: u64,
+    /// Snapshots with a damaged slice: the state was replayed from an earlier one.
+    pub damaged_snapshots: u64,
+    /// 1 if no snapshot tells what was before the oldest segment, although there was something: state is lost.
+    pub lost_states: u64,
+    /// Where damage is: ranges, broken chains, the last byte of what is missing. At most
+    /// [`RecoveryReport::MAX_PLACES`].
+    pub damage: Vec<DamagedRange>,
     /// Frames whose predecessor is not the one that they were written after.
     pub broken_chains: u64,
     /// Segments missing between others.
     pub missing_segments: u64,
-    /// Files set aside in quarantine, doubled or unreadable.
+    /// Files set aside in quarantine: a second one of a segment.
     pub quarantined_files: u64,
+    /// Segment files that hold nothing of the log and are removed: openings that got nowhere, void segments.
+    pub void_files: u64,
+    /// Segments below the hot start, to be used again.
+    pub reused_files: u64,
+    /// Spares of another length than segments have, removed.
+    pub misfit_spares: u64,
     /// Bytes scanned.
     pub scanned_bytes: u64,
     /// Bytes of segments that index files spared the scan of.
@@ -70,4 +108,29 @@ pub struct RecoveryReport {
     pub index_stale: u64,
     /// Index files of segments that are no longer part of the log, removed.
     pub index_leftover: u64,
+}
+
+impl RecoveryReport {
+    /// Places of damage that are remembered; all are counted and logged.
+    pub const MAX_PLACES: usize = 4096;
+
+    /// Remembers where damage is.
+    pub(super) fn note(&mut self, position: Position, length: u64) {
+        if self.damage.len() < Self::MAX_PLACES {
+            self.damage.push(DamagedRange { position, length });
+        }
+    }
+}
+
+/// What the background scrub did since start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ScrubStatus {
+    /// Bytes of log read and verified.
+    pub bytes: u64,
+    /// Passes over all of the log that came to their end.
+    pub passes: u64,
+    /// Damaged ranges found that nobody knew of.
+    pub damaged_ranges: u64,
+    /// Index files found that cannot be used: the next start scans their segments.
+    pub damaged_indexes: u64,
 }

@@ -4,7 +4,8 @@ use std::{
     future::Future,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Wake, Waker},
+    thread::{self, Thread},
 };
 
 use super::Poisoned;
@@ -37,6 +38,23 @@ impl Ticket {
     pub(super) fn new() -> (Self, Completion) {
         let cell = Arc::new(Cell::default());
         (Self { cell: Arc::clone(&cell) }, Completion { cell: Some(cell) })
+    }
+
+    /// Waits for durability on this thread.
+    pub(super) fn wait(mut self) -> Result<(), Poisoned> {
+        struct Unpark(Thread);
+        impl Wake for Unpark {
+            fn wake(self: Arc<Self>) {
+                self.0.unpark();
+            }
+        }
+        let waker = Waker::from(Arc::new(Unpark(thread::current())));
+        loop {
+            match Pin::new(&mut self).poll(&mut Context::from_waker(&waker)) {
+                Poll::Ready(outcome) => return outcome,
+                Poll::Pending => thread::park(),
+            }
+        }
     }
 
     /// Waits for durability.

@@ -8,11 +8,12 @@ use std::{
     sync::Arc,
 };
 
-use rustix::fs::{FallocateFlags, FlockOperation, SeekFrom};
+use rustix::fs::{Advice, FallocateFlags, FlockOperation, SeekFrom};
 
 use super::{Disk, DiskFile, Medium};
 
-const LOCK_NAME: &str = "lock";
+/// Name of the locked file.
+pub(super) const LOCK_NAME: &str = "lock";
 /// Data is its owner's alone.
 const FILE_MODE: u32 = 0o600;
 const FOLDER_MODE: u32 = 0o700;
@@ -114,23 +115,46 @@ fn create_folder(folder: &Path) -> io::Result<()> {
     File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
 }
 
+/// Names of the files in a folder; none if there is no such folder.
+pub(super) fn list_files(folder: &Path) -> io::Result<Vec<String>> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_file()
+            && let Ok(name) = entry.file_name().into_string()
+        {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Where the file may hold anything but zeros. Moves the file's own offset, which nothing here uses.
+pub(super) fn next_data(file: &File, at: u64) -> io::Result<Option<u64>> {
+    match rustix::fs::seek(file, SeekFrom::Data(at)) {
+        Ok(next) => Ok(Some(next.max(at))),
+        Err(rustix::io::Errno::NXIO) => Ok(None),
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::OPNOTSUPP) => Ok(Some(at)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Takes a range out of the page cache, as far as it is clean.
+pub(super) fn forget_cached(file: &File, at: u64, length: u64) {
+    let Some(length) = std::num::NonZeroU64::new(length) else { return };
+    if let Err(error) = rustix::fs::fadvise(file, at, Some(length), Advice::DontNeed) {
+        tracing::debug!(%error, "the page cache keeps what was read in passing");
+    }
+}
+
 impl Disk for RealDisk {
     fn list(&self, folder: &str) -> io::Result<Vec<String>> {
-        let entries = match fs::read_dir(self.path(folder)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries?,
-        };
-        let mut names = Vec::new();
-        for entry in entries {
-            let entry = entry?;
-            if entry.file_type()?.is_file()
-                && let Ok(name) = entry.file_name().into_string()
-            {
-                names.push(name);
-            }
-        }
-        names.sort();
-        Ok(names)
+        list_files(&self.path(folder))
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
@@ -213,13 +237,11 @@ impl DiskFile for RealFile {
     }
 
     fn next_data(&self, at: u64) -> io::Result<Option<u64>> {
-        // Moves the file's own offset, which nothing here uses.
-        match rustix::fs::seek(&self.file, SeekFrom::Data(at)) {
-            Ok(next) => Ok(Some(next.max(at))),
-            Err(rustix::io::Errno::NXIO) => Ok(None),
-            Err(rustix::io::Errno::INVAL | rustix::io::Errno::OPNOTSUPP) => Ok(Some(at)),
-            Err(error) => Err(error.into()),
-        }
+        next_data(&self.file, at)
+    }
+
+    fn forget_cached(&self, at: u64, length: u64) {
+        forget_cached(&self.file, at, length);
     }
 
     fn sync(&self) -> io::Result<()> {

@@ -51,6 +51,11 @@ impl IndexCache {
         Self { disk, seed, budget_bytes, inner, damaged }
     }
 
+    /// Where index files are.
+    pub(in crate::journal) fn disk(&self) -> &dyn Disk {
+        &*self.disk
+    }
+
     /// The index of one partition in one segment. Reads files when it is not in memory.
     pub(in crate::journal) fn partition(
         &self,

@@ -20,6 +20,8 @@ pub(in crate::journal) struct Findings {
     pub(in crate::journal) missing: u64,
     pub(in crate::journal) damaged: u64,
     pub(in crate::journal) stale: u64,
+    /// Snapshots with a damaged slice.
+    pub(in crate::journal) snapshots: u64,
 }
 
 impl Findings {

@@ -11,7 +11,7 @@ use super::{
         segment::Segment,
     },
     leftovers::DeadFile,
-    replay,
+    replay::{self, FoundSnapshot},
     scan::{End, Scanner, Step, Tail},
     survey::{Found, Survey},
 };
@@ -112,9 +112,9 @@ impl Chain {
         Ok(start)
     }
 
-    /// Takes out the links that lie before a position, but none from `from` on; how many segments are missing
-    /// among the others.
-    pub(super) fn begin_at(&mut self, start: Position, from: usize) -> (Vec<Found>, u64) {
+    /// Takes out the links that lie before a position, but none from `from` on; the last positions of what is
+    /// missing among the others.
+    pub(super) fn begin_at(&mut self, start: Position, from: usize) -> (Vec<Found>, Vec<Position>) {
         let below = |link: &Link| link.found.segment.header.first < start;
         let retired = self.links.iter().take(from).take_while(|link| below(link)).count();
         let retired = self.links.drain(..retired).map(|link| link.found).collect();
@@ -124,10 +124,20 @@ impl Chain {
         let cut = first.filter(|first| first.previous_end > start);
         let gaps = self.gaps.iter().filter(|&&gap| first.is_none_or(|first| gap > first.first));
         let gaps = gaps.copied().chain(cut.map(|cut| cut.first)).collect::<Vec<_>>();
-        for before in &gaps {
-            tracing::error!(before = before.0, hot_start = start.0, "segments are missing");
-        }
-        (retired, gaps.len() as u64)
+        let missing = gaps.iter().map(|gap| {
+            let next = self.links.iter().map(|link| &link.found).find(|next| next.is_at(*gap));
+            let file = next.map_or("", |next| &next.name);
+            let position = next.map_or(*gap, |next| next.segment.header.previous_end);
+            tracing::error!(
+                file,
+                position = position.0,
+                hot_start = start.0,
+                "segments before this one are missing"
+            );
+            Position(position.0.saturating_sub(1))
+        });
+        let missing = missing.collect();
+        (retired, missing)
     }
 
     /// The newest complete snapshot, and the link that begins with it.
@@ -142,8 +152,18 @@ impl Chain {
             let coverage = link
                 .coverage
                 .insert(Coverage::find(disk, seed, segment, link.end, next_crc, findings));
-            if let Some(state) = replay::snapshot(segment, seed, link.end, coverage)? {
-                return Ok(Some((index, state)));
+            match replay::snapshot(segment, seed, link.end, coverage)? {
+                FoundSnapshot::Whole(state) => return Ok(Some((index, *state))),
+                FoundSnapshot::Unfinished => {}
+                FoundSnapshot::Damaged { position, length } => {
+                    findings.snapshots += 1;
+                    tracing::error!(
+                        file = link.found.name,
+                        position = position.0,
+                        length,
+                        "a slice of the state is damaged: replay begins at an earlier snapshot"
+                    );
+                }
             }
         }
         Ok(None)

@@ -5,6 +5,7 @@
 
 mod carried;
 mod chain;
+mod layout;
 mod leftovers;
 mod quarantine;
 mod replay;
@@ -21,11 +22,11 @@ use std::{
 
 pub(super) use carried::Carried;
 use chain::{Chain, Link};
+pub(super) use layout::{Laid, Layout};
 pub(super) use leftovers::Leftovers;
-pub(super) use replay::marker;
 use replay::{LogEnd, Replay};
-use scan::Tail;
-pub(super) use scan::{End, FoundEntry, Scanner, Step};
+pub(super) use replay::{apply, marker, snapshot};
+pub(super) use scan::{Damage, End, FoundEntry, Scanner, Step, Tail};
 use survey::{SpareFile, Survey};
 
 use super::{
@@ -88,13 +89,25 @@ pub(super) fn recover(disk: &dyn Disk) -> Result<Recovered, OpenError> {
     let hot_start = state.as_ref().map_or(moved, |state| moved.max(state.hot_start()));
     let (retired, missing) = chain.begin_at(hot_start, from);
     let from = from - retired.len();
-    replay.report.missing_segments = missing;
+    replay.report.missing_segments = missing.len() as u64;
+    missing.iter().for_each(|&last| replay.report.note(last, 1));
     let begin = chain.links.get(from).filter(|_| state.is_some());
     let snapshot = begin.map(|link| link.found.segment.header.first);
     let first = chain.links.first().map(|link| link.found.segment.header);
     // Nothing tells the state that the segments which are gone had built up.
     replay.state_damaged =
         state.is_none() && first.is_some_and(|header| header.previous_end > Position(0));
+    if replay.state_damaged {
+        replay.report.lost_states = 1;
+        let (file, position) = first.map_or_else(Default::default, |header| {
+            (segment_name(header.sequence), header.first.0)
+        });
+        tracing::error!(
+            file,
+            position,
+            "no snapshot of the state is whole: what was before this segment is lost"
+        );
+    }
     if from > 0 {
         begin_earlier(disk, seed, &chain, &mut replay).map_err(OpenError::io("read a segment"))?;
     }
@@ -104,6 +117,9 @@ pub(super) fn recover(disk: &dyn Disk) -> Result<Recovered, OpenError> {
     (replay.report.index_missing, replay.report.index_damaged) =
         (findings.missing, findings.damaged);
     replay.report.index_stale = findings.stale;
+    replay.report.damaged_snapshots = findings.snapshots;
+    replay.report.quarantined_files = survey.misfits.len() as u64;
+    replay.report.reused_files = retired.len() as u64;
 
     let mut leftovers = Leftovers {
         dead: chain.dead,
@@ -115,6 +131,7 @@ pub(super) fn recover(disk: &dyn Disk) -> Result<Recovered, OpenError> {
     let quarantined = cut_off(disk, seed, &mut replay, &end, &chain.torn);
     let last = chain.links.last().map(|link| link.found.segment.header.first);
     let links = drop_empty_end(chain.links, &end, &mut leftovers);
+    replay.report.void_files = leftovers.dead.len() as u64;
     let owned = |sequence| links.iter().any(|link| link.found.segment.header.sequence == sequence);
     let unowned = survey.unowned_indexes(owned);
     replay.report.index_leftover = unowned.len() as u64;
@@ -150,7 +167,7 @@ fn begin_earlier(
     // It is looked at again, and counted, with all others.
     let mut uncounted = Findings::default();
     let coverage = Coverage::find(disk, seed, segment, oldest.end, next_crc, &mut uncounted);
-    if let Some(state) = replay::snapshot(segment, seed, oldest.end, &coverage)? {
+    if let Some(state) = snapshot(segment, seed, oldest.end, &coverage)?.whole() {
         replay.begin_with(&state);
     }
     Ok(())
@@ -217,14 +234,16 @@ fn cut_off(
         };
         replay.report.torn_tails += 1;
         replay.report.torn_bytes += length;
-        let sequence = segment.header.sequence;
         tracing::warn!(
-            segment = sequence,
+            file = segment_name(segment.header.sequence),
             position = position.0,
             length,
             ?tail,
             "torn tail cut off"
         );
+        if tail == Tail::Unreadable {
+            continue;
+        }
         let copy = Scanner::new(segment, seed, End::Open).and_then(|mut scanner| {
             quarantine::copy(disk, position, scanner.raw(position, length))
         });
@@ -259,6 +278,14 @@ fn conclude(
     }
     report.clean = end.closed && report.torn_tails == 0;
     report.carried_bytes = end.carried.as_ref().map_or(0, |carried| carried.length);
+    if let (Some(carried), Some((segment, _, _))) = (&end.carried, &end.tail) {
+        tracing::info!(
+            file = segment_name(segment.header.sequence),
+            position = end.cut.0,
+            length = carried.length,
+            "nothing proves the last frame durable: it is written again"
+        );
+    }
     let reused = report.torn_tails > 0 || state_damaged;
     let barrier = Barrier {
         incarnation: (state.incarnation().max(held.incarnation) + u64::from(reused)).max(1),
@@ -347,5 +374,5 @@ pub(super) fn used_bytes(disk: &dyn Disk) -> std::io::Result<u64> {
 #[cfg(test)]
 pub(super) fn has_snapshot(segment: &Segment, seed: Seed) -> bool {
     let coverage = Coverage::default();
-    replay::snapshot(segment, seed, End::Open, &coverage).is_ok_and(|state| state.is_some())
+    snapshot(segment, seed, End::Open, &coverage).is_ok_and(|state| state.whole().is_some())
 }

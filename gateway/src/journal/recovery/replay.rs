@@ -11,7 +11,7 @@ use super::{
         index::{Coverage, Event, Events, Findings, Summary, placed},
         log::{Log, Readable},
         reader::batch_header,
-        segment::Segment,
+        segment::{Segment, segment_name},
         state::{SnapshotReader, Transactions},
     },
     carried::Carried,
@@ -214,8 +214,18 @@ impl Replay {
         let doubled = self.log.add_left(readable, &summary);
         if doubled > 0 {
             self.report.damaged_ranges += doubled;
-            let segment = segment.header.sequence;
-            tracing::error!(segment, doubled, "offsets stored twice: the first ones are served");
+            self.report.doubled_offsets += doubled;
+            let header = segment.header;
+            self.report.note(header.first, 0);
+            let file = segment_name(header.sequence);
+            let (position, length) = (header.first.0, header.length);
+            tracing::error!(
+                file,
+                position,
+                length,
+                doubled,
+                "offsets stored twice: the first ones are served"
+            );
         }
     }
 
@@ -312,7 +322,15 @@ impl Replay {
         self.segment = segment.header.first;
         if !found.header_intact {
             self.report.damaged_ranges += 1;
+            self.report.damaged_headers += 1;
             self.report.damaged_bytes += SEGMENT_HEADER_BYTES;
+            self.report.note(self.segment, SEGMENT_HEADER_BYTES);
+            tracing::error!(
+                file = found.name,
+                position = self.segment.0,
+                length = SEGMENT_HEADER_BYTES,
+                "segment header put together from the frames; what is void before it is not known"
+            );
             self.last_crc = None;
             return;
         }
@@ -335,10 +353,10 @@ impl Replay {
 
     fn broken_chain(&mut self, segment: &Segment, position: Position) {
         self.report.broken_chains += 1;
+        self.report.note(position, 0);
         self.state_damaged |= self.into_state;
-        let sequence = segment.header.sequence;
         tracing::error!(
-            segment = sequence,
+            file = segment_name(segment.header.sequence),
             position = position.0,
             "frames before this are missing"
         );
@@ -348,9 +366,10 @@ impl Replay {
         let length = damage.to.0 - damage.from.0;
         self.report.damaged_ranges += 1;
         self.report.damaged_bytes += length;
+        self.report.note(damage.from, length);
         self.state_damaged |= self.into_state;
         tracing::error!(
-            segment = segment.header.sequence,
+            file = segment_name(segment.header.sequence),
             position = damage.from.0,
             length,
             survivors = damage.survivors.iter().filter(|entry| entry.intact).count(),
@@ -394,7 +413,11 @@ impl Replay {
             self.summary.add(self.segment, partition, &placed);
         } else {
             self.report.damaged_ranges += 1;
+            self.report.doubled_offsets += 1;
+            let length = entry.header.size() as u64;
+            self.report.note(entry.position, length);
             tracing::error!(
+                length,
                 partition = entry.header.partition.0,
                 offset = entry.header.base_offset.0,
                 position = entry.position.0,
@@ -477,7 +500,7 @@ impl Earlier {
 
 /// The one step from a stored entry to the state; gives the transactions that it aborted. Without its payload a
 /// batch still takes its offsets.
-pub(super) fn apply(
+pub(in crate::journal) fn apply(
     state: &mut State,
     header: &EntryHeader,
     payload: Option<&[u8]>,
@@ -567,35 +590,65 @@ fn carry(scanner: &mut Scanner<'_>, frame: &Frame) -> Carried {
     carried
 }
 
-/// The snapshot that a segment begins with, if all of it is there.
-pub(super) fn snapshot(
+/// What became of the snapshot that a segment begins with.
+#[derive(Debug)]
+pub(in crate::journal) enum FoundSnapshot {
+    /// All of it is there.
+    Whole(Box<State>),
+    /// The segment ends before its last slice.
+    Unfinished,
+    /// A slice is not what was written.
+    Damaged {
+        /// Where the slice is.
+        position: Position,
+        /// Its header and payload.
+        length: u64,
+    },
+}
+
+impl FoundSnapshot {
+    /// The state, if all of it is there.
+    pub(in crate::journal) fn whole(self) -> Option<State> {
+        match self {
+            Self::Whole(state) => Some(*state),
+            Self::Unfinished | Self::Damaged { .. } => None,
+        }
+    }
+}
+
+/// The snapshot that a segment begins with.
+pub(in crate::journal) fn snapshot(
     segment: &Segment,
     seed: Seed,
     end: End,
     coverage: &Coverage,
-) -> io::Result<Option<State>> {
+) -> io::Result<FoundSnapshot> {
     let from = coverage.end().unwrap_or(segment.header.frames());
     let mut scanner = Scanner::resume(segment, seed, end, from)?;
     let mut reader = SnapshotReader::default();
     for place in coverage.chunks.iter().flat_map(|(_, content)| &content.slices) {
-        let Some(payload) = scanner.slice(place) else { return Ok(None) };
+        let Some(payload) = scanner.slice(place) else {
+            let (position, length) = (place.position, u64::from(place.length));
+            return Ok(FoundSnapshot::Damaged { position, length });
+        };
         if let Some(state) = reader.slice(place.index, place.total, payload) {
-            return Ok(Some(state));
+            return Ok(FoundSnapshot::Whole(Box::new(state)));
         }
     }
     loop {
         let entries = match scanner.step() {
             Step::Frame(frame) => frame.entries,
             Step::Damage(damage) => damage.survivors,
-            Step::End(_) => return Ok(None),
+            Step::End(_) => return Ok(FoundSnapshot::Unfinished),
         };
         for entry in entries.iter().filter(|entry| entry.header.kind == EntryKind::Slice) {
             if !entry.intact {
-                return Ok(None);
+                let (position, length) = (entry.position, entry.header.size() as u64);
+                return Ok(FoundSnapshot::Damaged { position, length });
             }
             let (index, total) = (entry.header.partition.0, entry.header.count);
             if let Some(state) = reader.slice(index, total, scanner.payload(entry)) {
-                return Ok(Some(state));
+                return Ok(FoundSnapshot::Whole(Box::new(state)));
             }
         }
     }

@@ -60,6 +60,11 @@ pub(super) struct SpareFile {
 }
 
 impl Found {
+    /// Whether it begins at a position.
+    pub(super) fn is_at(&self, first: Position) -> bool {
+        self.segment.header.first == first
+    }
+
     /// For removal.
     pub(super) fn into_dead(self) -> DeadFile {
         let length = self.segment.file.len().unwrap_or(0);

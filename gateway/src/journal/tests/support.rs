@@ -16,7 +16,7 @@ use crate::record::{Batch, BatchBuilder};
 
 /// A clock that stands still.
 #[derive(Debug)]
-pub(super) struct FixedClock;
+pub(in crate::journal) struct FixedClock;
 
 impl Clock for FixedClock {
     fn now(&self) -> Moment {
@@ -25,12 +25,13 @@ impl Clock for FixedClock {
 }
 
 /// A journal of 64 KiB segments, which none leave by themselves.
-pub(super) fn small_options() -> JournalOptions {
+pub(in crate::journal) fn small_options() -> JournalOptions {
     JournalOptions {
         max_bytes: Some(64 << 20),
         segment_bytes: Some(64 << 10),
         space_retry: Duration::from_millis(1),
         retire: false,
+        scrub_bytes_per_s: 0,
         index_interval_bytes: 16 << 10,
         clock: Arc::new(FixedClock),
         new_id: Some(JournalId(*b"headwater-tests!")),
@@ -39,7 +40,7 @@ pub(super) fn small_options() -> JournalOptions {
 }
 
 /// A batch of records with these values.
-pub(super) fn batch(values: &[&[u8]]) -> Batch {
+pub(in crate::journal) fn batch(values: &[&[u8]]) -> Batch {
     let mut builder = BatchBuilder::default();
     for (index, value) in values.iter().enumerate() {
         builder.push(1_700_000_000_000 + index as i64, None, Some(value), &[]);
@@ -47,7 +48,7 @@ pub(super) fn batch(values: &[&[u8]]) -> Batch {
     builder.finish().expect("not empty")
 }
 
-pub(super) fn fact(key: &[u8], value: Option<&[u8]>) -> Fact {
+pub(in crate::journal) fn fact(key: &[u8], value: Option<&[u8]>) -> Fact {
     Fact {
         space: Space(1),
         key: key.to_vec().into(),
@@ -56,7 +57,7 @@ pub(super) fn fact(key: &[u8], value: Option<&[u8]>) -> Fact {
 }
 
 /// Assigns offsets from the state, admits, appends and waits; the state moves along.
-pub(super) fn append(
+pub(in crate::journal) fn append(
     journal: &Journal,
     state: &mut State,
     batches: &[(u32, Batch)],
@@ -69,7 +70,7 @@ pub(super) fn append(
 }
 
 /// Waits for space: segments are prepared on another thread.
-pub(super) fn admit(journal: &Journal, bytes: usize) -> Permit {
+pub(in crate::journal) fn admit(journal: &Journal, bytes: usize) -> Permit {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         match journal.admit(bytes) {
@@ -81,7 +82,11 @@ pub(super) fn admit(journal: &Journal, bytes: usize) -> Permit {
 }
 
 /// An append at the ends of its partitions.
-pub(super) fn next_append(state: &State, batches: &[(u32, Batch)], facts: &[Fact]) -> Append {
+pub(in crate::journal) fn next_append(
+    state: &State,
+    batches: &[(u32, Batch)],
+    facts: &[Fact],
+) -> Append {
     let mut ends = std::collections::BTreeMap::new();
     let mut append = Append { batches: Vec::new(), facts: facts.to_vec() };
     for (partition, batch) in batches {
@@ -99,7 +104,7 @@ pub(super) fn next_append(state: &State, batches: &[(u32, Batch)], facts: &[Fact
 }
 
 /// Runs a future on this thread; panics after 30 s.
-pub(super) fn block_on<T>(future: impl Future<Output = T>) -> T {
+pub(in crate::journal) fn block_on<T>(future: impl Future<Output = T>) -> T {
     #[derive(Default)]
     struct Signal {
         woken: Mutex<bool>,

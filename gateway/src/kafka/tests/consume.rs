@@ -278,3 +278,60 @@ async fn offsets_by_every_kind_of_time() {
     }
     gateway.stop().await;
 }
+
+/// Flips a bit of the stored record with this value.
+fn rot(folder: &std::path::Path, value: &str) {
+    for entry in std::fs::read_dir(folder.join("journal")).expect("a journal") {
+        let path = entry.expect("a file").path();
+        let mut content = std::fs::read(&path).expect("readable");
+        let found = content.windows(value.len()).position(|bytes| bytes == value.as_bytes());
+        let is_segment = path.extension().is_some_and(|extension| extension == "seg");
+        if let Some(at) = found.filter(|_| is_segment) {
+            content[at] ^= 1;
+            std::fs::write(&path, content).expect("writable");
+            return;
+        }
+    }
+    panic!("{value:?} is stored nowhere");
+}
+
+#[tokio::test]
+async fn damage_is_an_error_at_once_or_passed_over_as_the_topic_says() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let gateway = Gateway::start(folder.path()).await;
+    create(&gateway, "strict", 1).await;
+    let skip = [("headwater.damage.policy".to_owned(), "skip".to_owned())];
+    gateway.broker.create_topic("lenient", Some(1), skip.into()).await.expect("a topic");
+    let mut wire = Wire::connect(&gateway).await;
+    for topic in ["strict", "lenient"] {
+        for value in ["first", "second", "third"] {
+            append(&mut wire, topic, &[&format!("{topic}-{value}")]).await;
+        }
+    }
+    drop(wire);
+    gateway.stop().await;
+    rot(folder.path(), "strict-second");
+    rot(folder.path(), "lenient-second");
+    let gateway = Gateway::start(folder.path()).await;
+    let mut wire = Wire::connect(&gateway).await;
+    for (topic, offset, code, expect) in [
+        // What comes before it is served alone, then the error, and what lies behind it to whoever asks.
+        ("strict", 0, 0, vec!["strict-first"]),
+        ("strict", 1, 2, vec![]),
+        ("strict", 2, 0, vec!["strict-third"]),
+        ("lenient", 0, 0, vec!["lenient-first"]),
+        ("lenient", 1, 0, vec!["lenient-third"]),
+    ] {
+        let mut request = fetch(topic, &[(0, offset)]);
+        request.max_wait_ms = 40_000;
+        let begun = Instant::now();
+        let found = values(&wire.call(12, &request).await, 0);
+        let expect = (code, expect.into_iter().map(str::to_owned).collect());
+        assert_eq!(found, expect, "{topic} from {offset}");
+        assert!(begun.elapsed() < Duration::from_secs(20), "{topic} from {offset} hangs");
+    }
+    let status = gateway.broker.journal().status();
+    assert_eq!(status.skipped_offsets, 1);
+    assert!(status.damaged_reads >= 2, "{}", status.damaged_reads);
+    gateway.stop().await;
+}

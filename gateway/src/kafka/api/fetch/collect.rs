@@ -4,7 +4,7 @@
 use bytes::Bytes;
 
 use crate::{
-    broker::{Broker, Isolation, LogEnds},
+    broker::{Broker, DamagePolicy, Isolation, LogEnds},
     journal::{AbortedRange, Journal, Offset, PartitionId, ReadError},
     kafka::error_code::ErrorCode,
     record::{BatchHeader, HEADER_BYTES},
@@ -30,6 +30,7 @@ pub(super) struct Partition {
     /// Aborted transactions among the batches, if the consumer wants committed data alone.
     pub(super) aborted: Vec<AbortedRange>,
     id: PartitionId,
+    damage: DamagePolicy,
     from: i64,
     next: i64,
     max_bytes: usize,
@@ -62,11 +63,18 @@ impl Partition {
             bytes: 0,
             aborted: Vec::new(),
             id,
+            damage: DamagePolicy::Error,
             from: offset,
             next: offset,
             max_bytes,
             client_epoch,
         }
+    }
+
+    /// With what its topic says of damage.
+    pub(super) fn with_damage(mut self, policy: DamagePolicy) -> Self {
+        self.damage = policy;
+        self
     }
 
     /// A partition that there is nothing to read of.
@@ -194,15 +202,22 @@ impl Collector {
     /// where files may be read.
     pub(super) async fn read(mut self, journal: &Journal, room: usize) -> Self {
         let before = self.collected_bytes();
-        let in_memory =
-            |partition, from, max_bytes| journal.read_memory(partition, from, max_bytes);
+        let in_memory = |partition: &Partition, from, max_bytes| {
+            let answer = journal.read_memory(partition.id, from, max_bytes);
+            // What lies behind damage has to be looked for in files.
+            let is_damage = matches!(answer, Some(Err(ReadError::Damaged { .. })));
+            answer.filter(|_| !(is_damage && partition.damage == DamagePolicy::Skip))
+        };
         if self.read_with(journal, room, in_memory) {
             return self;
         }
         let room = room.saturating_sub(self.collected_bytes() - before);
         let read = move |journal: &Journal| {
             self.read_with(journal, room, |partition, from, max_bytes| {
-                Some(journal.read(partition, from, max_bytes))
+                Some(match partition.damage {
+                    DamagePolicy::Error => journal.read(partition.id, from, max_bytes),
+                    DamagePolicy::Skip => journal.read_past_damage(partition.id, from, max_bytes),
+                })
             });
             Ok(self)
         };
@@ -256,7 +271,7 @@ impl Collector {
         &mut self,
         journal: &Journal,
         mut room: usize,
-        mut read: impl FnMut(PartitionId, Offset, usize) -> Option<Result<Vec<Bytes>, ReadError>>,
+        mut read: impl FnMut(&Partition, Offset, usize) -> Option<Result<Vec<Bytes>, ReadError>>,
     ) -> bool {
         let mut complete = true;
         let isolation = self.isolation;
@@ -273,7 +288,7 @@ impl Collector {
                 continue;
             }
             let before = partition.bytes;
-            let Some(answer) = read(partition.id, Offset(partition.next), max_bytes) else {
+            let Some(answer) = read(partition, Offset(partition.next), max_bytes) else {
                 // The order of the request decides who gets the room.
                 complete = false;
                 break;

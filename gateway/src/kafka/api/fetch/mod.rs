@@ -143,7 +143,8 @@ fn plan(context: &Context, topic: FetchTopic, version: i16) -> Topic {
                 wanted.fetch_offset,
                 positive(wanted.partition_max_bytes),
                 wanted.current_leader_epoch,
-            ),
+            )
+            .with_damage(known.settings().damage),
             None => Partition::failed(index, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
         }
     });

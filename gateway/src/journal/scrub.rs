@@ -1,0 +1,265 @@
+//! Reads what nobody reads, slowly, so that rot is known before somebody needs what it hit.
+//!
+//! Only segments that are not in use, from the medium and not from the page cache. Nothing is changed: what is found is
+//! counted and logged, and reads of it answer with an error as they would have anyway.
+
+use std::{
+    io,
+    sync::{
+        Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use super::{
+    Position, ScrubStatus,
+    index::{Coverage, Findings},
+    log::Readable,
+    recovery::{End, Scanner, Step},
+    segment::segment_name,
+    shared::Shared,
+};
+
+/// The thread that scrubs, and what it did.
+#[derive(Debug, Default)]
+pub(super) struct Scrubber {
+    bytes: AtomicU64,
+    passes: AtomicU64,
+    damaged_ranges: AtomicU64,
+    damaged_indexes: AtomicU64,
+    stopping: Mutex<bool>,
+    changed: Condvar,
+}
+
+/// How a segment was left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Left {
+    /// At its end, or because it is no longer part of the log.
+    Done,
+    /// The journal closes.
+    Stopped,
+}
+
+impl Scrubber {
+    /// Ends [`Scrubber::run`], at once.
+    pub(super) fn stop(&self) {
+        *self.lock() = true;
+        self.changed.notify_all();
+    }
+
+    pub(super) fn status(&self) -> ScrubStatus {
+        ScrubStatus {
+            bytes: self.bytes.load(Ordering::Relaxed),
+            passes: self.passes.load(Ordering::Relaxed),
+            damaged_ranges: self.damaged_ranges.load(Ordering::Relaxed),
+            damaged_indexes: self.damaged_indexes.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Makes pass after pass until stopped.
+    pub(super) fn run(&self, shared: &Shared) {
+        let settings = &shared.settings;
+        let mut wait = settings.scrub_delay;
+        while self.pause(wait) {
+            let begun = Instant::now();
+            if !self.pass(shared) {
+                return;
+            }
+            self.passes.fetch_add(1, Ordering::Relaxed);
+            wait = settings.scrub_interval.saturating_sub(begun.elapsed());
+        }
+    }
+
+    /// One pass from the oldest segment to the newest that is not in use; false when told to stop.
+    fn pass(&self, shared: &Shared) -> bool {
+        let mut from = Position(0);
+        loop {
+            // Taken anew for each: what leaves the log meanwhile is no longer of interest.
+            let Some(readable) = shared.log().left_at_or_after(from) else { return true };
+            from = readable.segment.header.end();
+            match self.segment(shared, &readable) {
+                Ok(Left::Done) => {}
+                Ok(Left::Stopped) => return false,
+                Err(error) => {
+                    let file = segment_name(readable.segment.header.sequence);
+                    tracing::warn!(%error, file, "the scrub cannot read this segment");
+                }
+            }
+            self.index(shared, &readable);
+        }
+    }
+
+    /// Reads a segment; it is not used again as long as this holds it.
+    fn segment(&self, shared: &Shared, readable: &Readable) -> io::Result<Left> {
+        let segment = &readable.segment;
+        let first = segment.header.first;
+        let End::Known(end) = readable.end else { return Ok(Left::Done) };
+        let file = &segment.file;
+        // What is in memory proves nothing about the medium.
+        file.forget_cached(0, end.0.saturating_sub(first.0));
+        let mut scanner = Scanner::new(segment, shared.seed, readable.end)?;
+        let mut crc = None;
+        loop {
+            let at = scanner.position();
+            match scanner.step() {
+                Step::Frame(frame) => {
+                    if crc.is_some_and(|crc| crc != frame.header.previous_crc) {
+                        self.found(shared, readable, at, 0, "frames before this are missing");
+                    }
+                    crc = Some(frame.crc);
+                }
+                Step::Damage(damage) => {
+                    crc = None;
+                    let length = damage.to.0 - damage.from.0;
+                    self.found(shared, readable, damage.from, length, "damaged range");
+                }
+                Step::End(_) => return Ok(Left::Done),
+            }
+            let read = scanner.position().0 - at.0;
+            file.forget_cached(segment.at(at), read);
+            self.bytes.fetch_add(read, Ordering::Relaxed);
+            if !self.pause(pace(read, shared.settings.scrub_bytes_per_s)) {
+                return Ok(Left::Stopped);
+            }
+            if !shared.log().holds(first) {
+                return Ok(Left::Done);
+            }
+        }
+    }
+
+    fn found(
+        &self,
+        shared: &Shared,
+        readable: &Readable,
+        position: Position,
+        length: u64,
+        what: &str,
+    ) {
+        let segment = &readable.segment;
+        if !shared.damage.note(position, length) || !shared.log().holds(segment.header.first) {
+            return;
+        }
+        self.damaged_ranges.fetch_add(1, Ordering::Relaxed);
+        tracing::error!(
+            file = segment_name(segment.header.sequence),
+            at = segment.at(position),
+            position = position.0,
+            length,
+            "rot: {what}; reads of it answer with an error"
+        );
+    }
+
+    fn index(&self, shared: &Shared, readable: &Readable) {
+        let mut found = Findings::default();
+        let (disk, seed) = (shared.indexes.disk(), shared.seed);
+        Coverage::find(disk, seed, &readable.segment, readable.end, 0, &mut found);
+        if found.damaged + found.stale > 0 && shared.log().holds(readable.segment.header.first) {
+            self.damaged_indexes.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// False when told to stop.
+    fn pause(&self, wait: Duration) -> bool {
+        let (stopping, _) = self
+            .changed
+            .wait_timeout_while(self.lock(), wait, |stopping| !*stopping)
+            .unwrap_or_else(PoisonError::into_inner);
+        !*stopping
+    }
+
+    fn lock(&self) -> MutexGuard<'_, bool> {
+        self.stopping.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How long to wait after so many bytes.
+fn pace(bytes: u64, bytes_per_s: u64) -> Duration {
+    Duration::from_secs_f64(bytes as f64 / bytes_per_s.max(1) as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{
+            Journal, JournalOptions, Offset, PartitionId, ReadError,
+            disk::Disk,
+            open,
+            sim::SimDisk,
+            tests::support::{append, batch, small_options},
+        },
+        *,
+    };
+
+    fn options(bytes_per_s: u64) -> JournalOptions {
+        JournalOptions {
+            scrub_bytes_per_s: bytes_per_s,
+            scrub_delay: Duration::ZERO,
+            scrub_interval: Duration::from_millis(1),
+            tail_bytes: 0,
+            ..small_options()
+        }
+    }
+
+    fn filled(disk: &SimDisk) {
+        let (journal, mut state) = open(disk.clone(), &small_options()).unwrap();
+        while journal.status().segments < 4 {
+            append(&journal, &mut state, &[(0, batch(&[&[7; 3000]]))], &[]).unwrap();
+        }
+        journal.close().unwrap();
+    }
+
+    fn until(journal: &Journal, reached: impl Fn(ScrubStatus) -> bool) -> ScrubStatus {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            let status = journal.status().scrub;
+            if reached(status) {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "{status:?}");
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn rot_is_reported_before_a_reader_meets_it() {
+        let disk = SimDisk::default();
+        filled(&disk);
+        let (journal, _) = open(disk.clone(), &options(u64::MAX)).unwrap();
+        let first = until(&journal, |status| status.passes > 0);
+        assert_eq!((first.damaged_ranges, journal.status().open_damage), (0, 0));
+        assert!(first.bytes > 2 * 64 * 1024 - 4 * 4096, "{first:?}");
+
+        // A bit flips in the middle of a sealed segment.
+        let file = disk.open("journal/0000000000000002.seg").unwrap();
+        let mut byte = [0];
+        file.read_at(&mut byte, 17_384).unwrap();
+        file.write_at(&[byte[0] ^ 4], 17_384).unwrap();
+        until(&journal, |status| status.damaged_ranges > 0);
+        let passes = journal.status().scrub.passes;
+        let later = until(&journal, |status| status.passes > passes + 2);
+        assert_eq!(later.damaged_ranges, 1, "one range is counted once");
+        assert_eq!(journal.status().open_damage, 1);
+        assert!(journal.status().open_damage_bytes >= 4096);
+
+        let end = journal.durable_end(PartitionId(0)).0;
+        let read = |offset| journal.read(PartitionId(0), Offset(offset), 1);
+        let refused = (0..end).filter(|&it| matches!(read(it), Err(ReadError::Damaged { .. })));
+        assert_eq!(refused.count(), 1, "everything else is served");
+    }
+
+    #[test]
+    fn a_close_does_not_wait_for_a_scrub_and_a_rate_is_kept() {
+        let disk = SimDisk::default();
+        filled(&disk);
+        // A frame takes minutes at this rate.
+        let (journal, _) = open(disk, &options(16)).unwrap();
+        until(&journal, |status| status.bytes > 0);
+        let begun = Instant::now();
+        journal.close().unwrap();
+        assert!(begun.elapsed() < Duration::from_secs(20));
+        let status = journal.status().scrub;
+        assert!(status.passes == 0 && status.bytes < 64 * 1024, "{status:?}");
+        assert_eq!(pace(3 << 20, 1 << 20), Duration::from_secs(3));
+    }
+}
