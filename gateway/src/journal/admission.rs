@@ -112,6 +112,21 @@ impl Ledger {
         inner.settled |= inner.prepared.len() as u64 >= self.reserve.segments;
     }
 
+    /// Gives the newest prepared segment away, if what was set aside fits into the others and one of them is left for the
+    /// next opening.
+    pub(super) fn lend(&self) -> bool {
+        let mut inner = self.lock();
+        let Some(lent) = inner.prepared.pop_back() else { return false };
+        let for_opening = self.reserve.segments.saturating_sub(1).max(1);
+        let kept = usize::try_from(for_opening).unwrap_or(usize::MAX);
+        let fits = kept <= inner.prepared.len()
+            && inner.reserved <= inner.certain(inner.largest, kept);
+        if !fits {
+            inner.prepared.push_back(lent);
+        }
+        fits
+    }
+
     /// There is no space for another one at the moment.
     pub(super) fn settle(&self) {
         self.lock().settled = true;

@@ -14,9 +14,10 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    AbortedRange, AdmitError, Append, Disk, JournalId, JournalOptions, JournalStatus, Offset,
+    AbortedRange, AdmitError, Append, CleanError, Disk, JournalId, JournalOptions, JournalStatus, Offset,
     OpenError, PartitionId, Permit, Poisoned, ReadError, State, StateLimits, Ticket,
     admission::{Ledger, Purpose, Reserve},
+    cold::{self, Cleaned, Cleaner, Retain},
     index::IndexCache,
     indexer::Indexer,
     log::Log,
@@ -156,6 +157,8 @@ fn assemble(
     let backlog = recovered.uncovered;
     let indexer = Indexer::new(Arc::clone(disk), seed, &settings, Arc::clone(&used_bytes), backlog);
     let indexes = IndexCache::new(Arc::clone(disk), seed, settings.index_cache_bytes);
+    let next_cold = recovered.next_cold;
+    let cleaner = Cleaner::new(Arc::clone(disk), journal, &settings, next_cold);
     let opened_ms = settings.clock.now().monotonic_ms;
     let shared = Arc::new(Shared::new(Parts {
         seed,
@@ -169,6 +172,7 @@ fn assemble(
         age: Age { before_ms: recovered.open_ms, opened_ms },
         log,
         retirer: Retirer::new(recovered.odd_names),
+        cleaner,
     }));
     let start = Start {
         journal,
@@ -250,9 +254,10 @@ impl Journal {
         max_bytes: usize,
     ) -> Result<Vec<Bytes>, ReadError> {
         let read = || {
-            let sources = lookup::plan(&self.shared, partition, from, max_bytes, Reach::Files)?;
-            let batches = reader::read_batches(&self.shared, &sources.unwrap_or_default())?;
-            reader::without_holes(batches, from)
+            let plan = lookup::plan(&self.shared, partition, from, max_bytes, Reach::Files)?;
+            let plan = plan.unwrap_or_default();
+            let batches = reader::read_batches(&self.shared, &plan.sources)?;
+            reader::without_holes(batches, &plan.cleaned, from, max_bytes)
         };
         match read() {
             // Not damage if it left the log in the meantime.
@@ -271,12 +276,12 @@ impl Journal {
         max_bytes: usize,
     ) -> Option<Result<Vec<Bytes>, ReadError>> {
         let planned = lookup::plan(&self.shared, partition, from, max_bytes, Reach::Memory);
-        let sources = match planned {
-            Ok(sources) => sources?,
+        let plan = match planned {
+            Ok(plan) => plan?,
             Err(error) => return Some(Err(error)),
         };
-        let batches = reader::batches_in_memory(&self.shared, &sources)?;
-        Some(reader::without_holes(batches, from))
+        let batches = reader::batches_in_memory(&self.shared, &plan.sources)?;
+        Some(reader::without_holes(batches, &plan.cleaned, from, max_bytes))
     }
 
     /// As [`Journal::read`], without holding up an async worker: fresh data is in memory, other data is
@@ -320,7 +325,7 @@ impl Journal {
     #[cfg(test)]
     pub(super) fn pin(&self, partition: PartitionId, from: Offset) -> Vec<super::log::Source> {
         let planned = lookup::plan(&self.shared, partition, from, 1, Reach::Files);
-        planned.expect("it is there").unwrap_or_default()
+        planned.expect("it is there").unwrap_or_default().sources
     }
 
     /// Resolves when any of the partitions has durable data past its offset (at once if it already has); cancel-safe.
@@ -380,6 +385,9 @@ impl Journal {
             used_bytes: shared.used_bytes.load(Ordering::Relaxed),
             max_bytes: shared.settings.max_bytes,
             segments: shared.log().segments() as u64,
+            cold_segments: shared.log().cold_segments() as u64,
+            cleaned_segments: shared.cleaner.cleaned(),
+            cleaner_copied_bytes: shared.cleaner.copied_bytes(),
             retired_segments: shared.retirer.retired(),
             pinned_segments: shared.retirer.pinned(),
             frames: shared.stats.frames.load(Ordering::Relaxed),
@@ -400,6 +408,30 @@ impl Journal {
     /// journal does so by itself unless [`JournalOptions::retire`] is off. Blocks.
     pub fn retire(&self) -> Result<u64, AdmitError> {
         retire::retire(&self.shared)
+    }
+
+    /// Copies what is live of the segments whose cleaning is cheapest into a cold one, if that takes at most so many copied
+    /// bytes per freed byte; None if nothing does. The journal does so by itself unless [`JournalOptions::clean`] is
+    /// off. Blocks.
+    pub fn clean(&self, max_cost: f64) -> Result<Option<Cleaned>, CleanError> {
+        cold::clean(&self.shared, max_cost)
+    }
+
+    /// Cleans as many of the oldest segments as fit into one, whatever it costs.
+    #[cfg(test)]
+    pub(super) fn clean_oldest(&self) -> Result<Option<Cleaned>, CleanError> {
+        cold::clean_oldest(&self.shared)
+    }
+
+    /// Makes one of all cold segments.
+    #[cfg(test)]
+    pub(super) fn merge_cold(&self) -> Result<Option<Cleaned>, CleanError> {
+        cold::merge_cold(&self.shared)
+    }
+
+    /// How a partition is cleaned. Kept in memory only: to be told again after an opening.
+    pub fn retain(&self, partition: PartitionId, retain: Retain) {
+        self.shared.cleaner.retain().set(partition, retain);
     }
 
     /// Writes what is queued, marks the end as orderly and ends the threads. Later appends are
@@ -427,6 +459,10 @@ impl Threads {
             let retirer = Arc::clone(shared);
             running.push(named("journal-retire").spawn(move || retirer.retirer.run(&retirer))?);
         }
+        if shared.settings.clean {
+            let cleaner = Arc::clone(shared);
+            running.push(named("journal-clean").spawn(move || cleaner.cleaner.run(&cleaner))?);
+        }
         let indexer = Arc::clone(shared);
         let indexing = named("journal-index").spawn(move || indexer.indexer.run())?;
         *threads.indexing.get_mut().unwrap_or_else(PoisonError::into_inner) = Some(indexing);
@@ -437,6 +473,7 @@ impl Threads {
         // What was admitted needs no more than what is prepared already.
         self.shared.preparer.stop();
         self.shared.retirer.stop();
+        self.shared.cleaner.stop();
         self.shared.queue.close();
         let running =
             std::mem::take(&mut *self.running.lock().unwrap_or_else(PoisonError::into_inner));

@@ -38,6 +38,10 @@ pub struct JournalOptions {
     pub space_retry: Duration,
     /// Whether segments that nothing needs leave the log by themselves; else only [`super::Journal::retire`] does it.
     pub retire: bool,
+    /// Whether segments are cleaned by themselves; else only [`super::Journal::clean`] does it.
+    pub clean: bool,
+    /// What the cleaner may read and write. None: 2 MiB/s on `card`, 32 MiB/s on `ssd`.
+    pub clean_bytes_per_second: Option<u64>,
     /// Where time comes from.
     pub clock: Arc<dyn Clock>,
     /// Identity of a journal that is created. None: drawn at random.
@@ -62,6 +66,11 @@ const CARD_LINGER: Duration = Duration::from_millis(10);
 const SPACE_RETRY: Duration = Duration::from_secs(1);
 /// A slice delays the commit that it rides on by its own writing.
 const SLICE_BYTES: usize = 256 * 1024;
+
+/// A quarter of what a card writes.
+const CARD_CLEAN_BYTES_PER_SECOND: u64 = 2 * 1024 * 1024;
+/// A tenth of what the slowest of them does.
+const SSD_CLEAN_BYTES_PER_SECOND: u64 = 32 * 1024 * 1024;
 
 /// Reopening scans at most this: 0.1 s on a card.
 const INDEX_INTERVAL_BYTES: u64 = 8 * 1024 * 1024;
@@ -92,6 +101,8 @@ impl Default for JournalOptions {
             read_threads: READ_THREADS,
             space_retry: SPACE_RETRY,
             retire: true,
+            clean: true,
+            clean_bytes_per_second: None,
             clock: Arc::new(SystemClock::new()),
             new_id: None,
         }
@@ -168,6 +179,12 @@ impl JournalOptions {
             read_queue: READ_QUEUE,
             space_retry: self.space_retry,
             retire: self.retire,
+            clean: self.clean,
+            clean_bytes_per_second: Some(self.clean_bytes_per_second.unwrap_or(if card {
+                CARD_CLEAN_BYTES_PER_SECOND
+            } else {
+                SSD_CLEAN_BYTES_PER_SECOND
+            })),
             clock: Arc::clone(&self.clock),
         };
         if settings.usable(segment_bytes) < FrameHeader::length_for(settings.max_append_bytes) {
@@ -195,6 +212,8 @@ pub(super) struct Settings {
     pub(super) read_queue: usize,
     pub(super) space_retry: Duration,
     pub(super) retire: bool,
+    pub(super) clean: bool,
+    pub(super) clean_bytes_per_second: Option<u64>,
     pub(super) clock: Arc<dyn Clock>,
 }
 

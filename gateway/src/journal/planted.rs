@@ -59,11 +59,19 @@ pub(super) enum Bug {
     VoidServed,
     /// A frame is believed by its header.
     TornServed,
+    /// A cold segment is not synced before the log switches to it.
+    ColdUnsynced,
+    /// What is in cold segments changes the state.
+    ColdIntoState,
+    /// A deletion goes before its time.
+    TombstoneEarly,
+    /// The aborted ranges of what is copied are not kept.
+    AbortedLost,
 }
 
 #[cfg(test)]
 impl Bug {
-    const ALL: [Self; 19] = [
+    const ALL: [Self; 23] = [
         Self::SkipSync,
         Self::AcknowledgeEarly,
         Self::ServeUnsynced,
@@ -83,6 +91,10 @@ impl Bug {
         Self::PositionsReused,
         Self::VoidServed,
         Self::TornServed,
+        Self::ColdUnsynced,
+        Self::ColdIntoState,
+        Self::TombstoneEarly,
+        Self::AbortedLost,
     ];
 }
 

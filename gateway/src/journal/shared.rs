@@ -7,6 +7,7 @@ use std::sync::{
 use super::{
     AdmitError, Permit, Poisoned, RecoveryReport,
     admission::{Ledger, Purpose},
+    cold::Cleaner,
     format::Seed,
     index::IndexCache,
     indexer::Indexer,
@@ -31,6 +32,7 @@ pub(super) struct Shared {
     pub(super) queue: Queue,
     pub(super) preparer: Preparer,
     pub(super) retirer: Retirer,
+    pub(super) cleaner: Cleaner,
     pub(super) indexer: Indexer,
     /// Of the segments that were left.
     pub(super) indexes: IndexCache,
@@ -79,6 +81,7 @@ pub(super) struct Parts {
     pub(super) age: Age,
     pub(super) log: Log,
     pub(super) retirer: Retirer,
+    pub(super) cleaner: Cleaner,
 }
 
 impl Shared {
@@ -93,6 +96,7 @@ impl Shared {
             queue: Queue::default(),
             preparer: parts.preparer,
             retirer: parts.retirer,
+            cleaner: parts.cleaner,
             indexer: parts.indexer,
             indexes: parts.indexes,
             waiters: Waiters::default(),

@@ -331,6 +331,7 @@ impl Writer {
         self.shared.stable_waiters.wake(stable_ends);
         if may_retire {
             self.shared.retirer.wake();
+            self.shared.cleaner.wake();
         }
     }
 
@@ -405,6 +406,7 @@ impl Writer {
             self.shared.log_mut().snapshot_complete(active.segment.header.first);
             self.snapshot.written = 0;
             self.shared.retirer.wake();
+            self.shared.cleaner.wake();
         }
     }
 

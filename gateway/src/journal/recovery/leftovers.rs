@@ -6,7 +6,7 @@ use super::{
     super::{
         Disk, Position,
         preparer::Preparer,
-        segment::{Prepared, SEGMENT_FOLDER, Segment, Spare, segment_name},
+        segment::{COLD_FOLDER, Prepared, SEGMENT_FOLDER, Segment, Spare, segment_name},
     },
     quarantine,
 };
@@ -80,6 +80,12 @@ impl Leftovers {
             && let Err(error) = disk.sync_folder(SEGMENT_FOLDER)
         {
             tracing::warn!(%error, "could not sync the journal folder after removing files");
+        }
+        let is_cold = |dead: &DeadFile| dead.name.starts_with(COLD_FOLDER);
+        if self.dead.iter().any(is_cold)
+            && let Err(error) = disk.sync_folder(COLD_FOLDER)
+        {
+            tracing::warn!(%error, "could not sync the cold folder after removing files");
         }
         trimmed + removed
     }

@@ -31,6 +31,8 @@ pub(super) fn small_options() -> JournalOptions {
         segment_bytes: Some(64 << 10),
         space_retry: Duration::from_millis(1),
         retire: false,
+        clean: false,
+        clean_bytes_per_second: Some(u64::MAX),
         index_interval_bytes: 16 << 10,
         clock: Arc::new(FixedClock),
         new_id: Some(JournalId(*b"headwater-tests!")),
