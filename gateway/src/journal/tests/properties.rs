@@ -190,7 +190,7 @@ impl Subject {
             }
             Step::Read { partition, offset, max_bytes } => self.read(partition, offset, max_bytes),
             Step::AtTime { partition, timestamp } => self.at_time(partition, timestamp),
-            Step::Fill(seed) => self.burst(seed, 9, 6000),
+            Step::Fill(seed) => self.burst(seed, 10, 2500),
             Step::Clean => {
                 self.journal.clean_oldest().unwrap();
                 self.all();
