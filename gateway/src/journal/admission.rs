@@ -112,15 +112,11 @@ impl Ledger {
         inner.settled |= inner.prepared.len() as u64 >= self.reserve.segments;
     }
 
-    /// Gives the newest prepared segment away, if what was set aside fits into the others and one of them is left for the
-    /// next opening.
+    /// Gives the newest prepared segment away, if what was set aside fits without it.
     pub(super) fn lend(&self) -> bool {
         let mut inner = self.lock();
         let Some(lent) = inner.prepared.pop_back() else { return false };
-        let for_opening = self.reserve.segments.saturating_sub(1).max(1);
-        let kept = usize::try_from(for_opening).unwrap_or(usize::MAX);
-        let fits = kept <= inner.prepared.len()
-            && inner.reserved <= inner.certain(inner.largest, kept);
+        let fits = inner.reserved <= inner.certain(inner.largest, 0);
         if !fits {
             inner.prepared.push_back(lent);
         }
@@ -297,6 +293,26 @@ mod tests {
         assert!(is_full(&admit(&ledger, 1)));
         ledger.spent(BLOCK, 2 * BLOCK);
         assert!(is_full(&admit(&ledger, 1)), "the opening took what was held");
+    }
+
+    #[test]
+    fn a_file_is_lent_if_the_others_will_do() {
+        let ledger = Ledger::new(100_000, 0, Reserve { segments: 2, usable_bytes: 8 * BLOCK });
+        for usable in [0, 8 * BLOCK, 8 * BLOCK] {
+            ledger.prepared(usable);
+        }
+        ledger.rolled(0);
+        // The switch fits into the other one; without it nobody else gets any.
+        let permit = ledger.admit(1, Purpose::Cleaning).unwrap();
+        assert!(ledger.lend());
+        assert!(!ledger.lend(), "the switch is to go there");
+        assert!(is_full(&admit(&ledger, 1)));
+        drop(permit);
+        ledger.prepared(8 * BLOCK);
+        let freeing: Vec<_> =
+            std::iter::from_fn(|| ledger.admit(1, Purpose::Cleaning).ok()).take(8).collect();
+        assert_eq!(freeing.len(), 8);
+        assert!(ledger.lend());
     }
 
     #[test]

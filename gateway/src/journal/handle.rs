@@ -14,8 +14,8 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    AbortedRange, AdmitError, Append, CleanError, Disk, JournalId, JournalOptions, JournalStatus, Offset,
-    OpenError, PartitionId, Permit, Poisoned, ReadError, State, StateLimits, Ticket,
+    AbortedRange, AdmitError, Append, CleanError, Disk, JournalId, JournalOptions, JournalStatus,
+    Offset, OpenError, PartitionId, Permit, Poisoned, ReadError, State, StateLimits, Ticket,
     admission::{Ledger, Purpose, Reserve},
     cold::{self, Cleaned, Cleaner, Retain},
     index::IndexCache,

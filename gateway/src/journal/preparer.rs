@@ -292,7 +292,7 @@ impl Preparer {
         if let Some(spare) = inner.spares.pop() {
             return Some(spare);
         }
-        if inner.ready.len() < 2 || !self.ledger.lend() {
+        if inner.ready.is_empty() || !self.ledger.lend() {
             return None;
         }
         let Prepared { file, sequence, length } = inner.ready.pop_back()?;

@@ -129,8 +129,8 @@ impl Scan {
         found: &mut Vec<Scanned>,
     ) -> io::Result<usize> {
         let segment = &readable.segment;
-        let is_within = self.position.is_cold()
-            && self.position.cold_sequence() == segment.header.sequence;
+        let is_within =
+            self.position.is_cold() && self.position.cold_sequence() == segment.header.sequence;
         let from = if is_within { self.position } else { Position(0) };
         let from = from.max(segment.header.frames());
         let mut scanner = Scanner::resume(segment, shared.seed, readable.end, from)?;

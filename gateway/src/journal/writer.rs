@@ -162,7 +162,8 @@ impl Writer {
     /// Space that the last segment of the earlier run did not use, given back before there is a new one.
     pub(super) fn give_back_unused(&mut self) {
         if let Some(opening) = &mut self.opening {
-            let freed = opening.leftovers.give_back_unused();
+            let mut freed = opening.leftovers.give_back_unused();
+            freed += opening.leftovers.give_back_unswitched(&*opening.disk);
             self.shared.used_bytes.fetch_sub(freed, Ordering::Relaxed);
         }
     }

@@ -180,7 +180,8 @@ impl Batch {
         }
         let block = self.header.compression()?.compress(block);
         let length = HEADER_BYTES + block.len() - LENGTH_OVERHEAD;
-        let length = i32::try_from(length).map_err(|_| BatchError::TooLarge { limit: max_bytes })?;
+        let length =
+            i32::try_from(length).map_err(|_| BatchError::TooLarge { limit: max_bytes })?;
         let header = BatchHeader { record_count: count, max_timestamp, ..self.header };
         let mut bytes = BytesMut::with_capacity(HEADER_BYTES + block.len());
         bytes.extend_from_slice(self.bytes.get(..HEADER_BYTES).unwrap_or_default());

@@ -92,7 +92,10 @@ impl Records {
             return Err("bytes follow its headers");
         }
         Ok(Record {
-            offset: self.base_offset.checked_add(i64::from(offset_delta)).ok_or("offset overflows")?,
+            offset: self
+                .base_offset
+                .checked_add(i64::from(offset_delta))
+                .ok_or("offset overflows")?,
             // Wrapping, as the writer's subtraction: exact for any two 64-bit times.
             timestamp: self
                 .append_timestamp

@@ -516,8 +516,7 @@ fn a_batch_keeps_offsets_and_times_when_records_are_taken_out() {
             let some = batch.retain(1 << 20, |record| kept(record.offset as usize - 100));
             let some = some.unwrap().unwrap();
             let stored = Batch::parse_stored(some.bytes().clone()).unwrap();
-            let expected: Vec<_> =
-                (0..20).filter(|&n| kept(n)).map(|n| all[n].clone()).collect();
+            let expected: Vec<_> = (0..20).filter(|&n| kept(n)).map(|n| all[n].clone()).collect();
             assert_eq!(stored.records(1 << 20).unwrap(), expected, "{codec}");
             let header = stored.header();
             assert_eq!(header, some.header());

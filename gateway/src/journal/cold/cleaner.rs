@@ -14,7 +14,7 @@ use super::super::{
     AdmitError, CleanError, Disk, DiskFile, JournalId, Offset, PartitionId, Position,
     address::MAX_COLD_SEQUENCE,
     append::Replaced,
-    format::{COLD_HEADER_BYTES, align_up},
+    format::{ALIGN, COLD_HEADER_BYTES, align_up},
     log::Cleanable,
     options::Settings,
     preparer::take_budget,
@@ -62,8 +62,10 @@ struct Inner {
     due: Option<Instant>,
 }
 
-/// A cold segment is at most this much of a segment, its index taken off.
+/// A cold segment is at most this much of a segment, for its index; header and one block for each chunk taken off.
 const CAPACITY_PARTS: (u64, u64) = (15, 16);
+/// Segments that are looked at for a way that pays: each costs the reading of its index, once.
+const LOOKAHEAD: usize = 32;
 /// With less than this share of the budget left, cleaning may cost more.
 const SHORT_SHARE: u64 = 8;
 /// Below this a wait is not worth its while.
@@ -190,15 +192,14 @@ pub(in crate::journal) fn clean(
     let mut known = shared.cleaner.known();
     let oldest = oldest(shared, &known);
     let cold = neighbours(shared, &known);
+    known.keep(oldest.iter().chain(cold.iter().flatten()));
     let capacity = capacity(shared);
     let hot = known.candidates(shared, &oldest)?;
     let mut best = Plan::cheapest(&hot, &[], capacity, max_cost).map(|plan| (plan, &oldest));
     for group in &cold {
         let candidates = known.candidates(shared, group)?;
         let plan = Plan::cheapest(&[], &candidates, capacity, max_cost);
-        let cheaper = |plan: &Plan| {
-            best.as_ref().is_none_or(|(best, _)| plan.cost() < best.cost())
-        };
+        let cheaper = |plan: &Plan| best.as_ref().is_none_or(|(best, _)| plan.cost() < best.cost());
         if let Some(plan) = plan.filter(cheaper) {
             best = Some((plan, group));
         }
@@ -235,13 +236,14 @@ pub(in crate::journal) fn merge_cold(shared: &Shared) -> Result<Option<Cleaned>,
 }
 
 fn capacity(shared: &Shared) -> u64 {
-    shared.settings.segment_bytes / CAPACITY_PARTS.1 * CAPACITY_PARTS.0
+    let entries = shared.settings.segment_bytes / CAPACITY_PARTS.1 * CAPACITY_PARTS.0;
+    entries.saturating_sub(COLD_HEADER_BYTES + 2 * ALIGN)
 }
 
 /// The oldest segments, up to one that cannot be read.
 fn oldest(shared: &Shared, known: &Known) -> Vec<Cleanable> {
     let oldest = shared.log().cleanable().into_iter();
-    oldest.take_while(|segment| !known.barred.contains(&segment.first())).collect()
+    oldest.take_while(|segment| !known.barred.contains(&segment.first())).take(LOOKAHEAD).collect()
 }
 
 /// Cold segments between which nothing is lost.
@@ -281,7 +283,6 @@ fn pass(
     let space = space(shared, sequence, align_up(COLD_HEADER_BYTES + most_bytes))?;
     let writer = ColdWriter::new(space, cleaner.journal, sequence);
     let done = Pass::new(shared, segments.clone(), place, (sequence, writer), permit).run();
-    known.sizes.retain(|first, _| !firsts(&segments).contains(first));
     match &done {
         Ok(Some(cleaned)) => {
             cleaner.copied_bytes.fetch_add(cleaned.live_bytes, Ordering::Relaxed);
@@ -330,11 +331,7 @@ fn space(shared: &Shared, sequence: u64, bytes: u64) -> Result<ColdSpace, CleanE
     Ok(ColdSpace { disk, file, name, bytes, was_spare: true, used_bytes, max_bytes })
 }
 
-fn create(
-    disk: &dyn Disk,
-    name: &str,
-    bytes: u64,
-) -> io::Result<Arc<dyn DiskFile>> {
+fn create(disk: &dyn Disk, name: &str, bytes: u64) -> io::Result<Arc<dyn DiskFile>> {
     let file = disk.create(name)?;
     if let Err(error) = file.allocate(bytes) {
         drop(file);
@@ -345,6 +342,12 @@ fn create(
 }
 
 impl Known {
+    /// Forgets what is not among these.
+    fn keep<'a>(&mut self, segments: impl Iterator<Item = &'a Cleanable>) {
+        let there: HashSet<_> = segments.map(Cleanable::first).collect();
+        self.sizes.retain(|first, _| there.contains(first));
+    }
+
     /// What each segment would cost.
     fn candidates(
         &mut self,

@@ -120,11 +120,8 @@ impl<'a> Pass<'a> {
         let mut survivors = Survivors::new(bounds, aborted);
         let retain = self.shared.cleaner.retain().of(partition);
         let limit = self.shared.log().stable_end(partition);
-        let compaction = if retain.compact {
-            Some(self.compaction(part, &survivors, limit)?)
-        } else {
-            None
-        };
+        let compaction =
+            if retain.compact { Some(self.compaction(part, &survivors, limit)?) } else { None };
         let is_oldest = self.shared.log().first_live(partition) == Some(bounds.first);
         let mut max_timestamp = i64::MIN;
         let mut number = 0;

@@ -114,11 +114,8 @@ mod tests {
     use super::*;
 
     fn candidates(live: &[u64]) -> Vec<Candidate> {
-        let candidate = |&live_bytes: &u64| Candidate {
-            file_bytes: 100,
-            live_bytes,
-            most_bytes: live_bytes,
-        };
+        let candidate =
+            |&live_bytes: &u64| Candidate { file_bytes: 100, live_bytes, most_bytes: live_bytes };
         live.iter().map(candidate).collect()
     }
 

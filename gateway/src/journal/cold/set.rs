@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{super::{Position, append::Replaced, log::Readable, segment::Segment}, ColdSegment};
+use super::{
+    super::{Position, append::Replaced, log::Readable, segment::Segment},
+    ColdSegment,
+};
 
 /// By what they stand for.
 #[derive(Debug, Default)]

@@ -53,7 +53,11 @@ impl Survivors {
     }
 
     /// Whether a batch is live.
-    pub(super) fn keeps(&mut self, batch: &BatchHeader, marker: Option<TransactionOutcome>) -> bool {
+    pub(super) fn keeps(
+        &mut self,
+        batch: &BatchHeader,
+        marker: Option<TransactionOutcome>,
+    ) -> bool {
         let (base, end) = (Offset(batch.base_offset), Offset(batch.last_offset() + 1));
         let is_last = end >= self.bounds.log_end;
         if end <= self.bounds.log_start && !is_last {
@@ -157,7 +161,13 @@ mod tests {
     }
 
     /// `.` plain, `a`-`c` data of a producer, `A`-`C` its commit, `X`-`Z` its abort. What stays.
-    fn check(first: i64, log_start: i64, log_end: i64, log: &str, aborted: &[AbortedRange]) -> String {
+    fn check(
+        first: i64,
+        log_start: i64,
+        log_end: i64,
+        log: &str,
+        aborted: &[AbortedRange],
+    ) -> String {
         let (bounds_end, mut kept) = (first + log.len() as i64, String::new());
         let bounds = Bounds {
             first: Offset(first),

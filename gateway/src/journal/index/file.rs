@@ -97,7 +97,10 @@ impl IndexFile {
     }
 
     /// What a chunk says.
-    pub(in crate::journal) fn content(&self, chunk: &ChunkHeader) -> Option<(RangeIndex, Option<Summary>)> {
+    pub(in crate::journal) fn content(
+        &self,
+        chunk: &ChunkHeader,
+    ) -> Option<(RangeIndex, Option<Summary>)> {
         let mut payload = vec![0; chunk.payload_bytes as usize];
         self.file.read_at(&mut payload, chunk.at + CHUNK_HEADER_BYTES as u64).ok()?;
         if chunk.payload_crc != self.seed.crc_at(Position(chunk.at), &payload) {

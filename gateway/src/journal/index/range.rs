@@ -163,8 +163,7 @@ impl RangeIndex {
                 _ => return None,
             }
         }
-        let summary =
-            summary.map(|summary: Summary| Summary { events, aborted, ..summary });
+        let summary = summary.map(|summary: Summary| Summary { events, aborted, ..summary });
         Some((index, summary))
     }
 }

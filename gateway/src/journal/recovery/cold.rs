@@ -1,6 +1,6 @@
 //! Which cold segments are part of the log, and what is wrong with them (FORMAT.md, Recovery).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     super::{
@@ -22,6 +22,8 @@ struct Cold {
     facts: BTreeMap<u64, Replaced>,
     /// Lengths of the files, by the sequence in their names.
     files: BTreeMap<u64, u64>,
+    /// Before what is carried.
+    proven: BTreeSet<u64>,
     last_sequence: u64,
     found: Vec<(ColdSegment, Summary)>,
     lost: Vec<(u64, Replaced)>,
@@ -58,7 +60,12 @@ pub(super) fn add(disk: &dyn Disk, recovered: &mut Recovered) -> std::io::Result
     let leftovers = cold.leftovers();
     recovered.report.cold_leftover = leftovers.len() as u64;
     if recovered.state_whole {
-        recovered.leftovers.dead.extend(leftovers);
+        // What the last frame takes out may still be needed, should that be lost.
+        let named = |dead: &DeadFile| cold.proven.iter().any(|&it| cold_name(it) == dead.name);
+        let (dead, unswitched) = leftovers.into_iter().partition(named);
+        let leftovers = &mut recovered.leftovers;
+        leftovers.dead.extend::<Vec<_>>(dead);
+        leftovers.unswitched = unswitched;
     }
     #[cfg(test)]
     if planted!(ColdIntoState) {
@@ -68,8 +75,7 @@ pub(super) fn add(disk: &dyn Disk, recovered: &mut Recovered) -> std::io::Result
     cold.found.sort_by_key(|(cold, _)| cold.place.from);
     for (cold, summary) in cold.found {
         let sequence = cold.sequence();
-        let doubled =
-            recovered.log.add_cold(cold, &summary, |id| !whole || state.knows(id));
+        let doubled = recovered.log.add_cold(cold, &summary, |id| !whole || state.knows(id));
         if doubled > 0 {
             recovered.report.damaged_ranges += doubled;
             tracing::error!(cold = sequence, doubled, "offsets stored twice");
@@ -89,6 +95,7 @@ impl Cold {
         for (key, value) in state.facts(Space::JOURNAL) {
             self.fact(key, Some(value));
         }
+        self.proven = self.facts.keys().copied().collect();
         for (header, payload) in carried.iter().flat_map(|carried| carried.entries()) {
             if header.kind == EntryKind::Fact
                 && let Some(fact) = FactRef::decode(payload)
@@ -161,9 +168,9 @@ impl Cold {
             notes.push(Fact::cold(sequence, Some(place)));
             self.facts.insert(sequence, place);
             self.found.push((cold, summary));
-            let covered = self.lost.extract_if(.., |(_, lost)| {
-                place.from <= lost.from && lost.to <= place.to
-            });
+            let covered = self
+                .lost
+                .extract_if(.., |(_, lost)| place.from <= lost.from && lost.to <= place.to);
             notes.extend(covered.map(|(lost, _)| Fact::cold(lost, None)));
         }
         notes

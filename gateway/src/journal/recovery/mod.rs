@@ -35,7 +35,9 @@ use super::{
     index::{Coverage, Findings, index_name, segment_of_index},
     indexer::Task,
     log::Log,
-    segment::{COLD_FOLDER, Prepared, QUARANTINE_FOLDER, SEGMENT_FOLDER, Segment, Spare, segment_name},
+    segment::{
+        COLD_FOLDER, Prepared, QUARANTINE_FOLDER, SEGMENT_FOLDER, Segment, Spare, segment_name,
+    },
 };
 
 /// What recovery found.
@@ -119,6 +121,7 @@ fn recover_segments(disk: &dyn Disk) -> Result<Recovered, OpenError> {
         retired: retired.into_iter().map(survey::Found::into_spare).collect(),
         misfits: std::mem::take(&mut survey.misfits),
         trim: Vec::new(),
+        unswitched: Vec::new(),
         unused: end.unused(),
     };
     let quarantined = cut_off(disk, seed, &mut replay, &end, &chain.torn);

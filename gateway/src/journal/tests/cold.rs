@@ -286,9 +286,7 @@ fn the_writer_goes_on_while_the_cleaner_waits_for_its_budget() {
 fn a_full_journal_is_cleaned_by_a_file_of_the_reserve_which_is_filled_up_first() {
     let options = JournalOptions { max_bytes: Some(8 * SEGMENT), ..small_options() };
     let mut subject = Subject::with(options);
-    let batches = |n: usize| {
-        [(LONG, batch(&[&[n as u8; 300]])), (SHORT, batch(&[&[7; 9000]]))]
-    };
+    let batches = |n: usize| [(LONG, batch(&[&[n as u8; 300]])), (SHORT, batch(&[&[7; 9000]]))];
     for round in 0..5 {
         let bytes = next_append(&subject.state, &batches(0), &[]).encoded_len();
         let mut refused_since = Instant::now();
@@ -367,11 +365,11 @@ fn nothing_is_cleaned_that_would_cost_more_than_it_frees() {
     for _ in 0..20 {
         append(&subject.journal, &mut subject.state, &[(LONG, batch.clone())], &[]).unwrap();
     }
-    assert_eq!(subject.journal.clean(2.0).unwrap(), None);
+    assert_eq!(subject.journal.clean(1.0).unwrap(), None);
     assert_eq!(subject.journal.status().cold_segments, 0);
     let mut subject = Subject::new();
     subject.fill(4);
-    assert_eq!(subject.journal.clean(2.0).unwrap(), None);
+    assert_eq!(subject.journal.clean(1.0).unwrap(), None);
     subject.drop_short();
     assert_eq!(subject.journal.clean(0.001).unwrap(), None);
     assert!(subject.journal.clean(2.0).unwrap().is_some());
@@ -608,16 +606,17 @@ fn an_error_while_cleaning_costs_nothing_but_the_copy() {
     for call in Call::KINDS {
         for at in 0..400 {
             let disk = MemoryDisk::new(files.clone());
-            let (journal, _) = open(disk.clone(), &small_options()).unwrap();
-            // What the opening has still to do is not what is looked at.
-            until(|| journal.status().unindexed_bytes == 0 || call != Call::Change);
+            let (journal, mut state) = open(disk.clone(), &small_options()).unwrap();
+            // Its snapshot is the second one.
+            append(&journal, &mut state, &[(SHORT, batch(&[b"one more"]))], &[]).unwrap();
             let before = disk.calls(call);
             let faulty = disk.clone().with_fault(Fault::once(call, before + at));
             let cleaned = journal.clean_oldest();
             if !faulty.was_hit() && at > 3 {
                 break;
             }
-            hits += usize::from(faulty.was_hit());
+            hits += usize::from(cleaned.is_err());
+            assert!(!matches!(cleaned, Ok(None)), "there is something to clean");
             if cleaned.is_err() && journal.status().poisoned.is_none() {
                 assert_eq!(journal.status().cold_segments, 0);
                 // And the next try does it.
@@ -636,7 +635,7 @@ fn an_error_while_cleaning_costs_nothing_but_the_copy() {
         }
     }
     println!("{hits} errors while cleaning");
-    assert!(hits > 10, "{hits}");
+    assert!(hits > 8, "{hits}");
 }
 
 /// Reads everything of an image: what is served is right, what is not answers with an error.
@@ -669,7 +668,10 @@ fn damage_to_a_cold_segment_hits_only_its_own_entry() {
     let header = ColdHeader::decode(&content).unwrap();
     let entries = ALIGN as usize..header.end as usize;
     let mut parts = 0;
-    for bit in (0..content.len() * 8).step_by(977) {
+    // Of the entries fewer bits than of what is around them.
+    let bits = (0..content.len() * 8).step_by(233);
+    let bits = bits.filter(|bit| !entries.contains(&(bit / 8)) || bit % 4 == 0);
+    for bit in bits {
         let at = bit / 8;
         let mut image = files.clone();
         image.damage(name, |content| content[at] ^= 1 << (bit % 8));
@@ -796,12 +798,14 @@ fn what_is_damaged_is_not_cleaned_and_holds_up_nothing_before_it() {
     // A batch of the second segment that lives on.
     let second = segments.nth(1).unwrap();
     files.damage(second, |content| {
-        let at = content.windows(300).position(|bytes| {
-            bytes[0] > 7 && bytes.iter().all(|&byte| byte == bytes[0])
-        });
+        let at = content
+            .windows(300)
+            .position(|bytes| bytes[0] > 7 && bytes.iter().all(|&byte| byte == bytes[0]));
         content[at.unwrap()] ^= 1;
     });
     subject.reopen(files);
+    // Its snapshot is the second one.
+    subject.drop_short();
     // Together they fail; the first alone goes.
     let error = subject.journal.clean_oldest().unwrap_err();
     assert!(matches!(error, CleanError::Damaged { .. }), "{error}");

@@ -60,11 +60,7 @@ impl Model {
     }
 
     /// The state after so many appends, as recovery finds it in an incarnation: a new one gives up what is open.
-    fn state(
-        &self,
-        count: usize,
-        incarnation: u64,
-    ) -> (State, Vec<(PartitionId, AbortedRange)>) {
+    fn state(&self, count: usize, incarnation: u64) -> (State, Vec<(PartitionId, AbortedRange)>) {
         let mut state = self.states[count].clone();
         let aborted = state.apply(Change::Barrier { incarnation, leader_epoch: 0 }, 0);
         (state, aborted)

@@ -61,6 +61,9 @@ const MOVED: &str = "damage::a_write_that_went_to_the_wrong_place_brings_no_old_
 const HISTORIES: &str = "damage::files_of_two_histories_are_told_apart";
 const ERRORS: &str = "faults::an_error_of_any_call_stops_acknowledgements_and_loses_none";
 
+const COMPACTION: &str =
+    "cold::compaction_keeps_the_latest_of_each_key_and_deletions_for_their_time";
+
 /// One test per bug: which driver finds it.
 macro_rules! planted_tests {
     ($($name:ident: $bug:ident by $driver:expr,)+) => {
@@ -93,6 +96,10 @@ planted_tests! {
     positions_used_twice: PositionsReused by CRASH,
     void_ranges_served: VoidServed by CRASH,
     a_torn_frame_served: TornServed by CRASH,
+    a_cold_segment_that_is_not_synced: ColdUnsynced by CRASH,
+    state_derived_from_a_cold_segment: ColdIntoState by CRASH,
+    a_deletion_dropped_early: TombstoneEarly by COMPACTION,
+    an_aborted_range_lost: AbortedLost by CRASH,
 }
 
 #[test]

@@ -4,9 +4,9 @@ use super::{
     disk::Cut,
     workload::{
         Step::{
-            Abort, Appends, Batch, BatchesWithFact, Budget, Burst, Capacity, Clean, Close, Delete, Fill,
-            Forget, Held, Hours, InTransaction, Kill, Largest, LogStart, Merge, Open, PowerCut, Produce,
-            RetireAny, Roll, Set, Slices, Transactions, Unlimited,
+            Abort, Appends, Batch, BatchesWithFact, Budget, Burst, Capacity, Clean, Close, Delete,
+            Fill, Forget, Held, Hours, InTransaction, Kill, Largest, LogStart, Merge, Open,
+            PowerCut, Produce, RetireAny, Roll, Set, Slices, Transactions, Unlimited,
         },
         Workload,
     },
