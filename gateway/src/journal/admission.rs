@@ -35,6 +35,8 @@ pub(super) enum Purpose {
     Freeing,
     /// What lets segments go: the cleaner's own facts, which nobody outside can ask for often.
     Cleaning,
+    /// The switch to a cold segment, which gives at least one file back: the last one may be used for it, too.
+    Switching,
 }
 
 /// Prepared segments that are not for appends, so that a full journal can still be cleaned and opened again.
@@ -54,6 +56,7 @@ impl Reserve {
             Purpose::Append => (self.segments, 0),
             Purpose::Freeing if self.segments > 0 => (for_opening, self.usable_bytes / 4),
             Purpose::Freeing | Purpose::Cleaning => (for_opening, 0),
+            Purpose::Switching => (0, 0),
         }
     }
 }

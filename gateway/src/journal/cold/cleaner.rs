@@ -24,7 +24,7 @@ use super::super::{
 use super::{
     Cleaned,
     pass::{self, Pass},
-    plan::{Candidate, IDLE_COST, MAX_COST, Plan, Sources},
+    plan::{Candidate, IDLE_COST, MAX_COST, Plan, Shape, Sources},
     retain::RetainTable,
     writer::{ColdSpace, ColdWriter},
 };
@@ -129,6 +129,7 @@ impl Cleaner {
                 Ok(Some(_)) => Duration::ZERO,
                 Ok(None) => FOREVER,
                 Err(CleanError::Stopped | CleanError::Admit(AdmitError::Poisoned(_))) => return,
+                Err(CleanError::NoSpace) => shared.settings.space_retry,
                 Err(error) => {
                     tracing::warn!(%error, "cannot clean");
                     RETRY
@@ -193,12 +194,12 @@ pub(in crate::journal) fn clean(
     let oldest = oldest(shared, &known);
     let cold = neighbours(shared, &known);
     known.keep(oldest.iter().chain(cold.iter().flatten()));
-    let capacity = capacity(shared);
+    let shape = shape(shared);
     let hot = known.candidates(shared, &oldest)?;
-    let mut best = Plan::cheapest(&hot, &[], capacity, max_cost).map(|plan| (plan, &oldest));
+    let mut best = Plan::cheapest(&hot, &[], shape, max_cost).map(|plan| (plan, &oldest));
     for group in &cold {
         let candidates = known.candidates(shared, group)?;
-        let plan = Plan::cheapest(&[], &candidates, capacity, max_cost);
+        let plan = Plan::cheapest(&[], &candidates, shape, max_cost);
         let cheaper = |plan: &Plan| best.as_ref().is_none_or(|(best, _)| plan.cost() < best.cost());
         if let Some(plan) = plan.filter(cheaper) {
             best = Some((plan, group));
@@ -221,7 +222,7 @@ pub(in crate::journal) fn clean_oldest(shared: &Shared) -> Result<Option<Cleaned
     let mut most = 0;
     let within = candidates.iter().take_while(|candidate| {
         most += candidate.most_bytes;
-        most <= capacity(shared)
+        most <= shape(shared).capacity
     });
     let count = within.count().max(1);
     pass(shared, &mut known, oldest.into_iter().take(count).collect())
@@ -235,9 +236,10 @@ pub(in crate::journal) fn merge_cold(shared: &Shared) -> Result<Option<Cleaned>,
     pass(shared, &mut known, group.unwrap_or_default())
 }
 
-fn capacity(shared: &Shared) -> u64 {
+fn shape(shared: &Shared) -> Shape {
     let entries = shared.settings.segment_bytes / CAPACITY_PARTS.1 * CAPACITY_PARTS.0;
-    entries.saturating_sub(COLD_HEADER_BYTES + 2 * ALIGN)
+    let overhead = COLD_HEADER_BYTES + 2 * ALIGN;
+    Shape { capacity: entries.saturating_sub(overhead), overhead }
 }
 
 /// The oldest segments, up to one that cannot be read.

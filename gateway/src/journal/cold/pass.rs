@@ -263,7 +263,9 @@ pub(super) fn admit(
     let (sources, start) = replaced(segments.iter(), place);
     let facts = facts(Some(0), &sources, start, place);
     let append = Append { batches: Vec::new(), facts };
-    match shared.admit(append.encoded_len(), Purpose::Cleaning) {
+    // A merge gives back bytes, but perhaps no file: it leaves space for those who do.
+    let purpose = if start.is_some() { Purpose::Switching } else { Purpose::Freeing };
+    match shared.admit(append.encoded_len(), purpose) {
         Err(AdmitError::Full) => Err(CleanError::NoSpace),
         admitted => Ok(admitted?),
     }
