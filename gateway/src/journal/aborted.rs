@@ -24,6 +24,16 @@ impl Aborted {
         self.index_from(at / BLOCK_RANGES);
     }
 
+    /// Forgets a range that nothing is left of.
+    pub(super) fn remove(&mut self, range: &AbortedRange) {
+        let at = self.ranges.partition_point(|known| known.last < range.last);
+        let same = self.ranges.iter().skip(at).take_while(|known| known.last == range.last);
+        if let Some(further) = same.into_iter().position(|known| known == range) {
+            self.ranges.remove(at + further);
+            self.index_from((at + further) / BLOCK_RANGES);
+        }
+    }
+
     /// Forgets what lies before the log's start.
     pub(super) fn forget_before(&mut self, start: Offset) {
         let dead = self.ranges.partition_point(|known| known.last < start);

@@ -35,6 +35,8 @@ pub(super) enum Purpose {
     Freeing,
     /// What lets segments go: the cleaner's own facts, which nobody outside can ask for often.
     Cleaning,
+    /// The switch to a cold segment, which gives at least one file back: the last one may be used for it, too.
+    Switching,
 }
 
 /// Prepared segments that are not for appends, so that a full journal can still be cleaned and opened again.
@@ -54,6 +56,7 @@ impl Reserve {
             Purpose::Append => (self.segments, 0),
             Purpose::Freeing if self.segments > 0 => (for_opening, self.usable_bytes / 4),
             Purpose::Freeing | Purpose::Cleaning => (for_opening, 0),
+            Purpose::Switching => (0, 0),
         }
     }
 }
@@ -110,6 +113,17 @@ impl Ledger {
         let mut inner = self.lock();
         inner.prepared.push_back(usable);
         inner.settled |= inner.prepared.len() as u64 >= self.reserve.segments;
+    }
+
+    /// Gives the newest prepared segment away, if what was set aside fits without it.
+    pub(super) fn lend(&self) -> bool {
+        let mut inner = self.lock();
+        let Some(lent) = inner.prepared.pop_back() else { return false };
+        let fits = inner.reserved <= inner.certain(inner.largest, 0);
+        if !fits {
+            inner.prepared.push_back(lent);
+        }
+        fits
     }
 
     /// There is no space for another one at the moment.
@@ -282,6 +296,26 @@ mod tests {
         assert!(is_full(&admit(&ledger, 1)));
         ledger.spent(BLOCK, 2 * BLOCK);
         assert!(is_full(&admit(&ledger, 1)), "the opening took what was held");
+    }
+
+    #[test]
+    fn a_file_is_lent_if_the_others_will_do() {
+        let ledger = Ledger::new(100_000, 0, Reserve { segments: 2, usable_bytes: 8 * BLOCK });
+        for usable in [0, 8 * BLOCK, 8 * BLOCK] {
+            ledger.prepared(usable);
+        }
+        ledger.rolled(0);
+        // The switch fits into the other one; without it nobody else gets any.
+        let permit = ledger.admit(1, Purpose::Cleaning).unwrap();
+        assert!(ledger.lend());
+        assert!(!ledger.lend(), "the switch is to go there");
+        assert!(is_full(&admit(&ledger, 1)));
+        drop(permit);
+        ledger.prepared(8 * BLOCK);
+        let freeing: Vec<_> =
+            std::iter::from_fn(|| ledger.admit(1, Purpose::Cleaning).ok()).take(8).collect();
+        assert_eq!(freeing.len(), 8);
+        assert!(ledger.lend());
     }
 
     #[test]

@@ -64,6 +64,23 @@ impl Fact {
         }
     }
 
+    /// The fact that a cold segment is part of the log, in the place of these positions; none: no longer.
+    pub(super) fn cold(sequence: u64, place: Option<Replaced>) -> Self {
+        let value = place.map(|Replaced { from, to }| {
+            Bytes::from([from.0.to_be_bytes(), to.0.to_be_bytes()].concat())
+        });
+        Self { space: Space::JOURNAL, key: cold_key(sequence), value }
+    }
+
+    /// The fact of the largest cold sequence so far.
+    pub(super) fn last_cold(sequence: u64) -> Self {
+        Self {
+            space: Space::JOURNAL,
+            key: Bytes::from_static(LAST_COLD_KEY),
+            value: Some(Bytes::copy_from_slice(&sequence.to_be_bytes())),
+        }
+    }
+
     /// What [`Fact::forget_partition`] made, if it did.
     pub(super) fn as_forgotten(&self) -> Option<PartitionId> {
         let forgets = self.space == Space::LOG_START && self.value.is_none();
@@ -141,6 +158,43 @@ pub(super) fn decode_hot_start(key: &[u8], value: Option<&[u8]>) -> Option<Posit
     let value = value.filter(|_| key == HOT_START_KEY)?;
     Some(Position(u64::from_be_bytes(value.try_into().ok()?)))
 }
+
+/// Positions of the log that a cold segment stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Replaced {
+    pub(super) from: Position,
+    /// One past the last.
+    pub(super) to: Position,
+}
+
+impl Replaced {
+    pub(super) fn decode(value: &[u8]) -> Option<Self> {
+        let (from, to) = value.split_first_chunk::<8>()?;
+        let number = |bytes: &[u8; 8]| Position(u64::from_be_bytes(*bytes));
+        Some(Self { from: number(from), to: number(to.try_into().ok()?) })
+    }
+
+    pub(super) fn overlaps(self, other: Self) -> bool {
+        self.from < other.to && other.from < self.to
+    }
+}
+
+/// Key of a cold segment's fact.
+fn cold_key(sequence: u64) -> Bytes {
+    let mut key = COLD_PREFIX.to_vec();
+    key.extend_from_slice(&sequence.to_be_bytes());
+    key.into()
+}
+
+/// Cold sequence in the key of its fact.
+pub(super) fn decode_cold_key(key: &[u8]) -> Option<u64> {
+    Some(u64::from_be_bytes(key.strip_prefix(COLD_PREFIX)?.try_into().ok()?))
+}
+
+/// Begins the keys of cold segments in [`Space::JOURNAL`].
+const COLD_PREFIX: &[u8] = &[2];
+/// Key of the largest cold sequence in [`Space::JOURNAL`].
+pub(super) const LAST_COLD_KEY: &[u8] = &[3];
 
 /// Key of the hot start in [`Space::JOURNAL`].
 pub(super) const HOT_START_KEY: &[u8] = &[1];

@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc};
 
-use super::{Offset, Position, Space};
+use super::{Offset, PartitionId, Position, Space};
 
 /// The journal stopped accepting for good, after an I/O error or because it was closed; reads go on.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -94,6 +94,32 @@ pub enum ReadError {
         position: Position,
     },
     /// The file could not be read.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// Why nothing was cleaned; nothing was changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CleanError {
+    /// No space for the copy, within the budget or on the disk: retry later.
+    #[error("no space for a cold segment")]
+    NoSpace,
+    /// The journal is being closed.
+    #[error("the journal is being closed")]
+    Stopped,
+    /// Something that is live is damaged: what it is in stays as it is.
+    #[error("{offset:?} of {partition:?} cannot be read: its segment is not cleaned")]
+    Damaged {
+        /// Partition.
+        partition: PartitionId,
+        /// First offset that cannot be read.
+        offset: Offset,
+    },
+    /// The fact that switches to the copy was refused.
+    #[error(transparent)]
+    Admit(#[from] AdmitError),
+    /// The disk refused; the journal itself goes on.
     #[error(transparent)]
     Io(#[from] io::Error),
 }

@@ -14,9 +14,10 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    AbortedRange, AdmitError, Append, Disk, JournalId, JournalOptions, JournalStatus, Offset,
-    OpenError, PartitionId, Permit, Poisoned, ReadError, State, StateLimits, Ticket,
+    AbortedRange, AdmitError, Append, CleanError, Disk, JournalId, JournalOptions, JournalStatus,
+    Offset, OpenError, PartitionId, Permit, Poisoned, ReadError, State, StateLimits, Ticket,
     admission::{Ledger, Purpose, Reserve},
+    cold::{self, Cleaned, Cleaner, Retain},
     damage::DamageMap,
     index::IndexCache,
     indexer::Indexer,
@@ -166,6 +167,8 @@ fn assemble(
     let backlog = recovered.uncovered;
     let indexer = Indexer::new(Arc::clone(disk), seed, &settings, Arc::clone(&used_bytes), backlog);
     let indexes = IndexCache::new(Arc::clone(disk), seed, settings.index_cache_bytes);
+    let next_cold = recovered.next_cold;
+    let cleaner = Cleaner::new(Arc::clone(disk), journal, &settings, next_cold);
     let opened_ms = settings.clock.now().monotonic_ms;
     let shared = Arc::new(Shared::new(Parts {
         seed,
@@ -181,6 +184,7 @@ fn assemble(
         age: Age { before_ms: recovered.open_ms, opened_ms },
         log,
         retirer: Retirer::new(recovered.odd_names),
+        cleaner,
     }));
     let start = Start {
         journal,
@@ -263,9 +267,10 @@ impl Journal {
     ) -> Result<Vec<Bytes>, ReadError> {
         let from = self.shared.log().past_given_up(partition, from);
         let read = || {
-            let sources = lookup::plan(&self.shared, partition, from, max_bytes, Reach::Files)?;
-            let batches = reader::read_batches(&self.shared, &sources.unwrap_or_default())?;
-            reader::without_holes(batches, from)
+            let plan = lookup::plan(&self.shared, partition, from, max_bytes, Reach::Files)?;
+            let plan = plan.unwrap_or_default();
+            let batches = reader::read_batches(&self.shared, &plan.sources)?;
+            reader::without_holes(batches, &plan.cleaned, from, max_bytes)
         };
         match read() {
             // Not damage if it left the log in the meantime.
@@ -325,12 +330,12 @@ impl Journal {
     ) -> Option<Result<Vec<Bytes>, ReadError>> {
         let from = self.shared.log().past_given_up(partition, from);
         let planned = lookup::plan(&self.shared, partition, from, max_bytes, Reach::Memory);
-        let sources = match planned {
-            Ok(sources) => sources?,
+        let plan = match planned {
+            Ok(plan) => plan?,
             Err(error) => return Some(Err(error)),
         };
-        let batches = reader::batches_in_memory(&self.shared, &sources)?;
-        Some(reader::without_holes(batches, from))
+        let batches = reader::batches_in_memory(&self.shared, &plan.sources)?;
+        Some(reader::without_holes(batches, &plan.cleaned, from, max_bytes))
     }
 
     /// As [`Journal::read`], without holding up an async worker: fresh data is in memory, other data is
@@ -374,7 +379,7 @@ impl Journal {
     #[cfg(test)]
     pub(super) fn pin(&self, partition: PartitionId, from: Offset) -> Vec<super::log::Source> {
         let planned = lookup::plan(&self.shared, partition, from, 1, Reach::Files);
-        planned.expect("it is there").unwrap_or_default()
+        planned.expect("it is there").unwrap_or_default().sources
     }
 
     /// Resolves when any of the partitions has durable data past its offset (at once if it already has); cancel-safe.
@@ -435,6 +440,9 @@ impl Journal {
             used_bytes: shared.used_bytes.load(Ordering::Relaxed),
             max_bytes: shared.settings.max_bytes,
             segments: shared.log().segments() as u64,
+            cold_segments: shared.log().cold_segments() as u64,
+            cleaned_segments: shared.cleaner.cleaned(),
+            cleaner_copied_bytes: shared.cleaner.copied_bytes(),
             retired_segments: shared.retirer.retired(),
             pinned_segments: shared.retirer.pinned(),
             frames: shared.stats.frames.load(Ordering::Relaxed),
@@ -460,6 +468,30 @@ impl Journal {
     /// journal does so by itself unless [`JournalOptions::retire`] is off. Blocks.
     pub fn retire(&self) -> Result<u64, AdmitError> {
         retire::retire(&self.shared)
+    }
+
+    /// Copies what is live of the segments whose cleaning is cheapest into a cold one, if that takes at most so many copied
+    /// bytes per freed byte; None if nothing does. The journal does so by itself unless [`JournalOptions::clean`] is
+    /// off. Blocks.
+    pub fn clean(&self, max_cost: f64) -> Result<Option<Cleaned>, CleanError> {
+        cold::clean(&self.shared, max_cost)
+    }
+
+    /// Cleans as many of the oldest segments as fit into one, whatever it costs.
+    #[cfg(test)]
+    pub(super) fn clean_oldest(&self) -> Result<Option<Cleaned>, CleanError> {
+        cold::clean_oldest(&self.shared)
+    }
+
+    /// Makes one of all cold segments.
+    #[cfg(test)]
+    pub(super) fn merge_cold(&self) -> Result<Option<Cleaned>, CleanError> {
+        cold::merge_cold(&self.shared)
+    }
+
+    /// How a partition is cleaned. Kept in memory only: to be told again after an opening.
+    pub fn retain(&self, partition: PartitionId, retain: Retain) {
+        self.shared.cleaner.retain().set(partition, retain);
     }
 
     /// Writes what is queued, marks the end as orderly and ends the threads. Later appends are
@@ -491,6 +523,10 @@ impl Threads {
             let scrubber = Arc::clone(shared);
             running.push(named("journal-scrub").spawn(move || scrubber.scrubber.run(&scrubber))?);
         }
+        if shared.settings.clean {
+            let cleaner = Arc::clone(shared);
+            running.push(named("journal-clean").spawn(move || cleaner.cleaner.run(&cleaner))?);
+        }
         let indexer = Arc::clone(shared);
         let indexing = named("journal-index").spawn(move || indexer.indexer.run())?;
         *threads.indexing.get_mut().unwrap_or_else(PoisonError::into_inner) = Some(indexing);
@@ -502,6 +538,7 @@ impl Threads {
         self.shared.preparer.stop();
         self.shared.retirer.stop();
         self.shared.scrubber.stop();
+        self.shared.cleaner.stop();
         self.shared.queue.close();
         let running =
             std::mem::take(&mut *self.running.lock().unwrap_or_else(PoisonError::into_inner));

@@ -3,13 +3,15 @@
 //! Of the segment in use every batch is indexed here; of the ones before only which offsets they hold.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
 use super::{
     AbortedRange, Offset, PartitionId, Position, ReadError, State,
     aborted::Aborted,
+    append::Replaced,
+    cold::{ColdSegment, ColdSet},
     index::{Location, PartitionIndex, Placed, Run, Summary},
     inspect::Accepted,
     recovery::End,
@@ -21,6 +23,8 @@ use super::{
 pub(super) struct Log {
     partitions: HashMap<PartitionId, PartitionLog>,
     segments: BTreeMap<Position, Readable>,
+    /// What stands in the place of segments that were cleaned.
+    cold: ColdSet,
     /// The newest segments whose snapshot is complete, oldest first: replay may begin there.
     snapshots: Vec<Position>,
     /// `first` of the segment in use, and how far it is durable.
@@ -37,7 +41,7 @@ struct PartitionLog {
     aborted: Aborted,
     /// Offsets that were accepted as lost, in order.
     given_up: Vec<(Offset, Offset)>,
-    /// Segments that were left, by offset.
+    /// Cold segments, then segments that were left, by offset.
     runs: Vec<Run>,
     active: PartitionIndex,
 }
@@ -47,6 +51,20 @@ struct PartitionLog {
 pub(super) struct Readable {
     pub(super) segment: Arc<Segment>,
     pub(super) end: End,
+}
+
+/// What a pass meets.
+#[derive(Debug)]
+pub(super) struct Met {
+    pub(super) readable: Readable,
+    /// Of a cold segment: where the pass goes on behind it.
+    pub(super) then: Option<Position>,
+}
+
+impl Met {
+    fn cold(cold: &ColdSegment) -> Self {
+        Self { readable: cold.readable.clone(), then: Some(cold.place.to) }
+    }
 }
 
 /// An entry to read, with its file.
@@ -203,8 +221,19 @@ impl Log {
         log.map_or_else(Vec::new, |log| log.aborted.overlapping(from, to))
     }
 
+    /// Notes where a partition ends, as a snapshot has it.
+    pub(super) fn ends_at(&mut self, partition: PartitionId, end: Offset) {
+        let log = self.partitions.entry(partition).or_default();
+        log.durable_end = log.durable_end.max(end);
+    }
+
     pub(super) fn segments(&self) -> usize {
         self.segments.len()
+    }
+
+    /// Where the oldest segment begins.
+    pub(super) fn oldest(&self) -> Option<Position> {
+        self.segments.first_key_value().map(|(&first, _)| first)
     }
 
     /// Whether batches from here on are to be read: not at the end, and not outside the log.
@@ -258,8 +287,24 @@ impl Log {
         Step::Active(candidates.filter_map(|location| self.source(location)).collect())
     }
 
-    /// The segment that holds durable frames at a position, or else the next one that does.
-    pub(super) fn at_or_after(&self, position: Position) -> Option<Readable> {
+    /// The segment that holds durable entries at a position, or else the next one that does. What was cleaned is met in
+    /// its cold segment, from the beginning on.
+    pub(super) fn at_or_after(&self, mut position: Position) -> Option<Met> {
+        if position.is_cold() {
+            let first = Position::of_cold(position.cold_sequence());
+            match self.cold.by_first(first) {
+                Some(cold) => return Some(Met::cold(cold)),
+                None => position = self.cold.place_of(position),
+            }
+        }
+        if let Some(cold) = self.cold.at_or_after(position) {
+            return Some(Met::cold(cold));
+        }
+        let readable = self.hot_at_or_after(position)?;
+        Some(Met { readable, then: None })
+    }
+
+    fn hot_at_or_after(&self, position: Position) -> Option<Readable> {
         let first = self.segments.range(..=position).next_back().map(|(&first, _)| first);
         let segments = self.segments.range(first.unwrap_or(position)..);
         let readable = segments.map(|(_, readable)| self.bounded(readable));
@@ -291,7 +336,9 @@ impl Log {
     }
 
     fn left(&self, run: &Run) -> Option<Step> {
-        let readable = self.segments.get(&run.segment)?;
+        let cold = run.segment.is_cold();
+        let segment = || self.segments.get(&run.segment);
+        let readable = if cold { self.cold.readable(run.segment) } else { segment() }?;
         Some(Step::Left(*run, readable.clone()))
     }
 
@@ -304,8 +351,13 @@ impl Log {
 impl PartitionLog {
     /// The oldest segment that was left and holds anything above the log start.
     fn oldest_live(&self) -> Option<Position> {
-        let live = self.runs.iter().find(|run| run.end > self.log_start);
+        let live = self.live_runs().find(|run| !run.segment.is_cold());
         live.map(|run| run.segment)
+    }
+
+    /// Segments that were left, or were copied, and hold anything above the log start.
+    fn live_runs(&self) -> impl Iterator<Item = &Run> {
+        self.runs.iter().filter(|run| run.end > self.log_start)
     }
 
     fn indexed_end(&self) -> Offset {
@@ -344,8 +396,8 @@ impl Log {
         let kept = self.segments.split_off(&start);
         let retired = std::mem::replace(&mut self.segments, kept);
         for partition in self.partitions.values_mut() {
-            let gone = partition.runs.partition_point(|run| run.segment < start);
-            partition.runs.drain(..gone);
+            // Cold ones have the largest addresses.
+            partition.runs.retain(|run| run.segment >= start);
         }
         retired.into_values().map(|readable| readable.segment).collect()
     }
@@ -358,5 +410,165 @@ impl Log {
     /// Forgets partitions that are not in the state: deleted ones, whose batches may still lie in segments.
     pub(super) fn forget_unknown(&mut self, state: &State) {
         self.partitions.retain(|&id, _| state.knows(id));
+    }
+}
+
+/// What takes the place of what was cleaned.
+#[derive(Debug)]
+pub(super) struct Replacement {
+    /// None: nothing that is live was left.
+    pub(super) cold: Option<(ColdSegment, Summary)>,
+    /// Cold segments that it was copied from.
+    pub(super) sources: Vec<Position>,
+    /// Where the log of hot segments begins now, if it was copied from such.
+    pub(super) start: Option<Position>,
+    /// Aborted ranges that went with their data and their marker.
+    pub(super) gone: Vec<(PartitionId, AbortedRange)>,
+}
+
+/// A segment that may be cleaned.
+#[derive(Clone, Debug)]
+pub(super) struct Cleanable {
+    pub(super) readable: Readable,
+    /// What it stands for: of a segment up to the next one.
+    pub(super) place: Replaced,
+    /// Of a cold segment.
+    pub(super) settled_ms: Option<u64>,
+}
+
+impl Cleanable {
+    pub(super) fn first(&self) -> Position {
+        self.readable.segment.header.first
+    }
+}
+
+/// What the cleaner does.
+impl Log {
+    /// Adds a cold segment that was there when the journal was opened. How many partitions have offsets in it that
+    /// others hold, too: those count.
+    pub(super) fn add_cold(
+        &mut self,
+        cold: ColdSegment,
+        summary: &Summary,
+        knows: impl Fn(PartitionId) -> bool,
+    ) -> u64 {
+        let mut doubled = 0;
+        for (partition, mut run) in summary.runs().filter(|(partition, _)| knows(*partition)) {
+            let log = self.partitions.entry(partition).or_default();
+            let at = log.runs.partition_point(|other| other.first < run.first);
+            let before = log.runs.get(..at).and_then(<[_]>::last).map_or(run.first, |run| run.end);
+            let after = log.runs.get(at).map_or(run.end, |run| run.first);
+            doubled += u64::from(before > run.first || after < run.end);
+            run.first = run.first.max(before);
+            run.end = run.end.min(after);
+            if run.first < run.end {
+                log.runs.insert(at, run);
+            }
+        }
+        for &(partition, range) in summary.aborted.iter().filter(|(id, _)| knows(*id)) {
+            let log = self.partitions.entry(partition).or_default();
+            if !log.aborted.overlapping(range.last, Offset(range.last.0 + 1)).contains(&range) {
+                log.aborted.insert(range);
+            }
+        }
+        self.cold.add(cold);
+        doubled
+    }
+
+    /// Notes that a cold segment is lost.
+    pub(super) fn lose_cold(&mut self, place: Replaced) {
+        self.cold.add_lost(place);
+    }
+
+    /// The oldest segments, as far as nothing needs them but who reads them.
+    pub(super) fn cleanable(&self) -> Vec<Cleanable> {
+        let Some(&state) = self.snapshots.first() else { return Vec::new() };
+        if self.snapshots.len() < KEPT_SNAPSHOTS {
+            return Vec::new();
+        }
+        let firsts = self.segments.keys().copied();
+        let next = firsts.skip(1).chain(self.active);
+        let older = self.segments.values().zip(next).take_while(|(_, next)| *next <= state);
+        older
+            .map(|(readable, next)| Cleanable {
+                readable: readable.clone(),
+                place: Replaced { from: readable.segment.header.first, to: next },
+                settled_ms: None,
+            })
+            .collect()
+    }
+
+    /// The cold segments, in order.
+    pub(super) fn cold(&self) -> impl Iterator<Item = Cleanable> {
+        self.cold.iter().map(|cold| Cleanable {
+            readable: cold.readable.clone(),
+            place: cold.place,
+            settled_ms: Some(cold.settled_ms),
+        })
+    }
+
+    pub(super) fn cold_segments(&self) -> usize {
+        self.cold.len()
+    }
+
+    /// Whether something of these positions is lost that was in a cold segment.
+    pub(super) fn is_cold_lost_within(&self, place: Replaced) -> bool {
+        self.cold.is_lost_within(place)
+    }
+
+    /// Which live offsets each partition has in some segments, in order.
+    pub(super) fn live_runs(&self, segments: &[Position]) -> BTreeMap<PartitionId, Vec<Run>> {
+        let mut found = BTreeMap::new();
+        for (&partition, log) in &self.partitions {
+            let runs = log.live_runs().filter(|run| segments.contains(&run.segment));
+            let runs: Vec<_> = runs.copied().collect();
+            if !runs.is_empty() {
+                found.insert(partition, runs);
+            }
+        }
+        found
+    }
+
+    /// The oldest offset that some segment which was left holds and that is live.
+    pub(super) fn first_live(&self, partition: PartitionId) -> Option<Offset> {
+        self.partitions.get(&partition)?.live_runs().next().map(|run| run.first)
+    }
+
+    /// Cold segments in which nothing is live.
+    pub(super) fn dead_cold(&self) -> Vec<Position> {
+        let live = self.partitions.values().flat_map(PartitionLog::live_runs);
+        let live: HashSet<_> = live.map(|run| run.segment).collect();
+        self.cold.iter().map(ColdSegment::first).filter(|first| !live.contains(first)).collect()
+    }
+
+    /// Whether all of them are still what readers see, the hot ones up to a position.
+    pub(super) fn can_replace(&self, sources: &[Position], start: Option<Position>) -> bool {
+        let oldest = self.oldest();
+        sources.iter().all(|&first| self.cold.by_first(first).is_some())
+            && start.is_none_or(|start| oldest.is_some_and(|oldest| oldest < start))
+    }
+
+    /// Lets readers find what was copied where they found what it was copied from; gives what nobody finds any more.
+    pub(super) fn replace(&mut self, with: &Replacement) -> Vec<Arc<Segment>> {
+        let mut left = with.start.map_or_else(Vec::new, |start| self.retire_below(start));
+        left.extend(with.sources.iter().filter_map(|&first| self.cold.remove(first)));
+        for log in self.partitions.values_mut() {
+            log.runs.retain(|run| !with.sources.contains(&run.segment));
+        }
+        if let Some((cold, summary)) = &with.cold {
+            for (partition, run) in summary.runs() {
+                // It may have been deleted in the meantime.
+                let Some(log) = self.partitions.get_mut(&partition) else { continue };
+                let at = log.runs.partition_point(|other| other.first < run.first);
+                log.runs.insert(at, run);
+            }
+            self.cold.add(cold.clone());
+        }
+        for (partition, range) in &with.gone {
+            if let Some(log) = self.partitions.get_mut(partition) {
+                log.aborted.remove(range);
+            }
+        }
+        left
     }
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::{
     Offset, PartitionId, Position, ReadError,
-    index::{PartitionIndex, Run},
+    index::{Location, PartitionIndex, Run},
     log::{Readable, Source, Step},
     reader,
     shared::Shared,
@@ -23,19 +23,27 @@ pub(super) enum Reach {
     Files,
 }
 
+/// Entries to read.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    pub(super) sources: Vec<Source>,
+    /// Offsets that cold segments stand for, one past the last: those that no entry holds are gone on purpose.
+    pub(super) cleaned: Vec<(Offset, Offset)>,
+}
+
 /// Which entries hold the batches from `from` on, up to `max_bytes` of them but at least one.
-/// The first one may end before `from`: then what follows it is lost. None: that is out of reach.
+/// The first one may end before `from`: then what follows it is lost, unless it was cleaned. None: that is out of reach.
 pub(super) fn plan(
     shared: &Shared,
     partition: PartitionId,
     from: Offset,
     max_bytes: usize,
     reach: Reach,
-) -> Result<Option<Vec<Source>>, ReadError> {
+) -> Result<Option<Plan>, ReadError> {
     if !shared.log().check(partition, from)? {
-        return Ok(Some(Vec::new()));
+        return Ok(Some(Plan::default()));
     }
-    let mut sources: Vec<Source> = Vec::new();
+    let mut plan = Plan::default();
     let mut bytes = 0;
     let mut next = from;
     loop {
@@ -47,12 +55,17 @@ pub(super) fn plan(
                 let Some(index) = index(shared, partition, &readable, reach)? else {
                     return Ok(None);
                 };
+                if run.segment.is_cold() {
+                    plan.cleaned.push((run.first, run.end));
+                }
                 // As many as can be of use: the first one, and `max_bytes`.
                 let mut length = 0;
                 let wanted = index.starting_at(next).filter(|at| at.base_offset >= run.first);
                 let wanted = wanted.take_while(|location| {
                     let goes_on = length <= max_bytes;
-                    length += location.length as usize;
+                    if counts(location, next) {
+                        length += location.length as usize;
+                    }
                     goes_on
                 });
                 let source = |location| Source { segment: Arc::clone(&readable.segment), location };
@@ -60,27 +73,39 @@ pub(super) fn plan(
             }
         };
         for source in found {
-            bytes += source.location.length as usize;
-            if !sources.is_empty() && bytes > max_bytes {
-                return ends(sources, from);
+            let length = source.location.length as usize;
+            let counted = !source.segment.header.first.is_cold() || counts(&source.location, next);
+            if bytes > 0 && bytes + length > max_bytes {
+                return plan.checked(from);
             }
-            sources.push(source);
+            bytes += if counted { length } else { 0 };
+            plan.sources.push(source);
         }
         if is_last || bytes >= max_bytes {
-            return ends(sources, from);
+            return plan.checked(from);
         }
         next = end;
     }
 }
 
-fn ends(sources: Vec<Source>, from: Offset) -> Result<Option<Vec<Source>>, ReadError> {
-    match sources.first() {
-        // Offsets are due here, but no entry holds them any more.
-        None => Err(ReadError::Damaged { position: Position(0) }),
-        Some(first) if first.location.base_offset > from => {
-            Err(ReadError::Damaged { position: first.location.position })
+/// Whether a batch that an index finds for an offset holds it for certain: of a cold segment's index, the first
+/// one may well end before.
+fn counts(location: &Location, next: Offset) -> bool {
+    location.base_offset >= next
+}
+
+impl Plan {
+    fn checked(self, from: Offset) -> Result<Option<Self>, ReadError> {
+        let is_cleaned = self.cleaned.iter().any(|&(first, end)| first <= from && from < end);
+        match self.sources.first() {
+            _ if is_cleaned => Ok(Some(self)),
+            // Offsets are due here, but no entry holds them any more.
+            None => Err(ReadError::Damaged { position: Position(0) }),
+            Some(first) if first.location.base_offset > from => {
+                Err(ReadError::Damaged { position: first.location.position })
+            }
+            Some(_) => Ok(Some(self)),
         }
-        Some(_) => Ok(Some(sources)),
     }
 }
 

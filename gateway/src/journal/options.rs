@@ -44,6 +44,10 @@ pub struct JournalOptions {
     pub scrub_interval: Duration,
     /// From the opening to the first pass, so that a start has the disk for itself.
     pub scrub_delay: Duration,
+    /// Whether segments are cleaned by themselves; else only [`super::Journal::clean`] does it.
+    pub clean: bool,
+    /// What the cleaner may read and write. None: 2 MiB/s on `card`, 32 MiB/s on `ssd`.
+    pub clean_bytes_per_second: Option<u64>,
     /// Where time comes from.
     pub clock: Arc<dyn Clock>,
     /// Identity of a journal that is created. None: drawn at random.
@@ -78,6 +82,11 @@ const SCRUB_DELAY: Duration = Duration::from_secs(10 * 60);
 /// Reopening scans at most twice this: 0.4 s on a card. Longer ones would leave frames where recovery does not look for
 /// them (`recovery::SEARCH_BYTES`).
 const INDEX_INTERVAL_BYTES: u64 = 4 * 1024 * 1024;
+/// A quarter of what a card writes.
+const CARD_CLEAN_BYTES_PER_SECOND: u64 = 2 * 1024 * 1024;
+/// A tenth of what the slowest of them does.
+const SSD_CLEAN_BYTES_PER_SECOND: u64 = 32 * 1024 * 1024;
+
 /// About 1.5 million batches.
 const INDEX_CACHE_BYTES: usize = 8 * 1024 * 1024;
 
@@ -108,6 +117,8 @@ impl Default for JournalOptions {
             scrub_bytes_per_s: SCRUB_BYTES_PER_S,
             scrub_interval: SCRUB_INTERVAL,
             scrub_delay: SCRUB_DELAY,
+            clean: true,
+            clean_bytes_per_second: None,
             clock: Arc::new(SystemClock::new()),
             new_id: None,
         }
@@ -189,6 +200,12 @@ impl JournalOptions {
             scrub_bytes_per_s: self.scrub_bytes_per_s,
             scrub_interval: self.scrub_interval,
             scrub_delay: self.scrub_delay,
+            clean: self.clean,
+            clean_bytes_per_second: Some(self.clean_bytes_per_second.unwrap_or(if card {
+                CARD_CLEAN_BYTES_PER_SECOND
+            } else {
+                SSD_CLEAN_BYTES_PER_SECOND
+            })),
             clock: Arc::clone(&self.clock),
         };
         if settings.usable(segment_bytes) < FrameHeader::length_for(settings.max_append_bytes) {
@@ -219,6 +236,8 @@ pub(super) struct Settings {
     pub(super) scrub_bytes_per_s: u64,
     pub(super) scrub_interval: Duration,
     pub(super) scrub_delay: Duration,
+    pub(super) clean: bool,
+    pub(super) clean_bytes_per_second: Option<u64>,
     pub(super) clock: Arc<dyn Clock>,
 }
 

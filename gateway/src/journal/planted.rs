@@ -65,11 +65,19 @@ pub(super) enum Bug {
     RetireEarly,
     /// And while somebody reads them.
     ReusePinned,
+    /// A cold segment is not synced before the log switches to it.
+    ColdUnsynced,
+    /// What is in cold segments changes the state.
+    ColdIntoState,
+    /// A deletion goes before its time.
+    TombstoneEarly,
+    /// The aborted ranges of what is copied are not kept.
+    AbortedLost,
 }
 
 #[cfg(test)]
 impl Bug {
-    const ALL: [Self; 22] = [
+    const ALL: [Self; 26] = [
         Self::SkipSync,
         Self::AcknowledgeEarly,
         Self::ServeUnsynced,
@@ -92,6 +100,10 @@ impl Bug {
         Self::ReuseUnsynced,
         Self::RetireEarly,
         Self::ReusePinned,
+        Self::ColdUnsynced,
+        Self::ColdIntoState,
+        Self::TombstoneEarly,
+        Self::AbortedLost,
     ];
 }
 

@@ -174,12 +174,14 @@ impl Preparer {
         Ok(())
     }
 
-    fn give_back(&self, left: Spare) -> io::Result<()> {
+    /// Removes a file.
+    pub(super) fn give_back(&self, left: Spare) -> io::Result<()> {
         drop(left.file);
         self.disk.remove(&left.name)?;
         self.used_bytes.fetch_sub(left.length, Ordering::Relaxed);
         self.changed.notify_all();
-        self.disk.sync_folder(SEGMENT_FOLDER)
+        let folder = left.name.rsplit_once('/').map_or(SEGMENT_FOLDER, |(folder, _)| folder);
+        self.disk.sync_folder(folder)
     }
 
     /// Takes over a spare of an earlier run; gives it back if it is of no use.
@@ -282,6 +284,39 @@ impl Preparer {
         }
     }
 
+    /// A file for a cold segment: one that nobody needs, or else one of the reserve, if the others will do for what was
+    /// admitted. The next file that is prepared takes its place.
+    pub(super) fn lend(&self) -> Option<Spare> {
+        let mut inner = self.lock();
+        if let Some(spare) = inner.spares.pop() {
+            return Some(spare);
+        }
+        if inner.ready.is_empty() || !self.ledger.lend() {
+            return None;
+        }
+        let Prepared { file, sequence, length } = inner.ready.pop_back()?;
+        drop(inner);
+        self.changed.notify_all();
+        Some(Spare { file, name: segment_name(sequence), length })
+    }
+
+    /// Bytes of files that are ready or can be made so.
+    pub(super) fn idle_bytes(&self) -> u64 {
+        let inner = self.lock();
+        let ready: u64 = inner.ready.iter().map(|prepared| prepared.length).sum();
+        ready + inner.spares.iter().map(|spare| spare.length).sum::<u64>()
+    }
+
+    /// Bytes of files that are to be ready.
+    pub(super) fn wanted_bytes(&self) -> u64 {
+        self.wanted() * self.settings.segment_bytes
+    }
+
+    fn wanted(&self) -> u64 {
+        let ready = (READY_BYTES / self.settings.segment_bytes).clamp(1, READY_SEGMENTS);
+        ready + self.settings.reserve_segments()
+    }
+
     /// Ends [`Preparer::run`] and every wait.
     pub(super) fn stop(&self) {
         self.lock().stopping = true;
@@ -290,8 +325,7 @@ impl Preparer {
 
     /// False when told to stop.
     fn wait_until_wanted(&self) -> bool {
-        let ready = (READY_BYTES / self.settings.segment_bytes).clamp(1, READY_SEGMENTS);
-        let wanted = ready + self.settings.reserve_segments();
+        let wanted = self.wanted();
         let mut inner = self.lock();
         while inner.ready.len() as u64 >= wanted && !inner.stopping {
             inner = self.changed.wait(inner).unwrap_or_else(PoisonError::into_inner);

@@ -127,15 +127,34 @@ fn verify(seed: Seed, source: &Source, entry: &Bytes) -> Result<StoredBatch, Rea
     Ok(StoredBatch { header, bytes: entry.slice(ENTRY_HEADER_BYTES..) })
 }
 
-/// Drops batches after a hole: between them offsets are missing that were once there.
+/// Drops batches after a hole: between them offsets are missing that were once there. Where it was cleaned, offsets
+/// may be missing, and batches before the first one that counts may be there.
 pub(super) fn without_holes(
     batches: Vec<StoredBatch>,
+    cleaned: &[(Offset, Offset)],
     from: Offset,
+    max_bytes: usize,
 ) -> Result<Vec<Bytes>, ReadError> {
     let mut next = from;
     let mut served = Vec::with_capacity(batches.len());
+    let mut bytes = 0;
+    let within = |offset: Offset| {
+        cleaned.iter().find(|&&(first, end)| first <= offset && offset < end).map(|&(_, end)| end)
+    };
     for batch in batches {
-        let reaches = batch.header.base_offset <= next && next < batch.header.end_offset();
+        let (base_offset, end_offset) = (batch.header.base_offset, batch.header.end_offset());
+        if end_offset <= next && within(base_offset).is_some() {
+            continue;
+        }
+        while next < base_offset {
+            let Some(end) = within(next) else { break };
+            next = end.min(base_offset);
+        }
+        let reaches = base_offset <= next && next < end_offset;
+        bytes += batch.bytes.len();
+        if !served.is_empty() && bytes > max_bytes {
+            break;
+        }
         if !reaches {
             if served.is_empty() {
                 let position = Position(0);
@@ -143,7 +162,7 @@ pub(super) fn without_holes(
             }
             break;
         }
-        next = batch.header.end_offset();
+        next = end_offset;
         served.push(batch.bytes);
     }
     Ok(served)

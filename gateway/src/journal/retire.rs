@@ -15,10 +15,11 @@ use std::{
 };
 
 use super::{
-    AdmitError, Append, Fact, Poisoned, Ticket,
+    AdmitError, Append, Fact, Permit, Poisoned, Ticket,
     admission::Purpose,
+    log::Replacement,
     queue::Queued,
-    segment::{Segment, Spare, segment_name},
+    segment::{Segment, Spare, cold_name, segment_name},
     shared::Shared,
 };
 
@@ -29,6 +30,8 @@ pub(super) struct Retirer {
     odd_names: BTreeMap<u64, String>,
     /// Out of the log, but perhaps still being read. Held while one is freed: nobody else does it.
     leaving: Mutex<Vec<Arc<Segment>>>,
+    /// Held by who changes which segments are part of the log.
+    moving: Mutex<()>,
     retired: AtomicU64,
     pinned: AtomicU64,
     inner: Mutex<Inner>,
@@ -55,6 +58,7 @@ impl Retirer {
         Self {
             odd_names,
             leaving: Mutex::default(),
+            moving: Mutex::default(),
             retired: AtomicU64::new(0),
             pinned: AtomicU64::new(0),
             inner: Mutex::new(inner),
@@ -82,6 +86,19 @@ impl Retirer {
     /// Segments that left the log and are still being read.
     pub(super) fn pinned(&self) -> u64 {
         self.pinned.load(Ordering::Relaxed)
+    }
+
+    /// Nobody else changes which segments are part of the log as long as this is held.
+    pub(super) fn moving(&self) -> MutexGuard<'_, ()> {
+        self.moving.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes over what readers no longer find.
+    pub(super) fn leave(&self, shared: &Shared, left: Vec<Arc<Segment>>) {
+        self.retired.fetch_add(left.len() as u64, Ordering::Relaxed);
+        self.leaving().extend(left);
+        self.free(shared);
+        self.wake();
     }
 
     /// Retires until stopped.
@@ -130,6 +147,16 @@ impl Retirer {
 
     fn recycle(&self, shared: &Shared, segment: Segment) {
         let sequence = segment.header.sequence;
+        if segment.header.first.is_cold() {
+            let name = cold_name(sequence);
+            let removed = segment.file.len().and_then(|length| {
+                shared.preparer.give_back(Spare { file: segment.file, name, length })
+            });
+            if let Err(error) = removed {
+                tracing::warn!(%error, cold = sequence, "it stays until the next start");
+            }
+            return;
+        }
         let name = self.odd_names.get(&sequence).cloned().unwrap_or_else(|| segment_name(sequence));
         shared.indexer.retire(sequence);
         let recycled = segment.file.len().and_then(|length| {
@@ -150,30 +177,48 @@ impl Retirer {
     }
 }
 
-/// One pass: moves the hot start as far as it can go, and frees what readers let go of. How many segments left the log.
+/// One pass: moves the hot start as far as it can go, lets go of cold segments that nothing is live in, and frees what
+/// readers let go of. How many segments left the log.
 pub(super) fn retire(shared: &Shared) -> Result<u64, AdmitError> {
-    let start = shared.log().retirable();
-    let mut count = 0;
-    if let Some(start) = start {
-        let append = Append { batches: Vec::new(), facts: vec![Fact::hot_start(start)] };
-        let bytes = append.encoded_len();
-        let permit = shared.admit(bytes, Purpose::Cleaning)?;
-        let reserved = permit.redeem(bytes);
-        let (ticket, completion) = Ticket::new();
-        shared.queue.push(Queued { append, bytes, reserved, completion });
-        if !planted!(RetireEarly) {
-            wait(ticket)?;
-        }
+    let moving = shared.retirer.moving();
+    let (start, cold) = {
+        let log = shared.log();
+        (log.retirable(), log.dead_cold())
+    };
+    let mut retired = Vec::new();
+    if start.is_some() || !cold.is_empty() {
+        let mut facts: Vec<_> = start.map(Fact::hot_start).into_iter().collect();
+        facts.extend(cold.iter().map(|first| Fact::cold(first.cold_sequence(), None)));
+        let append = Append { batches: Vec::new(), facts };
+        let permit = shared.admit(append.encoded_len(), Purpose::Cleaning)?;
+        settle(shared, permit, append)?;
         // Only now: should the fact be lost, all of them are part of the log.
-        let retired = shared.log_mut().retire_below(start);
-        shared.damage.forget_below(start);
-        count = retired.len() as u64;
-        shared.retirer.retired.fetch_add(count, Ordering::Relaxed);
-        tracing::info!(segments = count, start = start.0, "left the log: nothing in them is live");
-        shared.retirer.leaving().extend(retired);
+        let without = Replacement { cold: None, sources: cold, start, gone: Vec::new() };
+        retired = shared.log_mut().replace(&without);
+        if let Some(start) = start {
+            shared.damage.forget_below(start);
+        }
+        let start = start.unwrap_or_default().0;
+        tracing::info!(segments = retired.len(), start, "left the log: nothing in them is live");
     }
+    drop(moving);
+    let count = retired.len() as u64;
+    shared.retirer.retired.fetch_add(count, Ordering::Relaxed);
+    shared.retirer.leaving().extend(retired);
     shared.retirer.free(shared);
     Ok(count)
+}
+
+/// Appends and waits until it is durable.
+pub(super) fn settle(shared: &Shared, permit: Permit, append: Append) -> Result<(), Poisoned> {
+    let bytes = append.encoded_len();
+    let reserved = permit.redeem(bytes);
+    let (ticket, completion) = Ticket::new();
+    shared.queue.push(Queued { append, bytes, reserved, completion });
+    if planted!(RetireEarly) {
+        return Ok(());
+    }
+    wait(ticket)
 }
 
 /// Waits on this thread.

@@ -6,10 +6,13 @@ use super::{DiskFile, Position, format::SegmentHeader};
 
 /// Folder of the segments in the data folder.
 pub(super) const SEGMENT_FOLDER: &str = "journal";
+/// Folder of the cold segments.
+pub(super) const COLD_FOLDER: &str = "cold";
 /// Folder of what recovery set aside.
 pub(super) const QUARANTINE_FOLDER: &str = "quarantine";
 
 const SUFFIX: &str = ".seg";
+const COLD_SUFFIX: &str = ".cold";
 const SPARE_PREFIX: &str = "spare-";
 
 /// A segment that readers can use.
@@ -51,6 +54,16 @@ pub(super) fn segment_name(sequence: u64) -> String {
 /// Name of a file that is no longer in use; its sequence is that of its last name.
 pub(super) fn spare_name(sequence: u64) -> String {
     format!("{SEGMENT_FOLDER}/{SPARE_PREFIX}{sequence:016x}")
+}
+
+/// Name of a cold segment's file within the data folder.
+pub(super) fn cold_name(sequence: u64) -> String {
+    format!("{COLD_FOLDER}/{sequence:016x}{COLD_SUFFIX}")
+}
+
+/// The sequence in a file name (without its folder), if it is one of a cold segment.
+pub(super) fn cold_sequence_of(name: &str) -> Option<u64> {
+    sequence_in(name, COLD_SUFFIX)
 }
 
 /// The sequence in a file name (without its folder), if it is one of a segment.

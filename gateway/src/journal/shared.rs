@@ -7,6 +7,7 @@ use std::sync::{
 use super::{
     AdmitError, Permit, Poisoned, RecoveryReport,
     admission::{Ledger, Purpose},
+    cold::Cleaner,
     damage::DamageMap,
     format::Seed,
     index::IndexCache,
@@ -36,6 +37,7 @@ pub(super) struct Shared {
     pub(super) scrubber: Scrubber,
     /// Damage that is known.
     pub(super) damage: DamageMap,
+    pub(super) cleaner: Cleaner,
     pub(super) indexer: Indexer,
     /// Of the segments that were left.
     pub(super) indexes: IndexCache,
@@ -86,6 +88,7 @@ pub(super) struct Parts {
     pub(super) retirer: Retirer,
     pub(super) scrubber: Scrubber,
     pub(super) damage: DamageMap,
+    pub(super) cleaner: Cleaner,
 }
 
 impl Shared {
@@ -102,6 +105,7 @@ impl Shared {
             retirer: parts.retirer,
             scrubber: parts.scrubber,
             damage: parts.damage,
+            cleaner: parts.cleaner,
             indexer: parts.indexer,
             indexes: parts.indexes,
             waiters: Waiters::default(),

@@ -11,6 +11,12 @@ pub struct JournalStatus {
     pub max_bytes: u64,
     /// Segments of the log.
     pub segments: u64,
+    /// Cold segments of the log.
+    pub cold_segments: u64,
+    /// Segments that were cleaned since start, cold ones included.
+    pub cleaned_segments: u64,
+    /// Bytes of batches that cleaning copied since start.
+    pub cleaner_copied_bytes: u64,
     /// Segments that left the log since start.
     pub retired_segments: u64,
     /// Segments that left the log and wait for readers to let go of them.
@@ -96,6 +102,14 @@ pub struct RecoveryReport {
     pub reused_files: u64,
     /// Spares of another length than segments have, removed.
     pub misfit_spares: u64,
+    /// Cold segments that are gone, or of which nothing tells what they stood for.
+    pub cold_lost: u64,
+    /// Cold segments of which a part is damaged that can be done without.
+    pub cold_damaged: u64,
+    /// Cold segments whose fact was lost to damage, and which are part of the log again.
+    pub cold_adopted: u64,
+    /// Files of cold segments that are no part of the log, removed.
+    pub cold_leftover: u64,
     /// Bytes scanned.
     pub scanned_bytes: u64,
     /// Bytes of segments that index files spared the scan of.

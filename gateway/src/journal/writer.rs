@@ -162,7 +162,8 @@ impl Writer {
     /// Space that the last segment of the earlier run did not use, given back before there is a new one.
     pub(super) fn give_back_unused(&mut self) {
         if let Some(opening) = &mut self.opening {
-            let freed = opening.leftovers.give_back_unused();
+            let mut freed = opening.leftovers.give_back_unused();
+            freed += opening.leftovers.give_back_unswitched(&*opening.disk);
             self.shared.used_bytes.fetch_sub(freed, Ordering::Relaxed);
         }
     }
@@ -331,6 +332,7 @@ impl Writer {
         self.shared.stable_waiters.wake(stable_ends);
         if may_retire {
             self.shared.retirer.wake();
+            self.shared.cleaner.wake();
         }
     }
 
@@ -405,6 +407,7 @@ impl Writer {
             self.shared.log_mut().snapshot_complete(active.segment.header.first);
             self.snapshot.written = 0;
             self.shared.retirer.wake();
+            self.shared.cleaner.wake();
         }
     }
 

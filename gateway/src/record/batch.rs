@@ -5,8 +5,8 @@ use bytes::{Bytes, BytesMut};
 use super::{
     BatchError, BatchHeader, HEADER_BYTES, Record, Records,
     header::{
-        ATTRIBUTES_AT, CONTROL_BIT, CRC_AT, LENGTH_AT, LENGTH_OVERHEAD, MAGIC, MAGIC_AT,
-        NO_SEQUENCE, PRODUCER_AT, TRANSACTIONAL_BIT,
+        ATTRIBUTES_AT, CONTROL_BIT, COUNT_AT, CRC_AT, LENGTH_AT, LENGTH_OVERHEAD, MAGIC, MAGIC_AT,
+        MAX_TIMESTAMP_AT, NO_SEQUENCE, PRODUCER_AT, TRANSACTIONAL_BIT,
     },
 };
 
@@ -22,22 +22,30 @@ impl Batch {
     ///
     /// The base offset is not judged: it means nothing before the batch is appended.
     pub fn parse(bytes: Bytes) -> Result<Self, BatchError> {
+        let batch = Self::parse_whole(bytes)?;
+        batch.header.validate(batch.len() - HEADER_BYTES)?;
+        Ok(batch)
+    }
+
+    fn parse_whole(bytes: Bytes) -> Result<Self, BatchError> {
         let (batch, rest) = Self::parse_first(bytes)?;
         if rest.is_empty() { Ok(batch) } else { Err(BatchError::Trailing(rest.len())) }
     }
 
-    /// Parses one batch as a log serves it: like [`Batch::parse`], and its offsets must be possible.
+    /// Parses one batch as a log serves it: like [`Batch::parse`], but compaction may have taken records out; and its
+    /// offsets must be possible.
     pub fn parse_stored(bytes: Bytes) -> Result<Self, BatchError> {
-        let batch = Self::parse(bytes)?;
+        let batch = Self::parse_whole(bytes)?;
         let base = batch.header.base_offset;
-        if base < 0 || base.checked_add(i64::from(batch.header.record_count)).is_none() {
+        let span = i64::from(batch.header.last_offset_delta) + 1;
+        if base < 0 || base.checked_add(span).is_none() {
             return Err(BatchError::Offset(base));
         }
         Ok(batch)
     }
 
     /// Parses the batch at the front of `bytes` and gives back what follows it, as a response to
-    /// a fetch holds several.
+    /// a fetch holds several; compaction may have taken records out of it.
     pub fn parse_first(mut bytes: Bytes) -> Result<(Self, Bytes), BatchError> {
         let header_bytes =
             bytes.first_chunk::<HEADER_BYTES>().ok_or(BatchError::Short(bytes.len()))?;
@@ -58,7 +66,7 @@ impl Batch {
         if stored != computed {
             return Err(BatchError::Crc { stored, computed });
         }
-        header.validate(length - HEADER_BYTES)?;
+        header.validate_stored(length - HEADER_BYTES)?;
         Ok((Self { bytes, header }, rest))
     }
 
@@ -147,6 +155,44 @@ impl Batch {
     }
 
     /// A copy with other attributes or another producer.
+    /// Without the records that a function does not keep: offsets, times and producer stay as they are. None if it
+    /// keeps no record, the batch itself if it keeps all. Decompresses up to `max_bytes`.
+    pub fn retain(
+        &self,
+        max_bytes: usize,
+        mut keep: impl FnMut(&Record) -> bool,
+    ) -> Result<Option<Self>, BatchError> {
+        let mut records = self.iter(max_bytes)?;
+        let (mut block, mut count, mut max_timestamp) = (Vec::new(), 0, i64::MIN);
+        while let Some(next) = records.next_encoded() {
+            let (record, encoded) = next?;
+            if keep(&record) {
+                block.extend_from_slice(&encoded);
+                count += 1;
+                max_timestamp = max_timestamp.max(record.timestamp);
+            }
+        }
+        if count == self.header.record_count {
+            return Ok(Some(self.clone()));
+        }
+        if count == 0 {
+            return Ok(None);
+        }
+        let block = self.header.compression()?.compress(block);
+        let length = HEADER_BYTES + block.len() - LENGTH_OVERHEAD;
+        let length =
+            i32::try_from(length).map_err(|_| BatchError::TooLarge { limit: max_bytes })?;
+        let header = BatchHeader { record_count: count, max_timestamp, ..self.header };
+        let mut bytes = BytesMut::with_capacity(HEADER_BYTES + block.len());
+        bytes.extend_from_slice(self.bytes.get(..HEADER_BYTES).unwrap_or_default());
+        bytes[LENGTH_AT..LENGTH_AT + 4].copy_from_slice(&length.to_be_bytes());
+        bytes[MAX_TIMESTAMP_AT..MAX_TIMESTAMP_AT + 8].copy_from_slice(&max_timestamp.to_be_bytes());
+        bytes[COUNT_AT..COUNT_AT + 4].copy_from_slice(&count.to_be_bytes());
+        bytes.extend_from_slice(&block);
+        seal(&mut bytes);
+        Ok(Some(Self { bytes: bytes.freeze(), header }))
+    }
+
     fn rewritten(&self, header: BatchHeader) -> Result<Self, BatchError> {
         header.validate(self.bytes.len() - HEADER_BYTES)?;
         let mut bytes = BytesMut::from(self.bytes.as_ref());

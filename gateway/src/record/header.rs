@@ -13,6 +13,10 @@ pub(super) const CRC_AT: usize = 17;
 /// The CRC covers everything from here on.
 pub(super) const ATTRIBUTES_AT: usize = 21;
 pub(super) const PRODUCER_AT: usize = 43;
+/// Where the largest timestamp stands.
+pub(super) const MAX_TIMESTAMP_AT: usize = 35;
+/// Where the number of records stands.
+pub(super) const COUNT_AT: usize = 57;
 /// In control batches, and in batches without a producer.
 pub(super) const NO_SEQUENCE: i32 = -1;
 /// The only message format that this gateway speaks.
@@ -59,11 +63,11 @@ impl BatchHeader {
             attributes: i16::from_be_bytes(field(header, ATTRIBUTES_AT)),
             last_offset_delta: i32::from_be_bytes(field(header, 23)),
             base_timestamp: i64::from_be_bytes(field(header, 27)),
-            max_timestamp: i64::from_be_bytes(field(header, 35)),
+            max_timestamp: i64::from_be_bytes(field(header, MAX_TIMESTAMP_AT)),
             producer_id: i64::from_be_bytes(field(header, PRODUCER_AT)),
             producer_epoch: i16::from_be_bytes(field(header, 51)),
             base_sequence: i32::from_be_bytes(field(header, 53)),
-            record_count: i32::from_be_bytes(field(header, 57)),
+            record_count: i32::from_be_bytes(field(header, COUNT_AT)),
         }
     }
 
@@ -123,18 +127,26 @@ impl BatchHeader {
         sequence_after(self.last_sequence(), 1)
     }
 
+    /// Whether every offset of the batch has a record; compaction takes some out.
+    pub(super) fn is_dense(&self) -> bool {
+        self.last_offset_delta.checked_add(1) == Some(self.record_count)
+    }
+
     /// Checks what does not need the records: compression bits, counts, producer fields.
     pub(super) fn validate(&self, records_bytes: usize) -> Result<(), BatchError> {
+        self.validate_stored(records_bytes)?;
+        if self.is_dense() { Ok(()) } else { Err(self.count_error()) }
+    }
+
+    /// As [`BatchHeader::validate`], for a batch that may have been compacted.
+    pub(super) fn validate_stored(&self, records_bytes: usize) -> Result<(), BatchError> {
         let compression = self.compression()?;
         let count_holds = self.record_count >= 1
-            && self.last_offset_delta.checked_add(1) == Some(self.record_count)
+            && self.last_offset_delta.checked_add(1).is_some_and(|span| span >= self.record_count)
             && (compression != Compression::None
                 || self.record_count as usize <= records_bytes / super::records::MIN_RECORD_BYTES);
         if !count_holds {
-            return Err(BatchError::Count {
-                count: self.record_count,
-                last_offset_delta: self.last_offset_delta,
-            });
+            return Err(self.count_error());
         }
         // Control batches carry their producer's id and epoch but no sequence.
         if self.has_producer()
@@ -143,6 +155,10 @@ impl BatchHeader {
             return Err(self.producer_error());
         }
         Ok(())
+    }
+
+    fn count_error(&self) -> BatchError {
+        BatchError::Count { count: self.record_count, last_offset_delta: self.last_offset_delta }
     }
 
     pub(super) fn producer_error(&self) -> BatchError {

@@ -34,6 +34,11 @@ pub struct Records {
     append_timestamp: Option<i64>,
     count: i32,
     next: i32,
+    /// Whether no record was taken out.
+    dense: bool,
+    /// The largest offset delta there may be, and the one before.
+    last_delta: i32,
+    previous_delta: i32,
 }
 
 impl Records {
@@ -45,7 +50,18 @@ impl Records {
             append_timestamp: header.is_log_append_time().then_some(header.max_timestamp),
             count: header.record_count,
             next: 0,
+            dense: header.is_dense(),
+            last_delta: header.last_offset_delta,
+            previous_delta: -1,
         }
+    }
+
+    /// The next record with its bytes, length included.
+    pub(super) fn next_encoded(&mut self) -> Option<Result<(Record, Bytes), BatchError>> {
+        let mut before = self.block.clone();
+        let record = self.next()?;
+        before.truncate(before.len() - self.block.len());
+        Some(record.map(|record| (record, before)))
     }
 
     fn decode(&mut self, index: i32) -> Result<Record, &'static str> {
@@ -62,9 +78,13 @@ impl Records {
         body.advance(1);
         let timestamp_delta = varint::take_i64(&mut body).ok_or("timestamp delta is cut off")?;
         let offset_delta = varint::take_i32(&mut body).ok_or("offset delta is cut off")?;
-        if offset_delta != index {
+        if self.dense && offset_delta != index {
             return Err("offset delta is not its index");
         }
+        if offset_delta <= self.previous_delta || offset_delta > self.last_delta {
+            return Err("offset delta is out of order");
+        }
+        self.previous_delta = offset_delta;
         let key = take_nullable(&mut body).ok_or("key is cut off")?;
         let value = take_nullable(&mut body).ok_or("value is cut off")?;
         let headers = take_headers(&mut body)?;
@@ -72,7 +92,10 @@ impl Records {
             return Err("bytes follow its headers");
         }
         Ok(Record {
-            offset: self.base_offset.checked_add(i64::from(index)).ok_or("offset overflows")?,
+            offset: self
+                .base_offset
+                .checked_add(i64::from(offset_delta))
+                .ok_or("offset overflows")?,
             // Wrapping, as the writer's subtraction: exact for any two 64-bit times.
             timestamp: self
                 .append_timestamp

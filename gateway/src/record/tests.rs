@@ -494,3 +494,44 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_batch_keeps_offsets_and_times_when_records_are_taken_out() {
+    let codecs = [
+        Compression::None,
+        Compression::Gzip,
+        Compression::Snappy,
+        Compression::Lz4,
+        Compression::Zstd,
+    ];
+    for codec in codecs {
+        let mut builder = BatchBuilder::compressed(codec);
+        for n in 0..20u8 {
+            builder.push(1000 + i64::from(n), Some(&[n]), Some(&[n; 30]), &[(b"h", &[n])]);
+        }
+        let batch = builder.finish().unwrap().with_producer(7, 1, 5).unwrap().stamped(100, 3);
+        let all = batch.records(1 << 20).unwrap();
+        for keep in [0b1u32, 0b1010, 1 << 19, 0x5_5555, 0xf_fffe] {
+            let kept = |n: usize| keep & (1 << n) != 0;
+            let some = batch.retain(1 << 20, |record| kept(record.offset as usize - 100));
+            let some = some.unwrap().unwrap();
+            let stored = Batch::parse_stored(some.bytes().clone()).unwrap();
+            let expected: Vec<_> = (0..20).filter(|&n| kept(n)).map(|n| all[n].clone()).collect();
+            assert_eq!(stored.records(1 << 20).unwrap(), expected, "{codec}");
+            let header = stored.header();
+            assert_eq!(header, some.header());
+            assert_eq!(header.max_timestamp, expected.last().unwrap().timestamp);
+            assert_eq!((header.base_offset, header.last_offset()), (100, 119));
+            assert_eq!((header.producer_id, header.base_sequence), (7, 5));
+            // A producer must not send such a batch.
+            assert!(matches!(Batch::parse(some.bytes().clone()), Err(BatchError::Count { .. })));
+            // And again.
+            let last = stored.header().record_count as usize;
+            let again = stored.retain(1 << 20, |record| *record == expected[last - 1]).unwrap();
+            assert_eq!(again.unwrap().records(1 << 20).unwrap(), expected[last - 1..]);
+        }
+        assert!(batch.retain(1 << 20, |_| false).unwrap().is_none());
+        let same = batch.retain(1 << 20, |_| true).unwrap().unwrap();
+        assert_eq!(same.bytes(), batch.bytes());
+    }
+}

@@ -3,6 +3,7 @@
 //! Numbers are little-endian, except inside stored batches, which are Kafka's. Everything is aligned
 //! so that no write ever touches a block that an earlier sync made durable.
 
+mod cold;
 mod entry;
 mod field;
 mod frame;
@@ -12,6 +13,7 @@ mod segment;
 #[cfg(test)]
 mod tests;
 
+pub(super) use cold::{COLD_HEADER_BYTES, ColdHeader};
 pub(super) use entry::{
     BARRIER_BYTES, Barrier, ENTRY_ALIGN, ENTRY_HEADER_BYTES, EntryHeader, EntryKind,
     FACT_OVERHEAD_BYTES, FactRef, entry_size,

@@ -9,8 +9,13 @@ use std::{
     },
 };
 
-use super::{Coverage, Findings, PartitionId, PartitionIndex, Position, RangeIndex};
-use crate::journal::{Disk, format::Seed, recovery::End, segment::Segment};
+use super::{Coverage, Findings, Offset, PartitionId, PartitionIndex, Position, RangeIndex};
+use crate::journal::{
+    Disk, cold,
+    format::{ENTRY_ALIGN, Seed},
+    recovery::End,
+    segment::Segment,
+};
 
 /// Key, hash table and order: what an entry takes beside its index.
 const ENTRY_OVERHEAD_BYTES: usize = 96;
@@ -76,6 +81,20 @@ impl IndexCache {
         Ok(wanted)
     }
 
+    /// How many bytes each partition has in a segment. Reads files, and keeps nothing.
+    pub(in crate::journal) fn sizes(
+        &self,
+        segment: &Segment,
+        end: End,
+    ) -> io::Result<Vec<(PartitionId, u64)>> {
+        let size = |index: &PartitionIndex| {
+            let entries = index.starting_at(Offset(i64::MIN));
+            entries.map(|entry| u64::from(entry.length).next_multiple_of(ENTRY_ALIGN as u64)).sum()
+        };
+        let partitions = self.load(segment, end)?;
+        Ok(partitions.iter().map(|(&partition, index)| (partition, size(index))).collect())
+    }
+
     /// That index, if it is in memory.
     pub(in crate::journal) fn held(
         &self,
@@ -112,6 +131,9 @@ impl IndexCache {
         segment: &Segment,
         end: End,
     ) -> io::Result<BTreeMap<PartitionId, PartitionIndex>> {
+        if segment.header.first.is_cold() {
+            return cold::index(segment, self.seed, end);
+        }
         let mut findings = Findings::default();
         let found = Coverage::find(&*self.disk, self.seed, segment, end, 0, &mut findings);
         self.damaged.fetch_add(findings.damaged + findings.stale, Ordering::Relaxed);

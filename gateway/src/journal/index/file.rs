@@ -43,6 +43,16 @@ impl IndexFile {
         Some(Self { file, file_bytes, seed, segment: *segment })
     }
 
+    /// The chunks in a file that holds other things, too.
+    pub(in crate::journal) fn within(
+        file: Arc<dyn DiskFile>,
+        seed: Seed,
+        segment: SegmentHeader,
+    ) -> io::Result<Self> {
+        let file_bytes = file.len()?;
+        Ok(Self { file, file_bytes, seed, segment })
+    }
+
     pub(in crate::journal) fn create(
         disk: &dyn Disk,
         seed: Seed,
@@ -66,7 +76,7 @@ impl IndexFile {
     }
 
     /// The header of the chunk at a place, of whatever segment, if the chunk fits into the file.
-    pub(super) fn header(&self, at: u64) -> Option<ChunkHeader> {
+    pub(in crate::journal) fn header(&self, at: u64) -> Option<ChunkHeader> {
         let mut bytes = [0; CHUNK_HEADER_BYTES];
         self.file.read_at(&mut bytes, at).ok()?;
         let header = ChunkHeader::decode(&bytes, self.seed, at)?;
@@ -74,7 +84,7 @@ impl IndexFile {
     }
 
     /// The header of the last chunk.
-    pub(super) fn last_header(&self) -> Option<ChunkHeader> {
+    pub(in crate::journal) fn last_header(&self) -> Option<ChunkHeader> {
         let mut trailer = [0; CHUNK_TRAILER_BYTES];
         let at = self.file_bytes.checked_sub(CHUNK_TRAILER_BYTES as u64)?;
         self.file.read_at(&mut trailer, at).ok()?;
@@ -82,12 +92,15 @@ impl IndexFile {
         (header.at + header.length() == self.file_bytes).then_some(header)
     }
 
-    pub(super) fn is_of_segment(&self, chunk: &ChunkHeader) -> bool {
+    pub(in crate::journal) fn is_of_segment(&self, chunk: &ChunkHeader) -> bool {
         chunk.sequence == self.segment.sequence && chunk.first == self.segment.first
     }
 
     /// What a chunk says.
-    pub(super) fn content(&self, chunk: &ChunkHeader) -> Option<(RangeIndex, Option<Summary>)> {
+    pub(in crate::journal) fn content(
+        &self,
+        chunk: &ChunkHeader,
+    ) -> Option<(RangeIndex, Option<Summary>)> {
         let mut payload = vec![0; chunk.payload_bytes as usize];
         self.file.read_at(&mut payload, chunk.at + CHUNK_HEADER_BYTES as u64).ok()?;
         if chunk.payload_crc != self.seed.crc_at(Position(chunk.at), &payload) {
@@ -104,6 +117,16 @@ impl IndexFile {
             self.file_bytes = at;
         }
         Ok(spare)
+    }
+
+    /// The bytes of a sealed chunk.
+    pub(in crate::journal) fn chunk(
+        chunk: ChunkHeader,
+        seed: Seed,
+        content: &RangeIndex,
+        summary: &Summary,
+    ) -> Vec<u8> {
+        chunk.encode(seed, &content.encode(Some(summary))).1
     }
 
     /// Adds a chunk and makes it durable, if `take` has so many bytes for it.

@@ -18,6 +18,7 @@ const SLICES: u8 = 3;
 const STATE: u8 = 4;
 const SUMMARY: u8 = 5;
 const SEGMENT_TRANSACTIONS: u8 = 6;
+const ABORTED_RANGES: u8 = 7;
 
 /// The index of a range.
 #[derive(Debug, Default)]
@@ -136,6 +137,7 @@ impl RangeIndex {
         if let Some(summary) = summary {
             section(&mut out, SUMMARY, &summary.encode());
             section(&mut out, SEGMENT_TRANSACTIONS, &summary.events.encode());
+            section(&mut out, ABORTED_RANGES, &summary.encode_aborted());
         }
         out
     }
@@ -148,6 +150,7 @@ impl RangeIndex {
         let mut cursor = Cursor::new(payload);
         let mut index = Self::default();
         let (mut summary, mut events) = (None, Events::default());
+        let mut aborted = Vec::new();
         while !cursor.is_empty() {
             let [kind, ..] = cursor.array::<4>()?;
             let length = usize::try_from(cursor.u32()?).ok()?;
@@ -159,10 +162,11 @@ impl RangeIndex {
                 STATE => index.delta = Delta::decode(content)?,
                 SUMMARY => summary = Some(Summary::decode(content, segment)?),
                 SEGMENT_TRANSACTIONS => events = Events::decode(content)?,
+                ABORTED_RANGES => aborted = Summary::decode_aborted(content)?,
                 _ => return None,
             }
         }
-        let summary = summary.map(|summary: Summary| summary.with_events(events));
+        let summary = summary.map(|summary: Summary| Summary { events, aborted, ..summary });
         Some((index, summary))
     }
 }

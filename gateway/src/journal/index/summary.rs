@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Events, Offset, PartitionId, PartitionIndex, Placed, Position};
-use crate::journal::format::Cursor;
+use crate::journal::{AbortedRange, format::Cursor};
 
 /// Offsets of one partition in one segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +21,9 @@ pub(in crate::journal) struct Run {
 pub(in crate::journal) struct Summary {
     /// Its transactions.
     pub(in crate::journal) events: Events,
-    runs: BTreeMap<PartitionId, Run>,
+    /// Of a cold segment: the aborted ranges that end in it and concern data that is still there.
+    pub(in crate::journal) aborted: Vec<(PartitionId, AbortedRange)>,
+    pub(super) runs: BTreeMap<PartitionId, Run>,
 }
 
 impl Summary {
@@ -60,9 +62,34 @@ impl Summary {
         run.max_timestamp = run.max_timestamp.max(max_timestamp);
     }
 
-    pub(super) fn with_events(mut self, events: Events) -> Self {
-        self.events = events;
-        self
+    /// Notes which offsets of a partition the segment stands for.
+    pub(in crate::journal) fn cover(&mut self, partition: PartitionId, run: Run) {
+        self.runs.insert(partition, run);
+    }
+
+    pub(super) fn encode_aborted(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        for (partition, range) in &self.aborted {
+            out.extend_from_slice(&partition.0.to_le_bytes());
+            out.extend_from_slice(&range.producer_id.to_le_bytes());
+            out.extend_from_slice(&range.first.0.to_le_bytes());
+            out.extend_from_slice(&range.last.0.to_le_bytes());
+            out.push(u8::from(range.has_marker));
+        }
+        out
+    }
+
+    pub(super) fn decode_aborted(bytes: &[u8]) -> Option<Vec<(PartitionId, AbortedRange)>> {
+        let mut cursor = Cursor::new(bytes);
+        let mut ranges = Vec::new();
+        while !cursor.is_empty() {
+            let partition = PartitionId(cursor.u32()?);
+            let producer_id = cursor.i64()?;
+            let (first, last) = (Offset(cursor.i64()?), Offset(cursor.i64()?));
+            let has_marker = cursor.u8()? != 0;
+            ranges.push((partition, AbortedRange { producer_id, first, last, has_marker }));
+        }
+        Some(ranges)
     }
 
     /// One past the last offset of a partition.

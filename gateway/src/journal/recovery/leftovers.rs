@@ -6,7 +6,7 @@ use super::{
     super::{
         Disk, Position,
         preparer::Preparer,
-        segment::{Prepared, SEGMENT_FOLDER, Segment, Spare, segment_name},
+        segment::{COLD_FOLDER, Prepared, SEGMENT_FOLDER, Segment, Spare, segment_name},
     },
     quarantine,
 };
@@ -16,6 +16,8 @@ use super::{
 pub(in crate::journal) struct Leftovers {
     /// Files without any address that is part of the log.
     pub(super) dead: Vec<DeadFile>,
+    /// Cold segments that no fact ever named, the last frame's included.
+    pub(super) unswitched: Vec<DeadFile>,
     /// Segments below the hot start, to be used again, with the numbers of their names.
     pub(super) retired: Vec<(u64, Spare)>,
     /// Copies and unreadable files, for quarantine.
@@ -67,6 +69,11 @@ impl Leftovers {
         self.unused.take().map_or(0, |(segment, end)| trim(&segment, end))
     }
 
+    /// Removes what no state ever knew; how many bytes that freed.
+    pub(in crate::journal) fn give_back_unswitched(&mut self, disk: &dyn Disk) -> u64 {
+        self.unswitched.drain(..).map(|dead| remove(disk, &dead)).sum()
+    }
+
     /// Cleans up; how many bytes that freed.
     pub(in crate::journal) fn clean_up(&self, disk: &dyn Disk) -> u64 {
         for name in &self.misfits {
@@ -75,11 +82,18 @@ impl Leftovers {
             }
         }
         let trimmed: u64 = self.trim.iter().map(|(segment, cut)| trim(segment, *cut)).sum();
-        let removed: u64 = self.dead.iter().map(|dead| remove(disk, dead)).sum();
+        let dead = self.dead.iter().chain(&self.unswitched);
+        let removed: u64 = dead.map(|dead| remove(disk, dead)).sum();
         if removed > 0
             && let Err(error) = disk.sync_folder(SEGMENT_FOLDER)
         {
             tracing::warn!(%error, "could not sync the journal folder after removing files");
+        }
+        let is_cold = |dead: &DeadFile| dead.name.starts_with(COLD_FOLDER);
+        if self.dead.iter().chain(&self.unswitched).any(is_cold)
+            && let Err(error) = disk.sync_folder(COLD_FOLDER)
+        {
+            tracing::warn!(%error, "could not sync the cold folder after removing files");
         }
         trimmed + removed
     }

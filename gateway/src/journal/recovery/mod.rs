@@ -5,6 +5,7 @@
 
 mod carried;
 mod chain;
+mod cold;
 mod layout;
 mod leftovers;
 mod quarantine;
@@ -26,7 +27,7 @@ pub(super) use layout::{Laid, Layout};
 pub(super) use leftovers::Leftovers;
 use replay::{LogEnd, Replay};
 pub(super) use replay::{apply, marker, snapshot};
-pub(super) use scan::{Damage, End, FoundEntry, Scanner, Step, Tail};
+pub(super) use scan::{ColdStep, Damage, End, FoundEntry, Scanner, Step, Tail};
 use survey::{SpareFile, Survey};
 
 use super::{
@@ -35,7 +36,9 @@ use super::{
     index::{Coverage, Findings, index_name, segment_of_index},
     indexer::Task,
     log::Log,
-    segment::{Prepared, QUARANTINE_FOLDER, SEGMENT_FOLDER, Segment, Spare, segment_name},
+    segment::{
+        COLD_FOLDER, Prepared, QUARANTINE_FOLDER, SEGMENT_FOLDER, Segment, Spare, segment_name,
+    },
 };
 
 /// What recovery found.
@@ -55,6 +58,8 @@ pub(super) struct Recovered {
     /// First address and sequence that were never used.
     pub(super) next_first: Position,
     pub(super) next_sequence: u64,
+    /// First sequence of a cold segment that was never used.
+    pub(super) next_cold: u64,
     pub(super) open_ms: u64,
     /// `storage.max_bytes` that the newest segment was begun with.
     pub(super) max_bytes: Option<u64>,
@@ -73,6 +78,12 @@ pub(super) struct Recovered {
 
 /// Reads everything there is.
 pub(super) fn recover(disk: &dyn Disk) -> Result<Recovered, OpenError> {
+    let mut recovered = recover_segments(disk)?;
+    cold::add(disk, &mut recovered).map_err(OpenError::io("list the cold segments"))?;
+    Ok(recovered)
+}
+
+fn recover_segments(disk: &dyn Disk) -> Result<Recovered, OpenError> {
     let mut survey = Survey::take(disk)?;
     let Some(journal) = survey.journal else {
         return Ok(Recovered::nothing(survey));
@@ -126,6 +137,7 @@ pub(super) fn recover(disk: &dyn Disk) -> Result<Recovered, OpenError> {
         retired: retired.into_iter().map(survey::Found::into_spare).collect(),
         misfits: std::mem::take(&mut survey.misfits),
         trim: Vec::new(),
+        unswitched: Vec::new(),
         unused: end.unused(),
     };
     let quarantined = cut_off(disk, seed, &mut replay, &end, &chain.torn);
@@ -306,6 +318,7 @@ fn conclude(
         end_crc: end.cut_crc,
         next_first: if planted!(PositionsReused) { end.cut } else { survey.next_first },
         next_sequence: survey.last_sequence + 1,
+        next_cold: 0,
         open_ms,
         max_bytes: survey.max_bytes,
         spares: spares.into_iter().map(|(sequence, spare)| spare.prepared(sequence)).collect(),
@@ -336,6 +349,7 @@ impl Recovered {
             end_crc: 0,
             next_first: Position(0),
             next_sequence: survey.last_sequence + 1,
+            next_cold: 0,
             open_ms: 0,
             max_bytes: None,
             spares: Vec::new(),
@@ -362,7 +376,7 @@ pub(super) fn give_up_indexes(disk: &dyn Disk, used_bytes: &AtomicU64) -> u64 {
 /// Bytes of all files that the journal keeps.
 pub(super) fn used_bytes(disk: &dyn Disk) -> std::io::Result<u64> {
     let mut bytes = 0;
-    for folder in [SEGMENT_FOLDER, QUARANTINE_FOLDER] {
+    for folder in [SEGMENT_FOLDER, COLD_FOLDER, QUARANTINE_FOLDER] {
         for name in disk.list(folder)? {
             bytes += disk.open(&format!("{folder}/{name}"))?.len()?;
         }

@@ -145,6 +145,10 @@ impl Replay {
 
     /// What the oldest segment that there still is began with.
     pub(super) fn begin_with(&mut self, snapshot: &State) {
+        // Of partitions whose batches are all in cold segments, too.
+        for (partition, known) in snapshot.partitions() {
+            self.log.ends_at(partition, known.log_end);
+        }
         let transactions = snapshot.transactions().clone();
         self.earlier = Earlier { transactions, incarnation: Some(snapshot.incarnation()) };
     }

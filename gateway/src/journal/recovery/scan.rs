@@ -52,6 +52,15 @@ pub(in crate::journal) enum Step {
     End(Tail),
 }
 
+/// What is found at a place of a cold segment.
+#[derive(Debug)]
+pub(in crate::journal) enum ColdStep {
+    /// An entry; perhaps only its header is intact.
+    Entry(FoundEntry),
+    /// No entry from here to there.
+    Damage { from: Position, to: Position },
+}
+
 /// An intact frame.
 #[derive(Debug)]
 pub(in crate::journal) struct Frame {
@@ -150,6 +159,27 @@ impl<'a> Scanner<'a> {
         }
         let entries_end = self.at.plus(FRAME_HEADER_BYTES as u64 + u64::from(header.entries_bytes));
         self.damage(self.at.plus(FRAME_HEADER_BYTES as u64), entries_end, frame_end)
+    }
+
+    /// What is at the next place of a cold segment, whose entries follow each other without frames; none at its end.
+    pub(in crate::journal) fn cold_step(&mut self) -> Option<ColdStep> {
+        let (start, limit) = (self.at, self.limit());
+        while self.at < limit {
+            let at = self.at;
+            let Some(header) = self.entry_header(at, limit) else {
+                self.at = at.plus(ENTRY_ALIGN as u64);
+                continue;
+            };
+            if at > start {
+                break;
+            }
+            self.at = at.plus(header.size() as u64);
+            let (seed, length) = (self.seed, ENTRY_HEADER_BYTES + header.length as usize);
+            let entry = self.window.get(at, length);
+            let intact = entry.is_some_and(|entry| EntryHeader::verify(entry, seed, at));
+            return Some(ColdStep::Entry(FoundEntry { header, position: at, intact }));
+        }
+        (start < limit).then_some(ColdStep::Damage { from: start, to: self.at })
     }
 
     /// Payload of an entry that was found.

@@ -1,6 +1,8 @@
 //! Tests of the journal as a whole.
 
 mod basics;
+mod cold;
+mod cold_clock;
 mod crash;
 mod damage;
 mod decoding;

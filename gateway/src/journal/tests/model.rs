@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::{
-    super::{Append, BatchEntry, Change, Fact, Journal, Offset, PartitionId, State},
+    super::{AbortedRange, Append, BatchEntry, Change, Fact, Journal, Offset, PartitionId, State},
     disk::Random,
     support::{batch, fact, next_append},
 };
@@ -16,13 +16,15 @@ use crate::record::{Batch, BatchBuilder, TransactionMarker, TransactionOutcome};
 pub(super) struct Model {
     appends: Vec<Append>,
     states: Vec<State>,
+    /// Transactions that were aborted, with the number of appends by then.
+    aborted: Vec<(usize, PartitionId, AbortedRange)>,
 }
 
 impl Model {
     pub(super) fn new() -> Self {
         let mut state = State::default();
         state.apply(Change::Barrier { incarnation: 1, leader_epoch: 0 }, 0);
-        Self { appends: Vec::new(), states: vec![state] }
+        Self { appends: Vec::new(), states: vec![state], aborted: Vec::new() }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -31,7 +33,9 @@ impl Model {
 
     /// The model after its first so many appends.
     pub(super) fn prefix(&self, count: usize) -> Self {
-        Self { appends: self.appends[..count].to_vec(), states: self.states[..=count].to_vec() }
+        let aborted = self.aborted.iter().filter(|(by, ..)| *by <= count).copied().collect();
+        let (appends, states) = (self.appends[..count].to_vec(), self.states[..=count].to_vec());
+        Self { appends, states, aborted }
     }
 
     /// Notes an append; offsets are those of the state so far.
@@ -42,22 +46,45 @@ impl Model {
     /// Notes an append at an age of the journal.
     pub(super) fn push_at(&mut self, append: Append, open_ms: u64) {
         let mut state = self.last().clone();
-        state.apply_append(&append, open_ms);
+        let aborted = state.apply_append(&append, open_ms);
         self.appends.push(append);
+        self.abort(aborted);
         self.states.push(state);
     }
 
     /// The journal goes on from what recovery found after all appends.
     pub(super) fn reopened(&mut self, found: &State) {
-        let state = self.state(self.len(), found.incarnation());
+        let (state, aborted) = self.state(self.len(), found.incarnation());
+        self.abort(aborted);
         *self.states.last_mut().unwrap() = state;
     }
 
     /// The state after so many appends, as recovery finds it in an incarnation: a new one gives up what is open.
-    fn state(&self, count: usize, incarnation: u64) -> State {
+    fn state(&self, count: usize, incarnation: u64) -> (State, Vec<(PartitionId, AbortedRange)>) {
         let mut state = self.states[count].clone();
-        state.apply(Change::Barrier { incarnation, leader_epoch: 0 }, 0);
-        state
+        let aborted = state.apply(Change::Barrier { incarnation, leader_epoch: 0 }, 0);
+        (state, aborted)
+    }
+
+    fn abort(&mut self, ranges: Vec<(PartitionId, AbortedRange)>) {
+        let by = self.appends.len();
+        self.aborted.extend(ranges.into_iter().map(|(partition, range)| (by, partition, range)));
+    }
+
+    /// Whether cleaning may have dropped a batch: data of an aborted transaction, or a marker.
+    fn may_be_gone(&self, entry: &BatchEntry) -> bool {
+        entry.batch.header().is_control() || self.is_aborted(entry)
+    }
+
+    fn is_aborted(&self, entry: &BatchEntry) -> bool {
+        let header = entry.batch.header();
+        let of_it = |range: &AbortedRange| {
+            range.producer_id == header.producer_id
+                && (range.first..=range.last).contains(&entry.base_offset)
+        };
+        header.is_transactional()
+            && !header.is_control()
+            && self.aborted.iter().any(|(_, id, range)| *id == entry.partition && of_it(range))
     }
 
     pub(super) fn last(&self) -> &State {
@@ -68,19 +95,31 @@ impl Model {
     pub(super) fn check_batches(&self, partition: PartitionId, from: Offset, found: &[Bytes]) {
         let mut known = self.batches(partition).skip_while(|entry| last_offset(entry) < from.0);
         for bytes in found {
-            let entry = known.next().expect("no more than was appended");
+            let base_offset = i64::from_be_bytes(*bytes.first_chunk().unwrap());
+            let gone = |entry: &&BatchEntry| entry.base_offset.0 < base_offset;
+            let entry = known
+                .find(|entry| !(gone(entry) && self.may_be_gone(entry)))
+                .expect("no more than was appended");
             assert_eq!(bytes[..8], entry.base_offset.0.to_be_bytes());
             assert_eq!(bytes[16..], entry.batch.bytes()[16..]);
         }
     }
 
-    /// Base offset of the first batch with a timestamp this late.
-    pub(super) fn at_time(&self, partition: PartitionId, timestamp: i64) -> Option<Offset> {
+    /// Base offset of the first batch with a timestamp this late: before it those that may be gone.
+    pub(super) fn at_time(&self, partition: PartitionId, timestamp: i64) -> Vec<Option<Offset>> {
         let start = self.last().partition(partition).log_start.0;
-        self.batches(partition)
+        let mut late = self
+            .batches(partition)
             .filter(|entry| last_offset(entry) >= start)
-            .find(|entry| entry.batch.header().max_timestamp >= timestamp)
-            .map(|entry| entry.base_offset)
+            .filter(|entry| entry.batch.header().max_timestamp >= timestamp);
+        let mut found = Vec::new();
+        loop {
+            let entry = late.next();
+            found.push(entry.map(|entry| entry.base_offset));
+            if !entry.is_some_and(|entry| self.may_be_gone(entry)) {
+                return found;
+            }
+        }
     }
 
     fn batches(&self, partition: PartitionId) -> impl Iterator<Item = &BatchEntry> {
@@ -99,7 +138,7 @@ impl Model {
         };
         let (found, incarnation) = (now(state), state.incarnation());
         let is_after = |&n: &usize| {
-            let state = self.state(n, incarnation);
+            let (state, _) = self.state(n, incarnation);
             state.content() == found || now(&state) == found
         };
         let found = (acked..=self.appends.len()).rev().find(is_after);
@@ -114,9 +153,10 @@ impl Model {
         count
     }
 
-    /// The records of the first so many appends, and no others, can be read.
+    /// The records of the first so many appends, and no others, can be read; but for those that cleaning drops. What is
+    /// left of aborted transactions is known to be.
     pub(super) fn check_records(&self, journal: &Journal, count: usize) {
-        let mut expected: BTreeMap<PartitionId, Vec<(Offset, &Batch)>> = BTreeMap::new();
+        let mut expected: BTreeMap<PartitionId, Vec<&BatchEntry>> = BTreeMap::new();
         let forgotten = |partition| {
             let facts = self.appends[..count].iter().flat_map(|append| &append.facts);
             facts.filter_map(Fact::as_forgotten).any(|it| it == partition)
@@ -129,17 +169,44 @@ impl Model {
             if end <= journal.log_start(entry.partition).0 {
                 continue;
             }
-            expected.entry(entry.partition).or_default().push((entry.base_offset, &entry.batch));
+            expected.entry(entry.partition).or_default().push(entry);
         }
+        // Aborted later than that, it may or may not be.
+        let ranges: Vec<_> = self.aborted.iter().filter(|(by, ..)| *by <= count).collect();
         for (partition, batches) in expected {
-            let mut stored = read_all(journal, partition).into_iter();
-            for (offset, batch) in batches {
-                let bytes = stored.next().expect("a batch is missing");
-                assert_eq!(bytes[..8], offset.0.to_be_bytes());
+            let mut stored = read_all(journal, partition).into_iter().peekable();
+            for entry in batches {
+                let (offset, batch) = (entry.base_offset, &entry.batch);
+                let is_here =
+                    stored.peek().is_some_and(|bytes| bytes[..8] == offset.0.to_be_bytes());
+                if !is_here {
+                    assert!(self.may_be_gone(entry), "{partition:?} {offset:?} is missing");
+                    continue;
+                }
+                let bytes = stored.next().expect("it is here");
                 assert_eq!(bytes[16..], batch.bytes()[16..], "{partition:?} {offset:?}");
+                let producer = batch.header().producer_id;
+                let known = journal.aborted(partition, offset, Offset(offset.0 + 1));
+                let known = known.iter().any(|range| range.producer_id == producer);
+                let aborted = ranges.iter().any(|(_, id, range)| {
+                    *id == partition
+                        && range.producer_id == producer
+                        && (range.first..=range.last).contains(&offset)
+                });
+                let is_data = batch.header().is_transactional() && !batch.header().is_control();
+                assert!(!is_data || !aborted || known, "{partition:?} {offset:?} was aborted");
+                let may_be = self.is_aborted(entry) || !is_data || self.is_open_at(count, entry);
+                assert!(may_be || !known, "{partition:?} {offset:?} was not aborted");
             }
             assert!(stored.next().is_none(), "more than was appended");
         }
+    }
+
+    /// Whether a batch is of a transaction that is open after so many appends: recovery may give it up.
+    fn is_open_at(&self, count: usize, entry: &BatchEntry) -> bool {
+        let producer = entry.batch.header().producer_id;
+        let open = self.states[count].open_transaction(entry.partition, producer);
+        open.is_some_and(|first| first <= entry.base_offset)
     }
 }
 
@@ -157,7 +224,8 @@ pub(super) fn read_all(journal: &Journal, partition: PartitionId) -> Vec<Bytes> 
         for bytes in batches {
             let batch = Batch::parse_stored(bytes.clone()).unwrap();
             let header = batch.header();
-            assert!((header.base_offset..=header.last_offset()).contains(&from.0), "{from:?}");
+            // Where it was cleaned, offsets may be missing: the list of what was appended tells.
+            assert!(header.last_offset() >= from.0, "{from:?}");
             from = Offset(batch.header().last_offset() + 1);
             all.push(bytes);
         }

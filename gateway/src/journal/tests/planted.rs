@@ -63,6 +63,9 @@ const ROUND: &str = "crash::segments_that_are_used_again_after_a_crash_survive_t
 const PINNED: &str = "retire::a_reader_keeps_its_segment_and_reads_on";
 const ERRORS: &str = "faults::an_error_of_any_call_stops_acknowledgements_and_loses_none";
 
+const COMPACTION: &str =
+    "cold::compaction_keeps_the_latest_of_each_key_and_deletions_for_their_time";
+
 /// One test per bug: which driver finds it.
 macro_rules! planted_tests {
     ($($name:ident: $bug:ident by $driver:expr,)+) => {
@@ -98,6 +101,10 @@ planted_tests! {
     a_spare_whose_new_name_is_not_synced: ReuseUnsynced by ROUND,
     a_segment_that_retires_before_its_fact: RetireEarly by CRASH_TOO,
     a_segment_used_again_under_a_reader: ReusePinned by PINNED,
+    a_cold_segment_that_is_not_synced: ColdUnsynced by CRASH,
+    state_derived_from_a_cold_segment: ColdIntoState by CRASH,
+    a_deletion_dropped_early: TombstoneEarly by COMPACTION,
+    an_aborted_range_lost: AbortedLost by CRASH,
 }
 
 #[test]

@@ -108,6 +108,8 @@ impl<'a> Judge<'a> {
             assert_eq!(report.damaged_ranges, 0, "a crash is not damage");
             assert_eq!(report.broken_chains, 0, "a crash breaks no chain");
             assert_eq!(report.missing_segments, 0, "a crash loses no segment");
+            let cold = (report.cold_lost, report.cold_damaged, report.cold_adopted);
+            assert_eq!(cold, (0, 0, 0), "a crash damages no cold segment");
             found
         }));
         let found = checked.unwrap_or_else(|cause| {

@@ -32,6 +32,8 @@ pub(in crate::journal) fn small_options() -> JournalOptions {
         space_retry: Duration::from_millis(1),
         retire: false,
         scrub_bytes_per_s: 0,
+        clean: false,
+        clean_bytes_per_second: Some(u64::MAX),
         index_interval_bytes: 16 << 10,
         clock: Arc::new(FixedClock),
         new_id: Some(JournalId(*b"headwater-tests!")),

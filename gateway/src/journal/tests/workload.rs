@@ -24,7 +24,7 @@ use crate::{
         AdmitError, Append, Clock, ClockQuality, Fact, Journal, JournalOptions, Moment, Offset,
         PartitionId, State, open,
     },
-    record::Batch,
+    record::{Batch, TransactionMarker, TransactionOutcome},
 };
 
 /// A name and what is done.
@@ -71,6 +71,14 @@ pub(super) enum Step {
     Budget(u64),
     /// What may leave the log does.
     RetireAny,
+    /// What is live of the oldest segments is copied into a cold one.
+    Clean,
+    /// What is live of the cold segments is copied into one.
+    Merge,
+    /// A batch of so many bytes in a producer's transaction, in a partition.
+    InTransaction(i64, u32, usize),
+    /// A producer's transaction in a partition is aborted.
+    Abort(i64, u32),
     /// So many hours pass.
     Hours(u64),
     /// The disk has room for so many bytes.
@@ -193,6 +201,21 @@ impl Run {
             }
             Step::Budget(segments) => self.options.max_bytes = Some(segments * (64 << 10)),
             Step::RetireAny => self.retire(),
+            Step::Clean => {
+                self.journal().clean_oldest().unwrap();
+            }
+            Step::Merge => {
+                self.journal().merge_cold().unwrap();
+            }
+            Step::InTransaction(producer, partition, bytes) => {
+                let batch = self.value(bytes).with_producer(producer, 0, 0).unwrap();
+                self.one(&[(partition, batch.in_transaction().unwrap())], &[]);
+            }
+            Step::Abort(producer, partition) => {
+                let outcome = TransactionOutcome::Abort;
+                let marker = TransactionMarker { outcome, coordinator_epoch: 0 };
+                self.one(&[(partition, marker.batch(producer, 0, 0).unwrap())], &[]);
+            }
             Step::Produce { producer, epoch, sequence } => {
                 let batch = batch(&[b"idempotent"]).with_producer(producer, epoch, sequence);
                 self.one(&[(2, batch.unwrap())], &[]);
