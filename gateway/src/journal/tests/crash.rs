@@ -6,7 +6,7 @@ use super::{
     recovering::{Counts, Judge, crashes, left_by, moments},
     support::small_options,
     workload::{Run, Step, Workload},
-    workloads::WORKLOADS,
+    workloads::{CLEANING, WORKLOADS},
 };
 use crate::journal::{JournalOptions, open};
 
@@ -68,6 +68,17 @@ fn every_crash_recovers_a_prefix_with_all_that_was_acknowledged_too() {
 }
 
 #[test]
+fn every_crash_around_cleaning_recovers_a_prefix_with_all_that_was_acknowledged() {
+    let effort = Effort::of_this_run();
+    let mut counts = Counts::default();
+    for workload in CLEANING {
+        counts.add(crash_everywhere(*workload, effort));
+    }
+    println!("{} workloads that clean: {counts:?}", CLEANING.len());
+    assert!(counts.images > 1000, "only {counts:?}");
+}
+
+#[test]
 fn a_prepared_segment_of_an_earlier_run_is_used_once_its_name_is_durable() {
     // Long enough to need the second file, whenever that is prepared.
     let run = Run::record(("one roll", &[Step::Open, Step::Roll]));
@@ -112,7 +123,7 @@ fn what_is_appended_after_a_crash_survives_the_next_one() {
     let mut opened = 0;
     // Where hours pass, when a producer is forgotten depends on when its batch was appended again.
     let timeless = |steps: &[Step]| !steps.iter().any(|step| matches!(step, Step::Hours(_)));
-    for workload in WORKLOADS.iter().filter(|(_, steps)| timeless(steps)) {
+    for workload in WORKLOADS.iter().chain(CLEANING).filter(|(_, steps)| timeless(steps)) {
         let run = Run::record(*workload);
         let mut picked = Random(3);
         moments(&run.disk.log(), |number, event, files, acked| {
