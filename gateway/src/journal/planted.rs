@@ -59,6 +59,12 @@ pub(super) enum Bug {
     VoidServed,
     /// A frame is believed by its header.
     TornServed,
+    /// A spare's new name is not synced.
+    ReuseUnsynced,
+    /// Segments become spares before the fact that takes them out of the log is durable.
+    RetireEarly,
+    /// And while somebody reads them.
+    ReusePinned,
     /// A cold segment is not synced before the log switches to it.
     ColdUnsynced,
     /// What is in cold segments changes the state.
@@ -71,7 +77,7 @@ pub(super) enum Bug {
 
 #[cfg(test)]
 impl Bug {
-    const ALL: [Self; 23] = [
+    const ALL: [Self; 26] = [
         Self::SkipSync,
         Self::AcknowledgeEarly,
         Self::ServeUnsynced,
@@ -91,6 +97,9 @@ impl Bug {
         Self::PositionsReused,
         Self::VoidServed,
         Self::TornServed,
+        Self::ReuseUnsynced,
+        Self::RetireEarly,
+        Self::ReusePinned,
         Self::ColdUnsynced,
         Self::ColdIntoState,
         Self::TombstoneEarly,
