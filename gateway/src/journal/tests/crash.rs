@@ -7,7 +7,7 @@ use super::{
     recovering::{Counts, Judge, crashes, left_by, moments},
     support::small_options,
     workload::{Run, Step, Workload},
-    workloads::WORKLOADS,
+    workloads::{CLEANING, WORKLOADS},
 };
 use crate::journal::{JournalOptions, open};
 
@@ -83,6 +83,17 @@ fn segments_that_are_used_again_after_a_crash_survive_the_next_one() {
 }
 
 #[test]
+fn every_crash_around_cleaning_recovers_a_prefix_with_all_that_was_acknowledged() {
+    let effort = Effort::of_this_run();
+    let mut counts = Counts::default();
+    for workload in CLEANING {
+        counts.add(crash_everywhere(*workload, effort));
+    }
+    println!("{} workloads that clean: {counts:?}", CLEANING.len());
+    assert!(counts.images > 1000, "only {counts:?}");
+}
+
+#[test]
 fn a_prepared_segment_of_an_earlier_run_is_used_once_its_name_is_durable() {
     // Long enough to need the second file, whenever that is prepared.
     let disk = MemoryDisk::default();
@@ -135,7 +146,7 @@ fn what_is_appended_after_a_crash_survives_the_next_one() {
     // drawn for an append knows nothing of partitions that are gone for good.
     let left_out = |step: &Step| matches!(step, Step::Hours(_) | Step::Forget(_));
     let usual = |steps: &[Step]| !steps.iter().any(left_out);
-    for workload in WORKLOADS.iter().filter(|(_, steps)| usual(steps)) {
+    for workload in WORKLOADS.iter().chain(CLEANING).filter(|(_, steps)| usual(steps)) {
         let run = Run::record(*workload);
         let mut picked = Random(3);
         moments(&run.disk.log(), |number, event, files, acked| {

@@ -5,7 +5,7 @@ use super::{
     effort::Effort,
     recovering::{Crash, Judge, any_crash, crashes, left_by, moments},
     workload::Run,
-    workloads::WORKLOADS,
+    workloads::{CLEANING, WORKLOADS},
 };
 
 /// Paths of crashes that are drawn in a normal run.
@@ -20,7 +20,7 @@ fn every_crash_during_recovery_recovers_too() {
     let effort = Effort::of_this_run();
     let mut opened = 0;
     let skipped = if effort.is_whole() { 1 } else { 12 };
-    for workload in WORKLOADS.iter().step_by(skipped) {
+    for workload in CLEANING.iter().chain(WORKLOADS).step_by(skipped) {
         let run = Run::record(*workload);
         let log = run.disk.log();
         let mut judge = Judge::new(workload.0, &run);
@@ -55,7 +55,7 @@ fn crashes_three_deep_recover() {
     let paths = effort.times(PATHS).div_ceil(WORKLOADS.len());
     let mut walked = 0;
     println!("{paths} paths per workload from seed {SEED:#x}");
-    for workload in WORKLOADS {
+    for workload in WORKLOADS.iter().chain(CLEANING) {
         let run = Run::record(*workload);
         let log = run.disk.log();
         let mut judge = Judge::new(workload.0, &run);

@@ -54,6 +54,8 @@ fn is_found(bug: Bug, driver: &str) {
 
 const CRASH: &str = "crash::every_crash_recovers_a_prefix_with_all_that_was_acknowledged";
 const CRASH_TOO: &str = "crash::every_crash_recovers_a_prefix_with_all_that_was_acknowledged_too";
+const CLEANING: &str =
+    "crash::every_crash_around_cleaning_recovers_a_prefix_with_all_that_was_acknowledged";
 const ADOPTED: &str =
     "crash::a_prepared_segment_of_an_earlier_run_is_used_once_its_name_is_durable";
 const FLIPS: &str = "damage::a_flipped_bit_hits_only_its_own_entry";
@@ -101,10 +103,10 @@ planted_tests! {
     a_spare_whose_new_name_is_not_synced: ReuseUnsynced by ROUND,
     a_segment_that_retires_before_its_fact: RetireEarly by CRASH_TOO,
     a_segment_used_again_under_a_reader: ReusePinned by PINNED,
-    a_cold_segment_that_is_not_synced: ColdUnsynced by CRASH,
-    state_derived_from_a_cold_segment: ColdIntoState by CRASH,
+    a_cold_segment_that_is_not_synced: ColdUnsynced by CLEANING,
+    state_derived_from_a_cold_segment: ColdIntoState by CLEANING,
     a_deletion_dropped_early: TombstoneEarly by COMPACTION,
-    an_aborted_range_lost: AbortedLost by CRASH,
+    an_aborted_range_lost: AbortedLost by CLEANING,
 }
 
 #[test]

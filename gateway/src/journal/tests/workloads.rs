@@ -335,7 +335,18 @@ pub(super) const WORKLOADS: &[Workload] = &[
         "retired, closed",
         &[Budget(8), Open, Roll, LogStart(3, 0), Roll, RetireAny, Close, Open, RetireAny, Close],
     ),
-    // Cleaning.
+    // Space.
+    ("a full disk", &[Capacity(130 * KIB), Open, Fill]),
+    (
+        "a full disk with space again",
+        &[Capacity(130 * KIB), Open, Fill, Unlimited, Appends(3, 3000)],
+    ),
+    ("a full disk, killed", &[Capacity(200 * KIB), Open, Fill, Unlimited, Kill, Batch(0, 9)]),
+    ("killed on a full disk", &[Capacity(216 * KIB), Open, Fill, Kill]),
+];
+
+/// Around segments that are cleaned.
+pub(super) const CLEANING: &[Workload] = &[
     (
         "cleaned",
         &[Open, Batch(1, 3000), Roll, LogStart(3, 0), Roll, Roll, Clean, RetireAny, Batch(1, 9)],
@@ -482,12 +493,4 @@ pub(super) const WORKLOADS: &[Workload] = &[
             Transactions(3, 500),
         ],
     ),
-    // Space.
-    ("a full disk", &[Capacity(130 * KIB), Open, Fill]),
-    (
-        "a full disk with space again",
-        &[Capacity(130 * KIB), Open, Fill, Unlimited, Appends(3, 3000)],
-    ),
-    ("a full disk, killed", &[Capacity(200 * KIB), Open, Fill, Unlimited, Kill, Batch(0, 9)]),
-    ("killed on a full disk", &[Capacity(216 * KIB), Open, Fill, Kill]),
 ];
