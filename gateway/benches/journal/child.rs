@@ -74,7 +74,7 @@ fn read_one(journal: &Journal, partition: PartitionId) {
     let (mut next, end) = (journal.log_start(partition), journal.durable_end(partition));
     while next < end {
         let batches = journal.read(partition, next, READ_BYTES).unwrap();
-        bytes += batches.iter().map(|batch| batch.len()).sum::<usize>();
+        bytes += batches.iter().map(bytes::Bytes::len).sum::<usize>();
         next = Offset(next.0 + batches.len() as i64);
     }
     say(&format!("read {bytes} {}", began.elapsed().as_micros()));

@@ -8,8 +8,17 @@ const NOISE_BYTES: u64 = 300;
 const CHANGES: u64 = 5;
 /// Longest run that is repeated or added.
 const RUN_BYTES: u64 = 40;
-/// What lengths and counts that promise too much are made of.
-const EXTREMES: [u8; 4] = [0, 0xff, 0x7f, 0x80];
+/// Lengths, counts and offsets that promise too much: none, all bits, and the largest number in either byte order.
+const EXTREMES: [&[u8]; 8] = [
+    &[0; 4],
+    &[0xff; 4],
+    &i32::MAX.to_le_bytes(),
+    &i32::MAX.to_be_bytes(),
+    &[0; 8],
+    &[0xff; 8],
+    &i64::MAX.to_le_bytes(),
+    &i64::MAX.to_be_bytes(),
+];
 
 /// Changes a copy of valid bytes, or makes noise.
 #[must_use]
@@ -36,8 +45,9 @@ fn change(bytes: &mut Vec<u8>, random: &mut Random) {
             bytes.splice(to..to, copy);
         }
         3 => {
-            let end = end(4);
-            bytes[at..end].fill(EXTREMES[random.below(4) as usize]);
+            let extreme = EXTREMES[random.below(EXTREMES.len() as u64) as usize];
+            let end = end(extreme.len() as u64);
+            bytes[at..end].copy_from_slice(&extreme[..end - at]);
         }
         4 => {
             let end = end(random.below(RUN_BYTES));

@@ -146,8 +146,11 @@ fn entry(input: &[u8]) -> bool {
     }
     EntryHeader::verify(&bytes, seed(), position);
     let header = bytes.first_chunk().and_then(|it| EntryHeader::decode(it, seed(), position));
-    // Whoever asks for the end of the batch gets a number.
-    header.is_some_and(|header| header.end_offset() >= header.base_offset)
+    let Some(header) = header else { return false };
+    // Whoever asks for the end of the batch gets a place behind it.
+    assert!(header.end_offset() >= header.base_offset);
+    assert!(header.size() >= header.length as usize);
+    true
 }
 
 fn fact(input: &[u8]) -> bool {
