@@ -75,8 +75,9 @@ pub(crate) const SCRUB_BYTES_PER_S: u64 = 2 * 1024 * 1024;
 pub(crate) const SCRUB_INTERVAL: Duration = Duration::from_secs(7 * 24 * 3600);
 const SCRUB_DELAY: Duration = Duration::from_secs(10 * 60);
 
-/// Reopening scans at most this: 0.1 s on a card.
-const INDEX_INTERVAL_BYTES: u64 = 8 * 1024 * 1024;
+/// Reopening scans at most twice this: 0.4 s on a card. Longer ones would leave frames where recovery does not look for
+/// them (`recovery::SEARCH_BYTES`).
+const INDEX_INTERVAL_BYTES: u64 = 4 * 1024 * 1024;
 /// About 1.5 million batches.
 const INDEX_CACHE_BYTES: usize = 8 * 1024 * 1024;
 
@@ -178,7 +179,7 @@ impl JournalOptions {
                 producers: StateLimits::PRODUCERS,
             },
             slice_bytes: self.slice_bytes.clamp(1, SLICE_BYTES),
-            index_interval_bytes: self.index_interval_bytes.max(ALIGN),
+            index_interval_bytes: self.index_interval_bytes.clamp(ALIGN, INDEX_INTERVAL_BYTES),
             index_cache_bytes: self.index_cache_bytes,
             tail_bytes: self.tail_bytes,
             read_threads: self.read_threads.clamp(1, MAX_READ_THREADS),

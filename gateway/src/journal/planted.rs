@@ -59,11 +59,17 @@ pub(super) enum Bug {
     VoidServed,
     /// A frame is believed by its header.
     TornServed,
+    /// A spare's new name is not synced.
+    ReuseUnsynced,
+    /// Segments become spares before the fact that takes them out of the log is durable.
+    RetireEarly,
+    /// And while somebody reads them.
+    ReusePinned,
 }
 
 #[cfg(test)]
 impl Bug {
-    const ALL: [Self; 19] = [
+    const ALL: [Self; 22] = [
         Self::SkipSync,
         Self::AcknowledgeEarly,
         Self::ServeUnsynced,
@@ -83,6 +89,9 @@ impl Bug {
         Self::PositionsReused,
         Self::VoidServed,
         Self::TornServed,
+        Self::ReuseUnsynced,
+        Self::RetireEarly,
+        Self::ReusePinned,
     ];
 }
 

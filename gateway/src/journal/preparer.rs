@@ -194,10 +194,9 @@ impl Preparer {
     /// Gives a spare the name of the next segment. After an error it is left alone.
     fn reuse(&self, spare: Spare) -> io::Result<()> {
         let sequence = self.next_sequence();
-        let renamed = self
-            .disk
-            .rename(&spare.name, &segment_name(sequence))
-            .and_then(|()| self.disk.sync_folder(SEGMENT_FOLDER));
+        let renamed = self.disk.rename(&spare.name, &segment_name(sequence)).and_then(|()| {
+            if planted!(ReuseUnsynced) { Ok(()) } else { self.disk.sync_folder(SEGMENT_FOLDER) }
+        });
         if let Err(error) = renamed {
             tracing::warn!(%error, file = spare.name, "cannot use a spare file before a restart");
             return Err(error);

@@ -4,6 +4,7 @@
 use bytes::Bytes;
 
 use crate::{
+    broker::Fetched,
     journal::Offset,
     record::{Batch, Record},
 };
@@ -43,18 +44,19 @@ pub(super) struct Decoded {
     pub(super) blocked: Option<String>,
 }
 
-/// Decodes what `slice` wants of `batches`.
-pub(super) fn decode(batches: Vec<Bytes>, slice: Slice) -> Decoded {
+/// Decodes what `slice` wants of what was committed.
+pub(super) fn decode(fetched: &Fetched, slice: Slice) -> Decoded {
     let mut decoded = Decoded::default();
-    for bytes in batches {
-        let batch = match Batch::parse_stored(bytes) {
+    for bytes in &fetched.batches {
+        let batch = match Batch::parse_stored(bytes.clone()) {
             Ok(batch) => batch,
             Err(error) => {
                 decoded.blocked = Some(format!("a stored batch is damaged: {error}"));
                 return decoded;
             }
         };
-        if !decoded.take(&batch, slice) {
+        let is_visible = fetched.is_visible(&batch.header());
+        if !decoded.take(&batch, is_visible, slice) {
             return decoded;
         }
     }
@@ -63,24 +65,15 @@ pub(super) fn decode(batches: Vec<Bytes>, slice: Slice) -> Decoded {
 
 impl Decoded {
     /// Takes what is wanted of one batch; false when nothing more is.
-    fn take(&mut self, batch: &Batch, slice: Slice) -> bool {
+    fn take(&mut self, batch: &Batch, is_visible: bool, slice: Slice) -> bool {
         let header = batch.header();
         let end = Offset(header.base_offset + i64::from(header.last_offset_delta) + 1);
         if header.base_offset >= slice.until.0 {
             return false;
         }
-        if header.is_control() {
+        if !is_visible {
             self.next = Some(end);
             return true;
-        }
-        if header.is_transactional() {
-            // Whether it was aborted is not known here; sending it could show what nobody
-            // committed.
-            self.blocked = Some(format!(
-                "offset {} belongs to a local transaction, which the uplink does not forward",
-                header.base_offset
-            ));
-            return false;
         }
         let mut undecodable = |error| {
             self.blocked = Some(format!(
@@ -158,7 +151,10 @@ fn append_field(crc: u32, field: Option<&Bytes>) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{BatchBuilder, Compression};
+    use crate::{
+        journal::AbortedRange,
+        record::{BatchBuilder, Compression},
+    };
 
     const ALL: Slice = Slice {
         from: Offset(0),
@@ -175,6 +171,10 @@ mod tests {
             builder.push(offset * 10, Some(b"key"), Some(&[b'v'; 100]), header);
         }
         builder.finish().unwrap().stamped(base, 0).bytes().clone()
+    }
+
+    fn decode(batches: Vec<Bytes>, slice: Slice) -> Decoded {
+        super::decode(&Fetched { batches, aborted: Vec::new() }, slice)
     }
 
     fn with_attributes(batch: &Bytes, attributes: i16) -> Bytes {
@@ -228,16 +228,34 @@ mod tests {
     }
 
     #[test]
+    fn aborted_batches_are_passed_over_and_committed_ones_are_not() {
+        let transactional = |base: i64, producer: i64| {
+            let built = Batch::parse_stored(batch(base, 5, Compression::None)).unwrap();
+            let batch = built.with_producer(producer, 0, 0).unwrap().in_transaction().unwrap();
+            batch.stamped(base, 0).bytes().clone()
+        };
+        let batches = vec![transactional(0, 7), transactional(5, 8), transactional(10, 7)];
+        let aborted = vec![AbortedRange {
+            producer_id: 7,
+            first: Offset(0),
+            last: Offset(9),
+            has_marker: true,
+        }];
+        let decoded = super::decode(&Fetched { batches, aborted }, ALL);
+        let offsets: Vec<_> = decoded.records.iter().map(|record| record.offset).collect();
+        assert_eq!(offsets, (5..15).collect::<Vec<_>>());
+        assert_eq!((decoded.next, decoded.blocked), (Some(Offset(15)), None));
+    }
+
+    #[test]
     fn what_cannot_be_sent_blocks_after_what_can() {
         let good = batch(0, 5, Compression::None);
         let mut torn = batch(5, 5, Compression::None).to_vec();
         *torn.last_mut().unwrap() ^= 1;
-        let transactional = with_attributes(&batch(5, 5, Compression::None), 0x10);
         let unknown_codec = with_attributes(&batch(5, 5, Compression::None), 0x01);
         for (bad, word) in [
             (Bytes::from(torn), "damaged"),
             (Bytes::from_static(b"short"), "damaged"),
-            (transactional, "local transaction"),
             (unknown_codec, "does not decode"),
         ] {
             let decoded = decode(vec![good.clone(), bad], ALL);

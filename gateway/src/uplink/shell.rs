@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     Shutdown,
-    broker::Broker,
+    broker::{Broker, Isolation},
     journal::{Offset, PartitionId, ReadError},
 };
 
@@ -230,13 +230,15 @@ impl<C: Centre> Shell<C> {
     /// Reads and decodes off the async workers.
     async fn read(&self, read: Read) -> Decoded {
         let Read { partition, slice } = read;
-        let batches = match self.broker.read(partition, slice.from, slice.max_bytes).await {
-            Ok(batches) => batches,
+        let read =
+            self.broker.read_isolated(partition, slice.from, slice.max_bytes, Isolation::Committed);
+        let fetched = match read.await {
+            Ok(fetched) => fetched,
             Err(error) => {
                 return Decoded { blocked: Some(read_trouble(&error)), ..Decoded::default() };
             }
         };
-        tokio::task::spawn_blocking(move || decode::decode(batches, slice)).await.unwrap_or_else(
+        tokio::task::spawn_blocking(move || decode::decode(&fetched, slice)).await.unwrap_or_else(
             |error| Decoded {
                 blocked: Some(format!("decoding failed: {error}")),
                 ..Decoded::default()
@@ -295,14 +297,16 @@ impl<C: Centre> Shell<C> {
 
     /// The digest of one local record; `None` if the log holds none at that offset.
     async fn digest_of(&self, proof: Proof) -> Result<Option<u32>, ReadError> {
-        let batches = self.broker.read(proof.partition, proof.record, PROOF_BYTES).await?;
+        let Proof { partition, record } = proof;
+        let fetched =
+            self.broker.read_isolated(partition, record, PROOF_BYTES, Isolation::Committed).await?;
         let slice = Slice {
             from: proof.record,
             until: Offset(proof.record.0 + 1),
             max_bytes: usize::MAX,
             max_records: 1,
         };
-        let decoded = tokio::task::spawn_blocking(move || decode::decode(batches, slice)).await;
+        let decoded = tokio::task::spawn_blocking(move || decode::decode(&fetched, slice)).await;
         Ok(decoded.ok().and_then(|decoded| decoded.records.first().map(decode::digest)))
     }
 
@@ -313,7 +317,7 @@ impl<C: Centre> Shell<C> {
             if wants.is_empty() {
                 std::future::pending::<()>().await;
             } else {
-                self.broker.journal().wait_durable(&wants).await;
+                self.broker.wait_stable(&wants).await;
             }
         };
         match self.until_stop(tokio::time::timeout(TOPIC_SCAN, data)).await? {

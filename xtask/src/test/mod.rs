@@ -29,6 +29,10 @@ pub(crate) struct Options {
 /// Black-box tests that need Java or minutes; `--quick` leaves them out.
 const SLOW: [&str; 3] = ["central_kafka", "java_clients", "demo"];
 
+/// How much the enumerations of faults do, as a multiple of a normal run.
+const EFFORT: &str = "HEADWATER_SOAK";
+const QUICK_EFFORT: &str = "0.1";
+
 /// Everything is built under this profile (root manifest).
 const PROFILE: &str = "ci";
 
@@ -46,7 +50,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         checks(&mut tally)?;
         stage("format and lints", since);
         let since = Instant::now();
-        unit_tests(&mut tally)?;
+        unit_tests(options, &mut tally)?;
         stage("unit tests", since);
     }
 
@@ -91,11 +95,13 @@ fn checks(tally: &mut Tally) -> Result<()> {
 }
 
 /// Unit tests and documentation examples of every crate; the black-box tests are not among them.
-fn unit_tests(tally: &mut Tally) -> Result<()> {
-    tally.run(
-        "unit tests",
-        &mut workspace::cargo(&["test", "--no-fail-fast", "--profile", PROFILE, "--workspace"]),
-    )
+fn unit_tests(options: &Options, tally: &mut Tally) -> Result<()> {
+    let mut tests =
+        workspace::cargo(&["test", "--no-fail-fast", "--profile", PROFILE, "--workspace"]);
+    if options.quick {
+        tests.env(EFFORT, QUICK_EFFORT);
+    }
+    tally.run("unit tests", &mut tests)
 }
 
 fn build(options: &Options, tally: &mut Tally) -> Result<()> {

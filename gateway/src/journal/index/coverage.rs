@@ -42,7 +42,7 @@ impl Findings {
 
 impl Coverage {
     /// The summary of a segment whose index file is sealed where the next segment says that the log
-    /// in it ends: two short reads, whatever the segment's size.
+    /// in it ends: a few short reads, whatever the segment's size.
     pub(in crate::journal) fn sealed(
         disk: &dyn Disk,
         seed: Seed,
@@ -54,7 +54,7 @@ impl Coverage {
         let fits = chunk.sealed
             && file.is_of_segment(&chunk)
             && chunk.to == end
-            && (next_crc == 0 || next_crc == chunk.last_crc);
+            && agrees(segment, seed, &chunk, End::Known(end), next_crc).is_ok();
         let (_, summary) = file.content(&chunk).filter(|_| fits)?;
         Some((chunk, summary?))
     }
@@ -131,15 +131,18 @@ fn agrees(
         if last.to > end {
             return Err("it covers more than the log holds");
         }
-        if last.to == end && next_crc != 0 {
-            let same = last.last_crc == next_crc;
-            return same.then_some(()).ok_or("the next segment was begun after another frame");
+        if last.to == end && next_crc != 0 && last.last_crc != next_crc {
+            return Err("the next segment was begun after another frame");
         }
     }
+    // The segment's file may have been put back from elsewhere, its index not.
     match frame_at(segment, seed, last.last_frame) {
         Some((frame, crc))
             if crc == last.last_crc && last.last_frame.plus(frame.length()) == last.to => {}
         _ => return Err("the last frame that it covers is not there"),
+    }
+    if matches!(end, End::Known(end) if last.to == end) {
+        return Ok(());
     }
     match frame_at(segment, seed, last.to) {
         Some((frame, _)) if frame.previous_crc != last.last_crc => {

@@ -140,8 +140,9 @@ impl Delta {
     /// Where the range moved the hot start to.
     pub(in crate::journal) fn hot_start(&self) -> Option<Position> {
         let slot = (Space::JOURNAL, Bytes::from_static(HOT_START_KEY));
-        let value = self.facts.get(&slot)?;
-        decode_hot_start(HOT_START_KEY, value.as_deref())
+        let value = self.facts.get(&slot);
+        let moved = value.and_then(|value| decode_hot_start(HOT_START_KEY, value.as_deref()));
+        moved.max(self.earlier.as_ref().and_then(|earlier| earlier.hot_start()))
     }
 
     /// Applies the changes; gives the transactions that they aborted.

@@ -92,9 +92,8 @@ impl Chain {
             let covered = link.coverage.iter().flat_map(|coverage| &coverage.chunks);
             let moved = covered.filter_map(|(_, content)| content.delta.hot_start());
             start = moved.fold(start, Position::max);
-            let from = link.coverage.as_ref().and_then(Coverage::end);
-            let from = from.unwrap_or(segment.header.frames());
-            let mut scanner = Scanner::resume(segment, seed, link.end, from)?;
+            let covered = link.coverage.as_ref().and_then(Coverage::end);
+            let mut scanner = Scanner::behind(segment, seed, link.end, covered)?;
             loop {
                 let entries = match scanner.step() {
                     Step::Frame(frame) => frame.entries,

@@ -166,8 +166,8 @@ impl Replay {
     pub(super) fn left(&mut self, found: &Found, end: End, coverage: &Coverage) -> io::Result<()> {
         let segment = &found.segment;
         self.enter(found);
-        let from = self.covered(segment, coverage);
-        let mut scanner = Scanner::resume(segment, self.seed, end, from)?;
+        self.covered(segment, coverage);
+        let mut scanner = Scanner::behind(segment, self.seed, end, coverage.end())?;
         loop {
             match scanner.step() {
                 Step::Frame(frame) => {
@@ -183,8 +183,8 @@ impl Replay {
         Ok(())
     }
 
-    /// Takes over what an index file covers; where the scan goes on.
-    fn covered(&mut self, segment: &Segment, coverage: &Coverage) -> Position {
+    /// Takes over what an index file covers.
+    fn covered(&mut self, segment: &Segment, coverage: &Coverage) {
         for (_, content) in &coverage.chunks {
             if self.into_state {
                 let aborted = content.delta.apply(&mut self.state);
@@ -195,9 +195,9 @@ impl Replay {
             self.summary.extend(segment.header.first, &content.partitions);
         }
         self.report.indexed_bytes += coverage.bytes();
-        let Some(last) = coverage.last() else { return segment.header.frames() };
-        self.resume(last);
-        last.to
+        if let Some(last) = coverage.last() {
+            self.resume(last);
+        }
     }
 
     /// Stands behind the frames that a chunk covers.
@@ -240,13 +240,14 @@ impl Replay {
         };
         self.enter(found);
         let mut end = LogEnd { cut: before, cut_crc: before_crc, ..LogEnd::default() };
-        let from = self.covered(segment, &coverage);
+        self.covered(segment, &coverage);
+        let covered = coverage.end();
         if let Some(last) = coverage.last().filter(|chunk| chunk.data) {
             // All of it is durable, and some of it is data.
             (end.cut, end.cut_crc) = (last.to, last.last_crc);
         }
         drop(coverage);
-        let mut scanner = Scanner::resume(segment, self.seed, End::Open, from)?;
+        let mut scanner = Scanner::behind(segment, self.seed, End::Open, covered)?;
         let mut held: Option<(Frame, u32)> = None;
         loop {
             let at = scanner.position();

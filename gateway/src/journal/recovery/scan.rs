@@ -12,6 +12,11 @@ use super::super::{
     segment::Segment,
 };
 
+/// How far behind the covered part of a segment valid frames are looked for, if something else is where the next one is
+/// due. Index files are never that far behind the log; a file that was used before holds its old bytes up to its end.
+pub(in crate::journal) const SEARCH_BYTES: u64 = 10 * 1024 * 1024;
+/// Nobody looks for less than this: what is due here may be lost with its neighbours.
+const SEARCH_LEAST: u64 = 4 * 1024 * 1024;
 /// Read at once while scanning.
 const WINDOW_BYTES: usize = 1024 * 1024;
 
@@ -22,6 +27,8 @@ pub(in crate::journal) struct Scanner<'a> {
     seed: Seed,
     at: Position,
     end: End,
+    /// None: to the end of the segment.
+    search_end: Option<Position>,
     closed: bool,
 }
 
@@ -96,7 +103,20 @@ impl<'a> Scanner<'a> {
         end: End,
         at: Position,
     ) -> io::Result<Self> {
-        Ok(Self { window: Window::new(segment)?, seed, at, end, closed: false })
+        let window = Window::new(segment)?;
+        Ok(Self { window, seed, at, end, search_end: None, closed: false })
+    }
+
+    /// Begins behind what an index file covers, or at the first frame if it covers nothing.
+    pub(in crate::journal) fn behind(
+        segment: &'a Segment,
+        seed: Seed,
+        end: End,
+        covered: Option<Position>,
+    ) -> io::Result<Self> {
+        let at = covered.unwrap_or(segment.header.frames());
+        let search_end = covered.map(|covered| covered.plus(SEARCH_BYTES));
+        Ok(Self { search_end, ..Self::resume(segment, seed, end, at)? })
     }
 
     /// Address of the next step.
@@ -208,6 +228,13 @@ impl<'a> Scanner<'a> {
 
     /// The next place at which a frame of this journal begins.
     fn find_frame(&mut self, from: Position, limit: Position) -> Option<Position> {
+        // Further on the index has stopped for a reason of its own, and tells nothing.
+        let limit = match self.end {
+            End::Open => {
+                self.search_end.filter(|end| from.plus(SEARCH_LEAST) < *end).unwrap_or(limit)
+            }
+            End::Known(_) => limit,
+        };
         let mut at = from;
         while at < limit {
             if !self.window.holds(at) {

@@ -35,8 +35,8 @@ struct Inner {
     unlogged: bool,
     calls: Calls,
     fault: Option<Fault>,
-    /// Whether the fault has hit.
-    hit: bool,
+    /// The file or folder that the fault has hit.
+    hit: Option<String>,
     capacity: Option<u64>,
     refused: usize,
     /// Names that end so cannot be created.
@@ -94,7 +94,13 @@ impl SimDisk {
     /// Whether the planned error has happened.
     #[must_use]
     pub fn was_hit(&self) -> bool {
-        self.lock().hit
+        self.lock().hit.is_some()
+    }
+
+    /// The file or folder that it happened to last.
+    #[must_use]
+    pub fn hit_name(&self) -> Option<String> {
+        self.lock().hit.clone()
     }
 
     /// Bytes of all files together; none: without end.
@@ -231,14 +237,23 @@ impl Shared {
 
 impl Inner {
     /// Counts a call, and fails it if it is its turn.
-    fn call(&mut self, call: Call) -> io::Result<()> {
+    fn call(&mut self, call: Call, name: &str) -> io::Result<()> {
         match self.calls.count(call, self.fault.as_ref()) {
             None => Ok(()),
             Some(error) => {
-                self.hit = true;
+                self.hit = Some(name.to_owned());
                 Err(error)
             }
         }
+    }
+
+    fn file_call(&mut self, call: Call, inode: u64) -> io::Result<()> {
+        let result = self.call(call, "");
+        if result.is_err() {
+            let name = self.files.names.iter().find(|(_, known)| **known == inode);
+            self.hit = Some(name.map_or_else(String::new, |(name, _)| name.clone()));
+        }
+        result
     }
 
     fn perform(&mut self, event: Event) {
@@ -259,7 +274,7 @@ impl Inner {
     }
 
     fn allocate(&mut self, inode: u64, length: usize) -> io::Result<()> {
-        self.call(Call::Resize)?;
+        self.file_call(Call::Resize, inode)?;
         // Space is added, never taken away.
         let length = length.max(self.files.inodes.get(&inode).map_or(0, |inode| inode.cache.len()));
         if self
@@ -274,7 +289,7 @@ impl Inner {
     }
 
     fn sync(&mut self, inode: u64) -> io::Result<()> {
-        let mut result = self.call(Call::Sync);
+        let mut result = self.file_call(Call::Sync, inode);
         if result.is_ok() && self.has_unwritable(inode) {
             result = Err(io::Error::other("planned bad block"));
         }
@@ -303,7 +318,7 @@ fn until(moment: Option<Instant>) {
 impl Disk for SimDisk {
     fn list(&self, folder: &str) -> io::Result<Vec<String>> {
         let mut inner = self.lock();
-        inner.call(Call::Look)?;
+        inner.call(Call::Look, folder)?;
         let prefix = format!("{folder}/");
         let names = inner.files.names.keys();
         Ok(names.filter_map(|name| name.strip_prefix(&prefix)).map(Into::into).collect())
@@ -311,7 +326,7 @@ impl Disk for SimDisk {
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
         let mut inner = self.lock();
-        inner.call(Call::Look)?;
+        inner.call(Call::Look, name)?;
         let inode = inner.files.inode(name).ok_or(io::ErrorKind::NotFound)?;
         drop(inner);
         Ok(Arc::new(SimFile { shared: Arc::clone(&self.shared), inode }))
@@ -319,7 +334,7 @@ impl Disk for SimDisk {
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
         let mut inner = self.lock();
-        inner.call(Call::Create)?;
+        inner.call(Call::Create, name)?;
         if inner.refused_suffix.is_some_and(|suffix| name.ends_with(suffix)) {
             return Err(io::Error::other("refused"));
         }
@@ -334,7 +349,7 @@ impl Disk for SimDisk {
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let mut inner = self.lock();
-        inner.call(Call::Rename)?;
+        inner.call(Call::Rename, from)?;
         inner.files.inode(from).ok_or(io::ErrorKind::NotFound)?;
         inner.perform(Event::Rename(from.to_owned(), to.to_owned()));
         Ok(())
@@ -342,7 +357,7 @@ impl Disk for SimDisk {
 
     fn remove(&self, name: &str) -> io::Result<()> {
         let mut inner = self.lock();
-        inner.call(Call::Remove)?;
+        inner.call(Call::Remove, name)?;
         inner.files.inode(name).ok_or(io::ErrorKind::NotFound)?;
         inner.perform(Event::Remove(name.to_owned()));
         Ok(())
@@ -350,7 +365,7 @@ impl Disk for SimDisk {
 
     fn sync_folder(&self, folder: &str) -> io::Result<()> {
         let mut inner = self.lock();
-        inner.call(Call::SyncFolder)?;
+        inner.call(Call::SyncFolder, folder)?;
         inner.perform(Event::SyncFolder(folder.to_owned()));
         let done = inner.card.as_mut().map(|card| card.sync(None));
         drop(inner);
@@ -375,13 +390,13 @@ const UNLIMITED_BYTES: u64 = 1 << 30;
 impl DiskFile for SimFile {
     fn len(&self) -> io::Result<u64> {
         let mut inner = self.shared.lock();
-        inner.call(Call::Look)?;
+        inner.file_call(Call::Look, self.inode)?;
         Ok(inner.files.inodes.get(&self.inode).map_or(0, |inode| inode.cache.len() as u64))
     }
 
     fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<()> {
         let mut inner = self.shared.lock();
-        inner.call(Call::Read)?;
+        inner.file_call(Call::Read, self.inode)?;
         let place = usize::try_from(at).map_err(io::Error::other)?;
         if Inner::is_bad(&inner.unreadable, self.inode, place, buffer.len()) {
             return Err(io::Error::other("planned bad block"));
@@ -407,7 +422,7 @@ impl DiskFile for SimFile {
 
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
         let mut inner = self.shared.lock();
-        inner.call(Call::Write)?;
+        inner.file_call(Call::Write, self.inode)?;
         if let Some(card) = &mut inner.card {
             card.write(self.inode, at, bytes.len() as u64);
         }
@@ -425,7 +440,7 @@ impl DiskFile for SimFile {
     fn truncate(&self, length: u64) -> io::Result<()> {
         let length = usize::try_from(length).map_err(io::Error::other)?;
         let mut inner = self.shared.lock();
-        inner.call(Call::Resize)?;
+        inner.file_call(Call::Resize, self.inode)?;
         inner.perform(Event::Resize { inode: self.inode, length });
         Ok(())
     }

@@ -117,7 +117,14 @@ impl Model {
     /// The records of the first so many appends, and no others, can be read.
     pub(super) fn check_records(&self, journal: &Journal, count: usize) {
         let mut expected: BTreeMap<PartitionId, Vec<(Offset, &Batch)>> = BTreeMap::new();
+        let forgotten = |partition| {
+            let facts = self.appends[..count].iter().flat_map(|append| &append.facts);
+            facts.filter_map(Fact::as_forgotten).any(|it| it == partition)
+        };
         for entry in self.appends[..count].iter().flat_map(|append| &append.batches) {
+            if forgotten(entry.partition) {
+                continue;
+            }
             let end = entry.base_offset.0 + i64::from(entry.batch.header().record_count);
             if end <= journal.log_start(entry.partition).0 {
                 continue;

@@ -307,7 +307,12 @@ fn each_row_of_the_decision_table_is_counted_logged_and_copied() {
         });
         let log = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
         for (counter, count) in counters(&report) {
-            assert_eq!(count > 0, row.counted.contains(&counter), "{}: {counter}\n{report:?}\n{log}", row.name);
+            assert_eq!(
+                count > 0,
+                row.counted.contains(&counter),
+                "{}: {counter}\n{report:?}\n{log}",
+                row.name
+            );
         }
         let told = row.logged.is_empty()
             || log.lines().any(|line| row.logged.iter().all(|word| line.contains(word)));

@@ -192,9 +192,7 @@ impl Run {
                 self.one(&[], &[Fact::forget_partition(PartitionId(partition))]);
             }
             Step::Budget(segments) => self.options.max_bytes = Some(segments * (64 << 10)),
-            Step::RetireAny => {
-                self.journal().retire().unwrap();
-            }
+            Step::RetireAny => self.retire(),
             Step::Produce { producer, epoch, sequence } => {
                 let batch = batch(&[b"idempotent"]).with_producer(producer, epoch, sequence);
                 self.one(&[(2, batch.unwrap())], &[]);
@@ -288,6 +286,19 @@ impl Run {
             block_on(ticket).unwrap();
         }
         self.disk.note(Event::Acked(self.model.len()));
+    }
+
+    /// Until no thread of the journal holds on to what left the log.
+    fn retire(&mut self) {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            self.journal().retire().unwrap();
+            if self.journal().status().pinned_segments == 0 {
+                return;
+            }
+            assert!(Instant::now() < deadline, "a segment stays pinned");
+            std::thread::yield_now();
+        }
     }
 
     fn fill(&mut self) {

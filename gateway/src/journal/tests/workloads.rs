@@ -318,7 +318,18 @@ pub(super) const WORKLOADS: &[Workload] = &[
     ),
     (
         "a deleted partition",
-        &[Budget(8), Open, Batch(1, 9), Forget(1), Roll, Forget(3), Roll, RetireAny, Kill, Roll],
+        &[
+            Budget(8),
+            Open,
+            Batch(1, 9),
+            Forget(1),
+            Roll,
+            LogStart(3, 0),
+            Roll,
+            RetireAny,
+            Kill,
+            Roll,
+        ],
     ),
     (
         "retired, closed",

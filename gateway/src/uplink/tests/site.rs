@@ -13,18 +13,18 @@ use tokio::task::JoinHandle;
 use super::client::TIMEOUTS;
 use crate::{
     Shutdown,
-    broker::{AppendRequest, Broker, BrokerOptions, space},
+    broker::{AppendRequest, Broker, BrokerOptions, EndTransaction, space},
     config::{
         UplinkConfig,
         units::{ByteSize, Span},
     },
     journal::{Fact, JournalOptions, RealDisk},
-    record::{BatchBuilder, Compression},
+    record::{BatchBuilder, Compression, TransactionOutcome},
     uplink::{Uplink, UplinkStatus, UplinkWatch},
 };
 
 /// Generous: a busy machine is no failure.
-const DEADLINE: Duration = Duration::from_secs(120);
+pub(super) const DEADLINE: Duration = Duration::from_secs(120);
 /// Records of one batch.
 const BATCH: i64 = 7;
 
@@ -112,6 +112,45 @@ impl Site {
         if let Some(last) = last {
             last.durable().await.unwrap();
         }
+    }
+
+    /// Appends a batch to partition 0 in the transaction of a local producer.
+    pub(super) async fn append_transactional(
+        &self,
+        topic: &str,
+        producer: i64,
+        sequence: i32,
+        values: &[&str],
+    ) {
+        let id = self.broker().topic(topic).unwrap().partitions[0];
+        let mut builder = BatchBuilder::default();
+        for value in values {
+            builder.push(1_790_000_000_000, None, Some(value.as_bytes()), &[]);
+        }
+        let batch = builder.finish().unwrap().with_producer(producer, 0, sequence).unwrap();
+        let batches = vec![(id, batch.in_transaction().unwrap())];
+        let request = AppendRequest { batches, facts: Vec::new() };
+        self.broker().append(request).unwrap().durable().await.unwrap();
+    }
+
+    /// Ends it.
+    pub(super) async fn end_transaction(
+        &self,
+        topic: &str,
+        producer_id: i64,
+        outcome: TransactionOutcome,
+    ) {
+        let id = self.broker().topic(topic).unwrap().partitions[0];
+        let end = EndTransaction {
+            producer_id,
+            producer_epoch: 0,
+            outcome,
+            coordinator_epoch: 0,
+            partitions: [id].into(),
+            facts: Vec::new(),
+            timestamp_ms: 1_790_000_000_000,
+        };
+        self.broker().end_transaction(end).unwrap().durable().await.unwrap();
     }
 
     /// Forgets what the uplink noted locally.
