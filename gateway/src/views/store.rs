@@ -3,7 +3,7 @@
 use std::{
     fs, io,
     panic::{AssertUnwindSafe, catch_unwind},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use super::last_value::Changes;
@@ -49,24 +49,24 @@ impl StoreError {
 
 impl Store {
     /// What does not open is deleted: all of it can be had again.
-    pub(super) fn open(folder: PathBuf) -> Result<Self, StoreError> {
+    pub(super) fn open(folder: &Path) -> Result<Self, StoreError> {
         let failed = |error: &dyn std::fmt::Display| StoreError {
             folder: folder.display().to_string(),
             reason: error.to_string(),
         };
         // Damaged files make sled panic, too.
-        let db = match catch_unwind(AssertUnwindSafe(|| open(&folder))) {
+        let db = match catch_unwind(AssertUnwindSafe(|| open(folder))) {
             Ok(Ok(db)) => db,
             outcome => {
                 let reason = outcome.map_or_else(|_| "it panicked".into(), |it| format!("{it:?}"));
                 tracing::warn!(folder = %folder.display(), reason, "views begin anew");
-                match fs::remove_dir_all(&folder) {
+                match fs::remove_dir_all(folder) {
                     Err(error) if error.kind() != io::ErrorKind::NotFound => {
                         return Err(failed(&error));
                     }
                     _ => {}
                 }
-                open(&folder).map_err(|error| failed(&error))?
+                open(folder).map_err(|error| failed(&error))?
             }
         };
         Ok(Self { db })
@@ -205,7 +205,7 @@ mod tests {
         let partition = PartitionId(3);
         let mut changes = Changes::default();
         changes.keys.insert("a".into(), Some(6));
-        let store = Store::open(views.clone()).unwrap();
+        let store = Store::open(&views).unwrap();
         store.apply(partition, &changes, &applied).unwrap();
         assert_eq!(store.applied(partition).unwrap(), Some(applied));
         assert_eq!(store.offset_of(partition, b"a").unwrap(), Some(Offset(6)));
@@ -217,11 +217,11 @@ mod tests {
         drop(store);
         fs::remove_dir_all(&views).unwrap();
         fs::write(&views, "no folder").unwrap();
-        assert!(Store::open(views.clone()).is_err(), "a file in its place is not ours to delete");
+        assert!(Store::open(&views).is_err(), "a file in its place is not ours to delete");
         fs::remove_file(&views).unwrap();
         fs::create_dir(&views).unwrap();
         fs::write(views.join("conf"), "nonsense").unwrap();
-        let store = Store::open(views).unwrap();
+        let store = Store::open(&views).unwrap();
         assert_eq!(store.applied(partition).unwrap(), None);
     }
 }

@@ -191,7 +191,7 @@ fn each_kind_of_damage_has_its_name_and_place() {
         ),
         (
             |files, name| {
-                files.rewire(|it| assert!(it.remove(&name.replace(".seg", ".idx")).is_some()))
+                files.rewire(|it| assert!(it.remove(&name.replace(".seg", ".idx")).is_some()));
             },
             FindingKind::IndexMissing,
             true,
