@@ -68,6 +68,20 @@ fn every_crash_recovers_a_prefix_with_all_that_was_acknowledged_too() {
     crash_everywhere_in(1);
 }
 
+/// The names of segments that are used again, at every operation and whatever the effort.
+#[test]
+fn segments_that_are_used_again_after_a_crash_survive_the_next_one() {
+    let workload = WORKLOADS.iter().find(|(name, _)| *name == "killed after retiring");
+    let run = Run::record(*workload.unwrap());
+    let mut judge = Judge::new("killed after retiring", &run);
+    moments(&run.disk.log(), |number, event, files, acked| {
+        for crash in crashes(files, number as u64, 1) {
+            let what = || format!("operation {number} ({event:?}), {crash:?}");
+            judge.judge(&left_by(crash, files), acked, &what);
+        }
+    });
+}
+
 #[test]
 fn a_prepared_segment_of_an_earlier_run_is_used_once_its_name_is_durable() {
     // Long enough to need the second file, whenever that is prepared.
