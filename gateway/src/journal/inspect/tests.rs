@@ -294,6 +294,14 @@ fn an_accepted_loss_is_passed_over_and_remembered() {
         assert_eq!(named_lost(&verdict), lost, "what was lost is not forgotten");
         assert!(plan(&disk, None, &mut |_| {}).unwrap().is_empty(), "nothing is left to do");
     }
+    // Seen again at an opening that scans it, it is damage that nobody has to be told of.
+    let mut scanned = disk.files();
+    for name in scanned.names().iter().filter(|name| name.ends_with(".idx")) {
+        scanned.damage(name, Vec::clear);
+    }
+    let (journal, _) = open(SimDisk::new(scanned), &options()).unwrap();
+    let status = journal.status();
+    assert_eq!((status.recovery.damaged_ranges, status.open_damage), (1, 0));
     let log = disk.files().content("quarantine/repair.log").to_vec();
     assert!(String::from_utf8(log).unwrap().contains("accepted as lost: damage"));
 }
