@@ -101,7 +101,10 @@ fn a_sound_journal_is_sound_and_counted() {
         let last = last.unwrap();
         assert_eq!(last.done_bytes, last.total_bytes);
         assert!(verdict.is_sound(), "{:?}", verdict.findings);
-        assert!(verdict.findings.is_empty(), "{:?}", verdict.findings);
+        // A kill may come before the index of the segment that was left last is written.
+        let is_late = |kind| !close && kind == FindingKind::IndexMissing;
+        let others = verdict.findings.iter().filter(|it| !is_late(it.kind)).count();
+        assert_eq!(others, 0, "{:?}", verdict.findings);
         assert_eq!(verdict.closed, close);
         assert!(verdict.segments > 3);
         let ends: i64 =
