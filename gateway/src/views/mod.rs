@@ -71,7 +71,7 @@ impl Views {
         broker: Arc<Broker>,
         topics: &[String],
     ) -> Result<Arc<Self>, StoreError> {
-        let store = Store::open(data.join(FOLDER))?;
+        let store = Store::open(&data.join(FOLDER))?;
         Ok(Arc::new(Self { broker, store, topics: topics.to_vec() }))
     }
 

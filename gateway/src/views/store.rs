@@ -3,7 +3,7 @@
 use std::{
     fs, io,
     panic::{AssertUnwindSafe, catch_unwind},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use super::last_value::Changes;
@@ -49,24 +49,24 @@ impl StoreError {
 
 impl Store {
     /// What does not open is deleted: all of it can be had again.
-    pub(super) fn open(folder: PathBuf) -> Result<Self, StoreError> {
+    pub(super) fn open(folder: &Path) -> Result<Self, StoreError> {
         let failed = |error: &dyn std::fmt::Display| StoreError {
             folder: folder.display().to_string(),
             reason: error.to_string(),
         };
         // Damaged files make sled panic, too.
-        let db = match catch_unwind(AssertUnwindSafe(|| open(&folder))) {
+        let db = match catch_unwind(AssertUnwindSafe(|| open(folder))) {
             Ok(Ok(db)) => db,
             outcome => {
                 let reason = outcome.map_or_else(|_| "it panicked".into(), |it| format!("{it:?}"));
                 tracing::warn!(folder = %folder.display(), reason, "views begin anew");
-                match fs::remove_dir_all(&folder) {
+                match fs::remove_dir_all(folder) {
                     Err(error) if error.kind() != io::ErrorKind::NotFound => {
                         return Err(failed(&error));
                     }
                     _ => {}
                 }
-                open(&folder).map_err(|error| failed(&error))?
+                open(folder).map_err(|error| failed(&error))?
             }
         };
         Ok(Self { db })
@@ -167,5 +167,61 @@ impl Applied {
             incarnation: u64::from_be_bytes(*incarnation),
             next: i64::from_be_bytes(rest.try_into().ok()?),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_view_that_is_not_certainly_of_this_log_is_not_gone_on_with() {
+        let log = Applied { topic: [1; 16], incarnation: 4, next: 0 };
+        let at = |next| Applied { next, ..log };
+        // What the view says; the log goes from 10 to 20.
+        let cases = [
+            (at(10), true),
+            (at(20), true),
+            // Records were deleted that it may still name; or it knows more than there is.
+            (at(9), false),
+            (at(21), false),
+            (Applied { incarnation: 3, ..at(15) }, false),
+            (Applied { incarnation: 5, ..at(15) }, false),
+            (Applied { topic: [2; 16], ..at(15) }, false),
+        ];
+        for (applied, expect) in cases {
+            assert_eq!(applied.goes_on(&log, Offset(10), Offset(20)), expect, "{applied:?}");
+            assert_eq!(Applied::decode(&applied.encode()), Some(applied));
+        }
+        assert_eq!(Applied::decode(&[0; 31]), None);
+        assert_eq!(Applied::decode(&[0; 33]), None);
+    }
+
+    #[test]
+    fn what_does_not_open_begins_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let views = folder.path().join("views");
+        let applied = Applied { topic: [1; 16], incarnation: 1, next: 7 };
+        let partition = PartitionId(3);
+        let mut changes = Changes::default();
+        changes.keys.insert("a".into(), Some(6));
+        let store = Store::open(&views).unwrap();
+        store.apply(partition, &changes, &applied).unwrap();
+        assert_eq!(store.applied(partition).unwrap(), Some(applied));
+        assert_eq!(store.offset_of(partition, b"a").unwrap(), Some(Offset(6)));
+        assert_eq!(store.offset_of(PartitionId(4), b"a").unwrap(), None);
+        store.flush().unwrap();
+        store.clear(partition).unwrap();
+        assert_eq!(store.applied(partition).unwrap(), None);
+        assert_eq!(store.offset_of(partition, b"a").unwrap(), None);
+        drop(store);
+        fs::remove_dir_all(&views).unwrap();
+        fs::write(&views, "no folder").unwrap();
+        assert!(Store::open(&views).is_err(), "a file in its place is not ours to delete");
+        fs::remove_file(&views).unwrap();
+        fs::create_dir(&views).unwrap();
+        fs::write(views.join("conf"), "nonsense").unwrap();
+        let store = Store::open(&views).unwrap();
+        assert_eq!(store.applied(partition).unwrap(), None);
     }
 }

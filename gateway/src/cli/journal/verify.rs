@@ -29,8 +29,7 @@ pub(super) fn run(options: &Options) -> Result<ExitCode> {
     let disk = options.folder.disk()?;
     if let Some(holder) = disk.holder() {
         eprintln!(
-            "{} has the folder open: what it is writing just now may show as a torn tail",
-            holder
+            "{holder} has the folder open: what it is writing just now may show as a torn tail"
         );
     }
     let mut bar = Bar::new("verifying");

@@ -101,7 +101,10 @@ fn a_sound_journal_is_sound_and_counted() {
         let last = last.unwrap();
         assert_eq!(last.done_bytes, last.total_bytes);
         assert!(verdict.is_sound(), "{:?}", verdict.findings);
-        assert!(verdict.findings.is_empty(), "{:?}", verdict.findings);
+        // A kill may come before the index of the segment that was left last is written.
+        let is_late = |kind| !close && kind == FindingKind::IndexMissing;
+        let others = verdict.findings.iter().filter(|it| !is_late(it.kind)).count();
+        assert_eq!(others, 0, "{:?}", verdict.findings);
         assert_eq!(verdict.closed, close);
         assert!(verdict.segments > 3);
         let ends: i64 =
@@ -191,7 +194,7 @@ fn each_kind_of_damage_has_its_name_and_place() {
         ),
         (
             |files, name| {
-                files.rewire(|it| assert!(it.remove(&name.replace(".seg", ".idx")).is_some()))
+                files.rewire(|it| assert!(it.remove(&name.replace(".seg", ".idx")).is_some()));
             },
             FindingKind::IndexMissing,
             true,
@@ -294,6 +297,14 @@ fn an_accepted_loss_is_passed_over_and_remembered() {
         assert_eq!(named_lost(&verdict), lost, "what was lost is not forgotten");
         assert!(plan(&disk, None, &mut |_| {}).unwrap().is_empty(), "nothing is left to do");
     }
+    // Seen again at an opening that scans it, it is damage that nobody has to be told of.
+    let mut scanned = disk.files();
+    for name in scanned.names().iter().filter(|name| name.ends_with(".idx")) {
+        scanned.damage(name, Vec::clear);
+    }
+    let (journal, _) = open(SimDisk::new(scanned), &options()).unwrap();
+    let status = journal.status();
+    assert_eq!((status.recovery.damaged_ranges, status.open_damage), (1, 0));
     let log = disk.files().content("quarantine/repair.log").to_vec();
     assert!(String::from_utf8(log).unwrap().contains("accepted as lost: damage"));
 }
