@@ -154,7 +154,7 @@ fn assemble(
         opening.leftovers.extend(preparer.adopt(spare, needed));
     }
     let mut report = recovered.report;
-    for spare in recovered.recycled {
+    for spare in preparer.secured(recovered.recycled) {
         let misfit = preparer.keep(spare);
         if let Some(misfit) = &misfit {
             report.misfit_spares += 1;

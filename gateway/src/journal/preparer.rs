@@ -184,6 +184,23 @@ impl Preparer {
         self.disk.sync_folder(folder)
     }
 
+    /// Makes the names of an earlier run's spares durable; after an error there are none to take over.
+    ///
+    /// That run may have ended between giving such a name and its sync. With another name on top, a power cut that
+    /// loses the first one alone would leave one file under two names.
+    pub(super) fn secured(&self, spares: Vec<Spare>) -> Vec<Spare> {
+        if spares.is_empty() {
+            return spares;
+        }
+        match self.disk.sync_folder(SEGMENT_FOLDER) {
+            Ok(()) => spares,
+            Err(error) => {
+                tracing::warn!(%error, "cannot use spare files before a restart");
+                Vec::new()
+            }
+        }
+    }
+
     /// Takes over a spare of an earlier run; gives it back if it is of no use.
     pub(super) fn keep(&self, spare: Spare) -> Option<Spare> {
         if spare.length != self.settings.segment_bytes {

@@ -49,6 +49,31 @@ fn every_crash_during_recovery_recovers_too() {
     assert!(opened > 100, "only {opened}");
 }
 
+/// A run that is killed before it synced a name, and a power cut once the next run gave the file another one: whatever
+/// the effort.
+#[test]
+fn a_name_that_a_killed_run_gave_is_durable_before_the_next_one() {
+    let workload = WORKLOADS.iter().find(|(name, _)| *name == "killed after retiring").unwrap();
+    let run = Run::record(*workload);
+    let mut judge = Judge::new(workload.0, &run);
+    let mut renamed = 0;
+    moments(&run.disk.log(), |number, event, files, acked| {
+        if !matches!(event, Event::Rename { .. }) {
+            return;
+        }
+        renamed += 1;
+        let what = || format!("operation {number} ({event:?}), killed");
+        let steps = judge.recover(files.clone(), acked, &what).disk.log();
+        replay(files.clone(), &steps, |step, nested| {
+            for inner in crashes(nested, step as u64, 2) {
+                let what = || format!("{}, recovery's operation {step}, {inner:?}", what());
+                judge.recover(left_by(inner, nested), acked, &what);
+            }
+        });
+    });
+    assert!(renamed > 2, "only {renamed}");
+}
+
 #[test]
 fn crashes_three_deep_recover() {
     let effort = Effort::of_this_run();

@@ -123,8 +123,11 @@ impl<'a> Judge<'a> {
 
 /// No two segments share a position, whether or not they are part of the log.
 fn check_positions(files: &Files, what: &dyn Fn() -> String) {
-    let headers = files.names().into_iter().map(|name| SegmentHeader::decode(files.content(&name)));
-    let mut ranges: Vec<_> = headers.flatten().map(|header| (header.first, header.end())).collect();
+    let headers = files.names().into_iter().filter_map(|name| {
+        let header = SegmentHeader::decode(files.content(&name)).ok()?;
+        Some((header.first, header.end(), name))
+    });
+    let mut ranges: Vec<_> = headers.collect();
     ranges.sort();
     for pair in ranges.windows(2) {
         assert!(pair[0].1 <= pair[1].0, "{}: positions used twice: {pair:?}", what());
