@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::snapshot::{PartitionSnapshot, Snapshot, TopicSnapshot};
 use crate::{
-    broker::Uuid,
+    broker::{KeepingStatus, Uuid},
     device::DeviceStatus,
     journal::JournalStatus,
     mqtt::bridge::BridgeStatus,
@@ -21,6 +21,7 @@ pub(super) struct StatusDto<'a> {
     now_ms: i64,
     gateway: String,
     journal: JournalDto<'a>,
+    keeping: KeepingDto,
     topics: Vec<TopicDto<'a>>,
     devices: Vec<DeviceDto<'a>>,
     bridges: Vec<BridgeDto<'a>>,
@@ -37,6 +38,17 @@ struct JournalDto<'a> {
     sync_p50_us: u64,
     sync_p99_us: u64,
     poisoned: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct KeepingDto {
+    expired_records: u64,
+    dropped_records: u64,
+    refused_records: u64,
+    full_refusals: u64,
+    held_back_partitions: u64,
+    full: bool,
+    blocked: bool,
 }
 
 #[derive(Serialize)]
@@ -105,6 +117,7 @@ impl<'a> From<&'a Snapshot> for StatusDto<'a> {
             now_ms: snapshot.now_ms,
             gateway: Uuid(snapshot.gateway).to_string(),
             journal: (&snapshot.journal).into(),
+            keeping: snapshot.keeping.into(),
             topics: snapshot.topics.iter().map(Into::into).collect(),
             devices: snapshot.devices.iter().map(Into::into).collect(),
             bridges: snapshot.bridges.iter().map(Into::into).collect(),
@@ -124,6 +137,20 @@ impl<'a> From<&'a JournalStatus> for JournalDto<'a> {
             sync_p50_us: journal.sync_p50_us,
             sync_p99_us: journal.sync_p99_us,
             poisoned: journal.poisoned.as_deref(),
+        }
+    }
+}
+
+impl From<KeepingStatus> for KeepingDto {
+    fn from(keeping: KeepingStatus) -> Self {
+        Self {
+            expired_records: keeping.expired_records,
+            dropped_records: keeping.dropped_records,
+            refused_records: keeping.refused_records,
+            full_refusals: keeping.full_refusals,
+            held_back_partitions: keeping.held_back_partitions,
+            full: keeping.is_full,
+            blocked: keeping.is_blocked,
         }
     }
 }
@@ -214,6 +241,7 @@ mod tests {
             uptime: Duration::from_millis(61_999),
             now_ms: 1_700_000_000_000,
             journal: JournalStatus { used_bytes: 5, max_bytes: 9, ..JournalStatus::default() },
+            keeping: KeepingStatus::default(),
             topics: vec![TopicSnapshot {
                 name: "</script>\u{1f}\"".into(),
                 partitions: vec![PartitionSnapshot {
@@ -264,6 +292,10 @@ mod tests {
                 "journal": {
                     "used_bytes": 5, "max_bytes": 9, "segments": 0, "frames": 0, "written_bytes": 0,
                     "sync_p50_us": 0, "sync_p99_us": 0, "poisoned": null
+                },
+                "keeping": {
+                    "expired_records": 0, "dropped_records": 0, "refused_records": 0,
+                    "full_refusals": 0, "held_back_partitions": 0, "full": false, "blocked": false
                 },
                 "topics": [{
                     "name": "</script>\u{1f}\"",

@@ -8,8 +8,9 @@ use std::{
 };
 
 use super::{
-    AbortedRange, Offset, PartitionId, Position, ReadError, State,
+    AbortedRange, Held, Holding, Offset, PartitionId, Position, ReadError, State,
     aborted::Aborted,
+    age::Ages,
     index::{Location, PartitionIndex, Placed, Run, Summary},
     recovery::End,
     segment::Segment,
@@ -25,6 +26,7 @@ pub(super) struct Log {
     /// `first` of the segment in use, and how far it is durable.
     active: Option<Position>,
     durable: Position,
+    ages: Ages,
 }
 
 #[derive(Debug, Default)]
@@ -36,6 +38,8 @@ struct PartitionLog {
     aborted: Aborted,
     /// Segments that were left, by offset.
     runs: Vec<Run>,
+    /// Bytes of batches in those of them whose index somebody looked at.
+    bytes: BTreeMap<Position, u64>,
     active: PartitionIndex,
 }
 
@@ -98,10 +102,20 @@ impl Log {
             let index = std::mem::take(&mut log.active);
             if let Some((first, end, max_timestamp)) = index.span() {
                 log.runs.push(Run { segment: left, first, end, max_timestamp });
+                log.bytes.insert(left, index.bytes());
                 indexes.push((partition, index));
             }
         }
         Some((left, indexes))
+    }
+
+    /// Notes that the log ends at a position at a time of open journal.
+    pub(super) fn note_age(&mut self, position: Position, open_ms: u64) {
+        self.ages.note(position, open_ms);
+    }
+
+    pub(super) fn ages(&self) -> &Ages {
+        &self.ages
     }
 
     /// Notes how far the segment in use is durable.
@@ -313,9 +327,11 @@ impl Log {
     pub(super) fn retire_below(&mut self, start: Position) -> Vec<Arc<Segment>> {
         let kept = self.segments.split_off(&start);
         let retired = std::mem::replace(&mut self.segments, kept);
+        self.ages.forget_before(start);
         for partition in self.partitions.values_mut() {
             let gone = partition.runs.partition_point(|run| run.segment < start);
             partition.runs.drain(..gone);
+            partition.bytes = partition.bytes.split_off(&start);
         }
         retired.into_values().map(|readable| readable.segment).collect()
     }
@@ -328,5 +344,70 @@ impl Log {
     /// Forgets partitions that are not in the state: deleted ones, whose batches may still lie in segments.
     pub(super) fn forget_unknown(&mut self, state: &State) {
         self.partitions.retain(|&id, _| state.knows(id));
+    }
+}
+
+/// What holds what.
+impl Log {
+    /// The segments of a partition that were left, oldest first, with where the log goes on behind each.
+    pub(super) fn runs(
+        &self,
+        partition: PartitionId,
+    ) -> impl Iterator<Item = (Run, Readable, Position)> {
+        let runs = self.partitions.get(&partition).map_or(&[][..], |log| &log.runs);
+        runs.iter().filter_map(|run| {
+            let readable = self.segments.get(&run.segment)?.clone();
+            let end = match readable.end {
+                End::Known(end) => end,
+                End::Open => readable.segment.header.end(),
+            };
+            Some((*run, readable, end))
+        })
+    }
+
+    /// Where the segment in use begins, and the batches of a partition in it.
+    pub(super) fn active(
+        &self,
+        partition: PartitionId,
+    ) -> (Option<Position>, Option<&PartitionIndex>) {
+        (self.active, self.partitions.get(&partition).map(|log| &log.active))
+    }
+
+    /// Bytes of a partition's batches in a segment that was left, if they were counted.
+    pub(super) fn bytes_in(&self, partition: PartitionId, segment: Position) -> Option<u64> {
+        self.partitions.get(&partition)?.bytes.get(&segment).copied()
+    }
+
+    /// Notes how many bytes of a partition's batches are in a segment that was left.
+    pub(super) fn note_bytes(&mut self, partition: PartitionId, segment: Position, bytes: u64) {
+        if let Some(log) = self.partitions.get_mut(&partition)
+            && self.segments.contains_key(&segment)
+        {
+            log.bytes.insert(segment, bytes);
+        }
+    }
+
+    /// The oldest segments that the state does not need, with the partitions that have live batches there.
+    pub(super) fn holdings(&self, most: usize) -> Vec<Holding> {
+        let Some(&state) =
+            self.snapshots.first().filter(|_| self.snapshots.len() == KEPT_SNAPSHOTS)
+        else {
+            return Vec::new();
+        };
+        let segments = self.segments.range(..state).take(most);
+        let mut holdings: BTreeMap<Position, Holding> = segments
+            .map(|(&first, readable)| {
+                let bytes = readable.segment.header.length;
+                (first, Holding { bytes, live: Vec::new() })
+            })
+            .collect();
+        for (&partition, log) in &self.partitions {
+            for run in log.runs.iter().filter(|run| run.end > log.log_start) {
+                let Some(holding) = holdings.get_mut(&run.segment) else { break };
+                let bytes = log.bytes.get(&run.segment).copied();
+                holding.live.push(Held { partition, end: run.end, bytes });
+            }
+        }
+        holdings.into_values().collect()
     }
 }

@@ -17,7 +17,7 @@
 //! `state/` is what entries add up to; `index/` where batches are; `disk.rs` the only code that touches files;
 //! `writer.rs` the one thread that writes; `preparer.rs` the one that preallocates; `retire.rs` the one through
 //! which segments leave the log; `indexer.rs` the one that writes index files, which nothing depends on;
-//! `read_pool.rs` those that read.
+//! `read_pool.rs` those that read. `age.rs` and `keep.rs` tell what is how old and how large.
 //!
 //! # Reading
 //! By offset and time: `lookup.rs` (which entries) and `reader.rs` (their bytes), from `tail.rs` while they are
@@ -30,6 +30,7 @@ mod planted;
 mod aborted;
 mod address;
 mod admission;
+mod age;
 mod append;
 mod clock;
 mod disk;
@@ -39,6 +40,7 @@ mod frame;
 mod handle;
 mod index;
 mod indexer;
+mod keep;
 mod log;
 mod lookup;
 mod options;
@@ -71,6 +73,7 @@ pub use disk::{Disk, DiskFile, LockError, Medium, RealDisk};
 pub use error::{AdmitError, OpenError, Poisoned, ReadError, StateFull};
 pub use format::{FORMAT_VERSION, JournalId};
 pub use handle::{Journal, PartitionEnds, open};
+pub use keep::{COPIED_PER_FREED_BYTE, Held, Holding};
 pub use options::JournalOptions;
 pub use scan::{Scan, Scanned};
 pub use state::{AbortedRange, Change, PartitionState, ProducerCheck, State, StateLimits};

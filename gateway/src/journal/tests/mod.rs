@@ -10,6 +10,7 @@ mod effort;
 mod faults;
 mod golden;
 mod index;
+mod keep;
 mod model;
 mod nested;
 mod planted;
