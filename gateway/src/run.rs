@@ -6,7 +6,7 @@ use tokio::{task::JoinSet, time::timeout};
 
 use crate::{
     Config, Shutdown,
-    broker::{self, Broker, BrokerOptions, TopicError},
+    broker::{self, Broker, BrokerOptions, Keeper, TopicDefaults, TopicError},
     config::{ConfigError, TopicConfig},
     device::Devices,
     http::{Http, HttpState},
@@ -128,6 +128,8 @@ async fn serve(
     };
 
     let mut services = JoinSet::new();
+    let keeper = Keeper::new(broker.clone(), config.log.retention.check_interval.0);
+    services.spawn(keeper.run(shutdown.clone()));
     services.spawn(kafka.run(shutdown.clone()));
     services.spawn(devices.run(shutdown.clone()));
     services.spawn(http.run(shutdown.clone()));
@@ -183,6 +185,12 @@ fn broker_options(config: &Config) -> BrokerOptions {
         default_partitions: config.kafka.default_partitions,
         auto_create_topics: config.kafka.auto_create_topics,
         max_message_bytes: MAX_MESSAGE_BYTES,
+        topic_defaults: TopicDefaults {
+            // Below 0 is without end.
+            retention_ms: u64::try_from(config.log.retention.ms).ok(),
+            retention_bytes: u64::try_from(config.log.retention.bytes).ok(),
+            full: config.storage.full_policy,
+        },
     }
 }
 
@@ -198,20 +206,51 @@ async fn create_topics(
             }
             continue;
         }
-        let settings = topic.settings.iter().map(|(key, value)| (key.clone(), plain(value)));
+        let mut settings = BTreeMap::new();
+        topic.settings.iter().for_each(|(key, value)| flatten(key, value, &mut settings));
         broker
-            .create_topic(name, topic.partitions, settings.collect())
+            .create_topic(name, topic.partitions, settings)
             .await
             .map_err(|source| RunError::Topic { name: name.clone(), source })?;
     }
     Ok(())
 }
 
-/// A TOML value as Kafka's settings are written: text without quotes.
-fn plain(value: &toml::Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+/// A TOML value as Kafka's settings are written: text without quotes, and names with dots whether or not they were in quotes.
+fn flatten(name: &str, value: &toml::Value, out: &mut BTreeMap<String, String>) {
+    match value {
+        toml::Value::Table(table) => {
+            table.iter().for_each(|(key, value)| flatten(&format!("{name}.{key}"), value, out));
+        }
+        toml::Value::String(text) => {
+            out.insert(name.to_owned(), text.clone());
+        }
+        value => {
+            out.insert(name.to_owned(), value.to_string());
+        }
+    }
 }
 
 fn bind_error(table: &'static str, address: SocketAddr) -> impl FnOnce(io::Error) -> RunError {
     move |source| RunError::Bind { table, address, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_of_a_topic_are_read_with_and_without_quotes() {
+        let text = "retention.ms = 5\n'retention.bytes' = '6'\nheadwater.full.policy = 'drop-oldest'\npreallocate = true";
+        let table: toml::Table = text.parse().unwrap();
+        let mut found = BTreeMap::new();
+        table.iter().for_each(|(key, value)| flatten(key, value, &mut found));
+        let expected = [
+            ("headwater.full.policy", "drop-oldest"),
+            ("preallocate", "true"),
+            ("retention.bytes", "6"),
+            ("retention.ms", "5"),
+        ];
+        assert_eq!(found, expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+    }
 }

@@ -1,11 +1,16 @@
 //! Appending: every check, the assignment of offsets, and the promise of durability.
 
 use std::{
+    collections::BTreeMap,
     sync::{MutexGuard, PoisonError},
     time::Duration,
 };
 
-use super::{Broker, FactError};
+use super::{
+    Broker, FULL_POLICY, FactError, FullPolicy, Gap, GapReason,
+    broker::Core,
+    keep::{Newest, Step, now_ms},
+};
 use crate::{
     journal::{
         AdmitError, Append, BatchEntry, Fact, Journal, Offset, PartitionId, Permit, Poisoned,
@@ -94,6 +99,9 @@ pub enum AppendError {
         /// Limit.
         limit: usize,
     },
+    /// The storage is full, and the topic's policy is not to keep anyone waiting.
+    #[error("storage is full, and {FULL_POLICY} of the topic is to drop new records")]
+    Dropped,
     /// A fact of the broker itself is not readable.
     #[error(transparent)]
     Fact(#[from] FactError),
@@ -103,6 +111,15 @@ pub enum AppendError {
     /// The journal stopped while this waited.
     #[error(transparent)]
     Poisoned(#[from] Poisoned),
+}
+
+/// What becomes of records that are refused for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sender {
+    /// It gives them up, or does not have them any more.
+    Leaves,
+    /// It brings them again.
+    Keeps,
 }
 
 /// How long a wait for somebody else's append goes on before it looks whether the journal stopped:
@@ -115,6 +132,8 @@ const EXPIRE_INTERVAL_MS: u64 = 60_000;
 #[derive(Debug)]
 pub(super) struct Admission {
     pub(super) state: State,
+    /// Which partitions refuse new records for good.
+    pub(super) newest: Newest,
     expired_at_ms: u64,
 }
 
@@ -140,7 +159,19 @@ impl Commit {
 
 impl Broker {
     /// Checks producers, assigns offsets and queues; everything refusable is refused here, before an offset exists.
+    ///
+    /// In full storage the topics' policies decide what the sender is told; see [`Broker::append_kept`].
     pub fn append(&self, request: AppendRequest) -> Result<Commit, AppendError> {
+        self.append_of(request, Sender::Leaves)
+    }
+
+    /// As [`Broker::append`], for a sender that keeps what is refused and brings it again, whatever it is told: nothing
+    /// of it is dropped.
+    pub fn append_kept(&self, request: AppendRequest) -> Result<Commit, AppendError> {
+        self.append_of(request, Sender::Keeps)
+    }
+
+    fn append_of(&self, request: AppendRequest, sender: Sender) -> Result<Commit, AppendError> {
         for (partition, batch) in &request.batches {
             let limit = self.max_message_bytes(*partition)?;
             if batch.len() > limit {
@@ -161,7 +192,7 @@ impl Broker {
                 return Err(AppendError::UnknownPartition(*partition));
             }
         }
-        admission.append(&self.core.journal, request)
+        self.core.append(&mut admission, request, sender)
     }
 
     pub(super) fn admission(&self) -> MutexGuard<'_, Admission> {
@@ -169,7 +200,81 @@ impl Broker {
     }
 }
 
-impl super::broker::Core {
+impl Core {
+    /// As [`Admission::append`], by the topics' policies for full storage.
+    fn append(
+        &self,
+        admission: &mut Admission,
+        mut request: AppendRequest,
+        sender: Sender,
+    ) -> Result<Commit, AppendError> {
+        let records = |(partition, batch): &(PartitionId, Batch)| {
+            (*partition, u64::try_from(batch.header().record_count).unwrap_or_default())
+        };
+        let records: Vec<_> = request.batches.iter().map(records).collect();
+        let gaps = admission.due_gaps(&records);
+        let count = gaps.len();
+        request.batches.splice(0..0, gaps);
+        match admission.append(&self.journal, request) {
+            Err(AppendError::Journal(AdmitError::Full)) => {
+                self.keeping.found_full();
+                Err(match sender {
+                    Sender::Leaves => self.no_space(admission, &records),
+                    Sender::Keeps => AppendError::Journal(AdmitError::Full),
+                })
+            }
+            Ok(mut commit) => {
+                commit.base_offsets.drain(..count);
+                if !records.is_empty() {
+                    self.keeping.found_space();
+                    records.iter().for_each(|&(partition, _)| admission.newest.end(partition));
+                }
+                Ok(commit)
+            }
+            refused => refused,
+        }
+    }
+
+    /// What to tell whoever found no space. Records are refused for good only if all their topics want it so.
+    fn no_space(&self, admission: &mut Admission, records: &[(PartitionId, u64)]) -> AppendError {
+        let retry = AppendError::Journal(AdmitError::Full);
+        let drops = |&(partition, _): &(PartitionId, u64)| {
+            let topic = self.catalog().of_partition(partition).cloned();
+            let settings = topic.map(|topic| topic.settings(&self.options().topic_defaults));
+            settings.is_some_and(|settings| settings.full == FullPolicy::DropNewest)
+        };
+        if records.is_empty() || !records.iter().all(drops) {
+            return retry;
+        }
+        let mut all_begun = true;
+        for &(partition, _) in records {
+            match admission.newest.step(partition, self.journal.durable_end(partition)) {
+                Step::Refuse => {}
+                Step::Wait => all_begun = false,
+                Step::Begin => {
+                    all_begun = false;
+                    let from = admission.state.partition(partition).log_end;
+                    let reason = GapReason::OverflowNewest;
+                    let gap = Gap { from, to: from, count: 0, reason }.to_batch(now_ms());
+                    let request =
+                        AppendRequest { batches: vec![(partition, gap)], facts: Vec::new() };
+                    // Without space even for that nobody is refused, but asked to try again.
+                    if let Ok(commit) = admission.append_freeing(&self.journal, request) {
+                        let begun_at = commit.base_offsets().first().copied().unwrap_or(from);
+                        admission.newest.begin(partition, begun_at);
+                    }
+                }
+            }
+        }
+        if !all_begun {
+            return retry;
+        }
+        for &(partition, count) in records {
+            admission.newest.refuse(partition, count);
+        }
+        AppendError::Dropped
+    }
+
     /// A panic inside leaves the state as it was or with a whole append applied: it may go on.
     pub(super) fn admission(&self) -> MutexGuard<'_, Admission> {
         self.admission.lock().unwrap_or_else(PoisonError::into_inner)
@@ -178,7 +283,20 @@ impl super::broker::Core {
 
 impl Admission {
     pub(super) fn new(state: State) -> Self {
-        Self { state, expired_at_ms: 0 }
+        Self { state, newest: Newest::default(), expired_at_ms: 0 }
+    }
+
+    /// The gap records that are due before the next records of these partitions: they count what was refused.
+    fn due_gaps(&self, records: &[(PartitionId, u64)]) -> Vec<(PartitionId, Batch)> {
+        let mut gaps = BTreeMap::new();
+        if !self.newest.is_empty() {
+            for &(partition, _) in records {
+                let end = self.state.partition(partition).log_end;
+                let gap = self.newest.end_of(partition, end).filter(|gap| gap.count > 0);
+                gaps.extend(gap.map(|gap| (partition, gap)));
+            }
+        }
+        gaps.into_iter().map(|(partition, gap)| (partition, gap.to_batch(now_ms()))).collect()
     }
 
     pub(super) fn append(
@@ -193,9 +311,8 @@ impl Admission {
     pub(super) fn append_freeing(
         &mut self,
         journal: &Journal,
-        facts: Vec<Fact>,
+        request: AppendRequest,
     ) -> Result<Commit, AppendError> {
-        let request = AppendRequest { batches: Vec::new(), facts };
         self.append_with(journal, request, |journal, bytes| match journal.admit(bytes) {
             Err(AdmitError::Full) => journal.admit_freeing(bytes),
             admitted => admitted,

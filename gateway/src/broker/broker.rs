@@ -2,16 +2,19 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    fmt,
+    sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
 use bytes::Bytes;
 
 use super::{
-    AppendError, AppendRequest, FactError, MAX_PARTITIONS_PER_TOPIC, Topic, TopicError, Uuid,
+    AppendError, AppendRequest, FactError, MAX_PARTITIONS_PER_TOPIC, Topic, TopicDefaults,
+    TopicError, TopicSettings, UnreplicatedPolicy, Uuid,
     append::Admission,
     catalog::{Catalog, Draft},
     identity::{GATEWAY_ID_KEY, random_uuid},
+    keep::Keeping,
     producer_id::{self, ProducerIds},
     settings, space,
 };
@@ -29,6 +32,8 @@ pub struct BrokerOptions {
     pub auto_create_topics: bool,
     /// Default of `max.message.bytes`.
     pub max_message_bytes: usize,
+    /// What holds for topics that do not say otherwise.
+    pub topic_defaults: TopicDefaults,
 }
 
 /// Where a partition's log stands.
@@ -70,6 +75,16 @@ pub struct Broker {
     /// Held while a block of ids is being reserved, so that one reservation serves all who wait.
     producer_ids: tokio::sync::Mutex<ProducerIds>,
     replicated: RwLock<HashMap<PartitionId, Offset>>,
+    forwarded: OnceLock<Forwarded>,
+}
+
+/// Tells of a topic's name whether an uplink forwards it.
+struct Forwarded(Box<dyn Fn(&str) -> bool + Send + Sync>);
+
+impl fmt::Debug for Forwarded {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Forwarded").finish_non_exhaustive()
+    }
 }
 
 /// What outlives a caller that gave up waiting.
@@ -81,6 +96,7 @@ pub(super) struct Core {
     catalog: RwLock<Catalog>,
     /// Held while a topic is being created or deleted: of one name there is one.
     pub(super) creating: tokio::sync::Mutex<()>,
+    pub(super) keeping: Keeping,
 }
 
 impl Broker {
@@ -99,6 +115,7 @@ impl Broker {
             options,
             catalog: RwLock::new(catalog),
             creating: tokio::sync::Mutex::new(()),
+            keeping: Keeping::default(),
         };
         let gateway_id = match stored {
             Some(value) => Uuid::from_fact(value)?,
@@ -109,6 +126,7 @@ impl Broker {
             gateway_id,
             producer_ids: tokio::sync::Mutex::default(),
             replicated: RwLock::default(),
+            forwarded: OnceLock::new(),
         }))
     }
 
@@ -297,7 +315,29 @@ impl Broker {
         facts.map(|(key, value)| (key.clone(), value.clone())).collect()
     }
 
-    /// Notes how far the centre holds a partition (for the page, and later for retention).
+    /// What the gateway acts on of a topic's settings, with the gateway's own defaults.
+    #[must_use]
+    pub fn settings_of(&self, topic: &Topic) -> TopicSettings {
+        topic.settings(&self.core.options.topic_defaults)
+    }
+
+    /// Tells which topics an uplink forwards: what the centre does not hold of them stays. Only the first call counts.
+    pub fn protect_forwarded(&self, is_forwarded: impl Fn(&str) -> bool + Send + Sync + 'static) {
+        // There is one uplink, and it is set up before anything is deleted.
+        let _ = self.forwarded.set(Forwarded(Box::new(is_forwarded)));
+    }
+
+    /// From where on neither retention nor full storage may take a partition's records: the centre does not hold
+    /// them. None where no uplink forwards the topic, or its settings say that nobody has to be asked.
+    #[must_use]
+    pub fn protected_from(&self, topic: &Topic, partition: PartitionId) -> Option<Offset> {
+        let is_forwarded = self.forwarded.get().is_some_and(|it| (it.0)(&topic.name));
+        let is_kept = self.settings_of(topic).unreplicated == UnreplicatedPolicy::Keep;
+        // Not heard of yet: none of it is there.
+        (is_forwarded && is_kept).then(|| self.replicated(partition).unwrap_or_default())
+    }
+
+    /// Notes how far the centre holds a partition: for the page, and for what may be deleted.
     pub fn set_replicated(&self, partition: PartitionId, next: Offset) {
         let mut replicated = self.replicated.write().unwrap_or_else(PoisonError::into_inner);
         replicated.insert(partition, next);
@@ -363,6 +403,10 @@ impl Core {
         let topic = Arc::new(topic);
         self.catalog_mut().insert(Arc::clone(&topic));
         Ok(topic)
+    }
+
+    pub(super) fn options(&self) -> &BrokerOptions {
+        &self.options
     }
 
     /// Whether a partition is there; ask it under the admission's lock to rely on it.

@@ -13,6 +13,7 @@ mod fact;
 pub mod group;
 mod identity;
 mod isolation;
+mod keep;
 mod lookup;
 mod partitioner;
 mod producer_id;
@@ -30,11 +31,13 @@ pub use fact::FactError;
 pub use group::Groups;
 pub use identity::Uuid;
 pub use isolation::{Fetched, Isolation};
+pub use keep::{Gap, GapReason, Keeper, KeepingStatus};
 pub use partitioner::partition_for_key;
 pub use retention::DeleteRecordsError;
 pub use settings::{
     CLEANUP_POLICY, CleanupPolicy, DAMAGE_POLICY, DamagePolicy, FULL_POLICY, FullPolicy,
-    MAX_MESSAGE_BYTES, SettingKind, TOPIC_SETTINGS, TopicSetting, TopicSettings,
+    MAX_MESSAGE_BYTES, RETENTION_BYTES, RETENTION_MS, SettingKind, TOPIC_SETTINGS, TopicDefaults,
+    TopicSetting, TopicSettings, UNREPLICATED_POLICY, UnreplicatedPolicy,
 };
 pub use topic::{MAX_PARTITIONS_PER_TOPIC, MAX_TOPIC_NAME_BYTES, MAX_TOPICS, Topic, TopicError};
 pub use transaction::EndTransaction;

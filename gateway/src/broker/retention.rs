@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::{AppendError, Broker, Topic, TopicError, broker::Core, group, space};
+use super::{AppendError, AppendRequest, Broker, Topic, TopicError, broker::Core, group, space};
 use crate::journal::{Fact, Offset, PartitionId, State};
 
 /// Why records were not deleted.
@@ -47,7 +47,8 @@ impl Broker {
             let fact = (start > known).then(|| Fact::log_start(partition, start));
             // An empty append is durable at once; one that moved it before is waited for by its own caller.
             let facts = fact.into_iter().collect();
-            (start.max(known), admission.append_freeing(&self.core.journal, facts)?)
+            let request = AppendRequest { batches: Vec::new(), facts };
+            (start.max(known), admission.append_freeing(&self.core.journal, request)?)
         };
         commit.durable().await.map_err(AppendError::from)?;
         Ok(start)
@@ -77,7 +78,9 @@ impl Core {
         let commit = {
             let mut admission = self.admission();
             let facts = deletion(&admission.state, &topic);
-            let commit = admission.append_freeing(&self.journal, facts)?;
+            let request = AppendRequest { batches: Vec::new(), facts };
+            let commit = admission.append_freeing(&self.journal, request)?;
+            admission.newest.forget(&topic.partitions);
             // Under the lock: from here on nothing is appended to its partitions.
             self.catalog_mut().remove(&topic);
             commit

@@ -42,8 +42,12 @@ pub const CLEANUP_POLICY: &str = "cleanup.policy";
 pub const FULL_POLICY: &str = "headwater.full.policy";
 /// What a reader gets of offsets that damage took.
 pub const DAMAGE_POLICY: &str = "headwater.damage.policy";
-const RETENTION_MS: &str = "retention.ms";
-const RETENTION_BYTES: &str = "retention.bytes";
+/// Whether records that the centre does not hold yet may be deleted or dropped, where an uplink forwards the topic.
+pub const UNREPLICATED_POLICY: &str = "headwater.unreplicated.policy";
+/// `retention.ms`.
+pub const RETENTION_MS: &str = "retention.ms";
+/// `retention.bytes`.
+pub const RETENTION_BYTES: &str = "retention.bytes";
 const DELETE_RETENTION_MS: &str = "delete.retention.ms";
 const MIN_COMPACTION_LAG_MS: &str = "min.compaction.lag.ms";
 const MAX_COMPACTION_LAG_MS: &str = "max.compaction.lag.ms";
@@ -54,6 +58,8 @@ const DROP_OLDEST: &str = "drop-oldest";
 const DROP_NEWEST: &str = "drop-newest";
 const ERROR: &str = "error";
 const SKIP: &str = "skip";
+const KEEP: &str = "keep";
+const DROP: &str = "drop";
 
 /// Longest value: all settings of a topic share one fact with its partitions, and a number may have
 /// any count of leading zeros.
@@ -79,6 +85,7 @@ pub const TOPIC_SETTINGS: &[TopicSetting] = &[
     setting("flush.ms", "0", NUMBER),
     setting(DAMAGE_POLICY, ERROR, SettingKind::OneOf(&[ERROR, SKIP])),
     setting(FULL_POLICY, BLOCK, SettingKind::OneOf(&[BLOCK, DROP_OLDEST, DROP_NEWEST])),
+    setting(UNREPLICATED_POLICY, KEEP, SettingKind::OneOf(&[KEEP, DROP])),
     setting("index.interval.bytes", "4096", SIZE),
     setting(MAX_COMPACTION_LAG_MS, "9223372036854775807", POSITIVE),
     setting(MAX_MESSAGE_BYTES, "1048588", SIZE),
@@ -143,6 +150,8 @@ pub struct TopicSettings {
     pub full: FullPolicy,
     /// What a reader gets of offsets that damage took.
     pub damage: DamagePolicy,
+    /// Whether records that the centre does not hold yet may go.
+    pub unreplicated: UnreplicatedPolicy,
     /// Records older than this may be deleted, ms; none: whatever their age.
     pub retention_ms: Option<u64>,
     /// What a partition may hold before its oldest records may be deleted, bytes; none: whatever there is room for.
@@ -167,13 +176,15 @@ pub struct CleanupPolicy {
 }
 
 /// `headwater.full.policy`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum FullPolicy {
     /// Back-pressure: a retriable error, nothing is lost.
+    #[default]
     Block,
     /// The topic's oldest records make room, and a gap record says so.
     DropOldest,
-    /// The new records are dropped, and a gap record says so.
+    /// The new records are refused for good, and gap records say where and how many.
     DropNewest,
 }
 
@@ -187,15 +198,67 @@ pub enum DamagePolicy {
     Skip,
 }
 
+/// `headwater.unreplicated.policy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnreplicatedPolicy {
+    /// Neither retention nor full storage take what the centre does not hold.
+    Keep,
+    /// They ask nobody.
+    Drop,
+}
+
+/// What holds for topics that do not say otherwise; the other settings have the defaults of [`TOPIC_SETTINGS`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TopicDefaults {
+    /// `log.retention.ms`; none: without end.
+    pub retention_ms: Option<u64>,
+    /// `log.retention.bytes`; none: whatever there is room for.
+    pub retention_bytes: Option<u64>,
+    /// `storage.full_policy`.
+    pub full: FullPolicy,
+}
+
+impl Default for TopicDefaults {
+    fn default() -> Self {
+        Self { retention_ms: Some(604_800_000), retention_bytes: None, full: FullPolicy::default() }
+    }
+}
+
+impl TopicDefaults {
+    /// The default of a setting, as it is written.
+    #[must_use]
+    pub fn value_of(&self, setting: &TopicSetting) -> String {
+        let limit = |limit: Option<u64>| limit.map_or_else(|| "-1".into(), |it| it.to_string());
+        match setting.name {
+            RETENTION_MS => limit(self.retention_ms),
+            RETENTION_BYTES => limit(self.retention_bytes),
+            FULL_POLICY => self.full.name().into(),
+            _ => setting.default.into(),
+        }
+    }
+}
+
+impl FullPolicy {
+    /// As the setting is written.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Block => BLOCK,
+            Self::DropOldest => DROP_OLDEST,
+            Self::DropNewest => DROP_NEWEST,
+        }
+    }
+}
+
 impl TopicSettings {
     /// Reads settings that were checked; what is not set, or not legal in spite of that, takes its default.
     #[must_use]
-    pub fn of(settings: &BTreeMap<String, String>) -> Self {
+    pub fn of(settings: &BTreeMap<String, String>, defaults: &TopicDefaults) -> Self {
         let value = |name: &str| {
             let known = TopicSetting::by_name(name);
-            let own = settings.get(name).map(String::as_str);
+            let own = settings.get(name).cloned();
             let legal = own.filter(|own| known.is_some_and(|known| known.check(own).is_ok()));
-            legal.or(known.map(|known| known.default)).unwrap_or_default()
+            legal.or(known.map(|known| defaults.value_of(known))).unwrap_or_default()
         };
         // -1, without end, is no u64.
         let limit = |name| value(name).parse::<u64>().ok();
@@ -204,12 +267,16 @@ impl TopicSettings {
         let has = |policy| policies.split(',').any(|part| part.trim() == policy);
         Self {
             cleanup: CleanupPolicy { delete: has(DELETE), compact: has(COMPACT) },
-            full: match value(FULL_POLICY) {
+            unreplicated: match value(UNREPLICATED_POLICY).as_str() {
+                DROP => UnreplicatedPolicy::Drop,
+                _ => UnreplicatedPolicy::Keep,
+            },
+            full: match value(FULL_POLICY).as_str() {
                 DROP_OLDEST => FullPolicy::DropOldest,
                 DROP_NEWEST => FullPolicy::DropNewest,
                 _ => FullPolicy::Block,
             },
-            damage: match value(DAMAGE_POLICY) {
+            damage: match value(DAMAGE_POLICY).as_str() {
                 SKIP => DamagePolicy::Skip,
                 _ => DamagePolicy::Error,
             },
@@ -264,13 +331,14 @@ mod tests {
             let pairs = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
             let settings = pairs.collect();
             check_all(&settings).expect("legal");
-            TopicSettings::of(&settings)
+            TopicSettings::of(&settings, &TopicDefaults::default())
         };
         const DAY_MS: u64 = 86_400_000;
         let defaults = TopicSettings {
             cleanup: CleanupPolicy { delete: true, compact: false },
             full: FullPolicy::Block,
             damage: DamagePolicy::Error,
+            unreplicated: UnreplicatedPolicy::Keep,
             retention_ms: Some(7 * DAY_MS),
             retention_bytes: None,
             delete_retention_ms: DAY_MS,
@@ -283,6 +351,7 @@ mod tests {
             ("cleanup.policy", "compact"),
             ("headwater.damage.policy", "skip"),
             ("headwater.full.policy", "drop-oldest"),
+            ("headwater.unreplicated.policy", "drop"),
             ("retention.ms", "-1"),
             ("retention.bytes", "1000"),
             ("delete.retention.ms", "2"),
@@ -296,6 +365,7 @@ mod tests {
                 cleanup: CleanupPolicy { delete: false, compact: true },
                 full: FullPolicy::DropOldest,
                 damage: DamagePolicy::Skip,
+                unreplicated: UnreplicatedPolicy::Drop,
                 retention_ms: None,
                 retention_bytes: Some(1000),
                 delete_retention_ms: 2,
@@ -309,7 +379,28 @@ mod tests {
         assert_eq!(of(&[("headwater.full.policy", "drop-newest")]).full, FullPolicy::DropNewest);
         // Of a fact that no check has seen, nothing but the default can be made.
         let strange = BTreeMap::from([("cleanup.policy".to_owned(), "burn".to_owned())]);
-        assert_eq!(TopicSettings::of(&strange), defaults);
+        assert_eq!(TopicSettings::of(&strange, &TopicDefaults::default()), defaults);
+    }
+
+    #[test]
+    fn what_a_topic_does_not_say_the_gateway_says() {
+        let defaults = TopicDefaults {
+            retention_ms: None,
+            retention_bytes: Some(5),
+            full: FullPolicy::DropNewest,
+        };
+        let nothing = TopicSettings::of(&BTreeMap::new(), &defaults);
+        let found = (nothing.retention_ms, nothing.retention_bytes, nothing.full);
+        assert_eq!(found, (None, Some(5), FullPolicy::DropNewest));
+        let own = [(RETENTION_MS, "7"), (RETENTION_BYTES, "-1"), (FULL_POLICY, "block")];
+        let own = own.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let own = TopicSettings::of(&BTreeMap::from(own), &defaults);
+        let found = (own.retention_ms, own.retention_bytes, own.full);
+        assert_eq!(found, (Some(7), None, FullPolicy::Block));
+        for setting in TOPIC_SETTINGS {
+            assert_eq!(setting.check(&defaults.value_of(setting)), Ok(()), "{}", setting.name);
+            assert_eq!(TopicDefaults::default().value_of(setting), setting.default);
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use bytes::{BufMut, Bytes};
 use super::{
     AppendError, FactError,
     fact::{FactReader, put_string},
-    settings::{MAX_MESSAGE_BYTES, TopicSettings},
+    settings::{MAX_MESSAGE_BYTES, TopicDefaults, TopicSettings},
     space,
 };
 use crate::journal::{PartitionId, State};
@@ -78,10 +78,10 @@ impl Topic {
             && name.bytes().all(|it| it.is_ascii_alphanumeric() || b"._-".contains(&it))
     }
 
-    /// What the gateway acts on of the settings, with defaults.
+    /// What the gateway acts on of the settings, with defaults; [`super::Broker::settings_of`] knows the gateway's.
     #[must_use]
-    pub fn settings(&self) -> TopicSettings {
-        TopicSettings::of(&self.settings)
+    pub fn settings(&self, defaults: &TopicDefaults) -> TopicSettings {
+        TopicSettings::of(&self.settings, defaults)
     }
 
     /// `max.message.bytes` of the topic, where it sets one.

@@ -1,11 +1,16 @@
 //! From a TOML file to a checked [`Config`]: errors name the file, the line, and the nearest valid key.
 
 use std::{
+    fmt::Display,
     net::SocketAddr,
     path::{Path, PathBuf},
 };
 
-use super::{Config, nearest::nearest};
+use super::{
+    Config, JournalConfig, RetentionConfig,
+    nearest::nearest,
+    units::{ByteSize, Span},
+};
 
 /// Why a configuration cannot be used; the text says what to change.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +74,8 @@ pub fn check(config: &Config) -> Result<(), ConfigError> {
         }
         _ => {}
     }
+    check_journal(&config.journal)?;
+    check_retention(&config.log.retention)?;
     let mut clients: Vec<_> =
         config.mqtt.bridge.iter().map(|bridge| (&bridge.broker, &bridge.client_id)).collect();
     clients.sort_unstable();
@@ -80,6 +87,50 @@ pub fn check(config: &Config) -> Result<(), ConfigError> {
         )));
     }
     Ok(())
+}
+
+/// Numbers that would keep the journal from working, or from being bounded.
+fn check_journal(journal: &JournalConfig) -> Result<(), ConfigError> {
+    let kib = |count: u64| ByteSize(count * 1024);
+    within("journal.tail", journal.tail, kib(0), ByteSize::mib(256))?;
+    within("journal.index_cache", journal.index_cache, kib(64), ByteSize::mib(1024))?;
+    within("journal.index_interval", journal.index_interval, kib(256), ByteSize::mib(4))?;
+    within("journal.space_retry", journal.space_retry, Span::millis(10), Span::millis(60_000))?;
+    between("journal.read_threads", journal.read_threads, 1, 4)?;
+    between("journal.reserve_segments", journal.reserve_segments, 1, 16)
+}
+
+fn check_retention(retention: &RetentionConfig) -> Result<(), ConfigError> {
+    between("log.retention.ms", retention.ms, -1, i64::MAX)?;
+    between("log.retention.bytes", retention.bytes, -1, i64::MAX)?;
+    let (least, most) = (Span::millis(1_000), Span::millis(86_400_000));
+    within("log.retention.check_interval", retention.check_interval, least, most)
+}
+
+fn within<T: Copy + Ord + Display>(
+    key: &str,
+    value: T,
+    least: T,
+    most: T,
+) -> Result<(), ConfigError> {
+    if (least..=most).contains(&value) {
+        return Ok(());
+    }
+    Err(ConfigError::Check(format!(
+        "{key} = \"{value}\" is out of range: use \"{least}\" to \"{most}\""
+    )))
+}
+
+fn between<T: Copy + Ord + Display>(
+    key: &str,
+    value: T,
+    least: T,
+    most: T,
+) -> Result<(), ConfigError> {
+    if (least..=most).contains(&value) {
+        return Ok(());
+    }
+    Err(ConfigError::Check(format!("{key} = {value} is out of range: use {least} to {most}")))
 }
 
 fn beyond_loopback(table: &str, listen: SocketAddr, allowed: bool) -> Result<(), ConfigError> {
@@ -172,6 +223,32 @@ mod tests {
         assert!(check(&parse(text).unwrap()).is_err());
         let text = format!("{text}\nadvertised = \"pi.local:9092\"");
         check(&parse(&text).unwrap()).unwrap();
+    }
+
+    #[test]
+    fn numbers_out_of_range_say_what_is_in_it() {
+        for (text, error) in [
+            (
+                "[journal]\ntail = '257 MiB'",
+                "journal.tail = \"257 MiB\" is out of range: use \"0 B\" to \"256 MiB\"",
+            ),
+            ("[journal]\nindex_cache = '63 KiB'", "journal.index_cache"),
+            ("[journal]\nindex_interval = '5 MiB'", "journal.index_interval"),
+            ("[journal]\nread_threads = 5", "journal.read_threads = 5 is out of range: use 1 to 4"),
+            ("[journal]\nread_threads = 0", "journal.read_threads"),
+            ("[journal]\nspace_retry = '9 ms'", "journal.space_retry"),
+            ("[journal]\nreserve_segments = 0", "journal.reserve_segments"),
+            ("log.retention.ms = -2", "log.retention.ms = -2"),
+            ("log.retention.bytes = -2", "log.retention.bytes"),
+            ("[log.retention]\ncheck_interval = '0 s'", "log.retention.check_interval"),
+        ] {
+            let found = check(&parse(text).unwrap()).unwrap_err().to_string();
+            assert!(found.contains(error), "{found}");
+        }
+        let largest = "[journal]\ntail = '256 MiB'\nread_threads = 4\n[log.retention]\nms = -1";
+        check(&parse(largest).unwrap()).unwrap();
+        let policy = parse("[storage]\nfull_policy = 'drop'").unwrap_err();
+        assert!(policy.contains("drop-oldest"), "{policy}");
     }
 
     #[test]

@@ -16,7 +16,10 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 use serde::Deserialize;
 use units::{ByteSize, Span};
 
-use crate::journal::{SCRUB_BYTES_PER_S, SCRUB_INTERVAL};
+use crate::{
+    broker::FullPolicy,
+    journal::{SCRUB_BYTES_PER_S, SCRUB_INTERVAL},
+};
 
 /// Everything `headwater serve` can be told.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -26,6 +29,8 @@ pub struct Config {
     pub storage: StorageConfig,
     /// `[journal]`
     pub journal: JournalConfig,
+    /// `[log]`
+    pub log: LogConfig,
     /// `[kafka]`
     pub kafka: KafkaConfig,
     /// `[mqtt]`
@@ -50,6 +55,29 @@ pub struct StorageConfig {
     pub path: PathBuf,
     /// Budget of everything below the folder; none: half of the free space at first start, at most 16 GiB.
     pub max_bytes: Option<ByteSize>,
+    /// What happens to new records of a topic without a policy of its own when that is in use: `block`, `drop-oldest`
+    /// or `drop-newest`.
+    pub full_policy: FullPolicy,
+}
+
+/// `[log]`: what topics keep that do not say otherwise. Kafka's names, written with their dots.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogConfig {
+    /// `[log.retention]`
+    pub retention: RetentionConfig,
+}
+
+/// `[log.retention]`
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RetentionConfig {
+    /// `log.retention.ms`: default of `retention.ms`, -1: without end.
+    pub ms: i64,
+    /// `log.retention.bytes`: default of `retention.bytes`, per partition, -1: whatever there is room for.
+    pub bytes: i64,
+    /// How often it is looked what may go.
+    pub check_interval: Span,
 }
 
 /// `[journal]`
@@ -66,18 +94,18 @@ pub struct JournalConfig {
     pub scrub_rate: ByteSize,
     /// From the start of one pass of the scrub to the next.
     pub scrub_interval: Span,
-}
-
-impl Default for JournalConfig {
-    fn default() -> Self {
-        Self {
-            profile: JournalProfile::default(),
-            segment_bytes: None,
-            linger: None,
-            scrub_rate: ByteSize(SCRUB_BYTES_PER_S),
-            scrub_interval: Span(SCRUB_INTERVAL),
-        }
-    }
+    /// Memory for the newest frames, 0 B to 256 MiB.
+    pub tail: ByteSize,
+    /// Memory for the indexes of older segments, 64 KiB to 1 GiB.
+    pub index_cache: ByteSize,
+    /// Log between two chunks of an index file, 256 KiB to 4 MiB: twice this is what a start after a kill scans at most.
+    pub index_interval: ByteSize,
+    /// Threads that read files, 1 to 4.
+    pub read_threads: usize,
+    /// How often to look for space on a full disk, 10 ms to 1 min.
+    pub space_retry: Span,
+    /// Segments set aside for freeing space and for the next start, 1 to 16; at most a quarter of all.
+    pub reserve_segments: u64,
 }
 
 /// What kind of medium the journal is on.
@@ -231,7 +259,31 @@ const LOOPBACK: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::LOCA
 
 impl Default for StorageConfig {
     fn default() -> Self {
-        Self { path: "headwater-data".into(), max_bytes: None }
+        Self { path: "headwater-data".into(), max_bytes: None, full_policy: FullPolicy::default() }
+    }
+}
+
+impl Default for RetentionConfig {
+    fn default() -> Self {
+        Self { ms: 604_800_000, bytes: -1, check_interval: Span::millis(60_000) }
+    }
+}
+
+impl Default for JournalConfig {
+    fn default() -> Self {
+        Self {
+            profile: JournalProfile::default(),
+            segment_bytes: None,
+            linger: None,
+            scrub_rate: ByteSize(SCRUB_BYTES_PER_S),
+            scrub_interval: Span(SCRUB_INTERVAL),
+            tail: ByteSize::mib(4),
+            index_cache: ByteSize::mib(8),
+            index_interval: ByteSize::mib(4),
+            read_threads: 2,
+            space_retry: Span::millis(1_000),
+            reserve_segments: 2,
+        }
     }
 }
 

@@ -18,6 +18,7 @@ fn the_sample_has_every_key_and_no_other() {
     for header in [
         "[storage]",
         "[journal]",
+        "[log.retention]",
         "[kafka]",
         "[device]",
         "[[device.serial]]",

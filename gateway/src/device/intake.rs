@@ -139,7 +139,7 @@ impl Intake {
         };
         while self.has_held() && self.appends.len() < MAX_APPENDS {
             let mut plan = self.plan(hub, claim, clocks, partition);
-            let error = match hub.broker().append(std::mem::take(&mut plan.request)) {
+            let error = match hub.broker().append_kept(std::mem::take(&mut plan.request)) {
                 Ok(commit) => {
                     self.admitted(plan, commit, hub, claim);
                     continue;
@@ -155,7 +155,7 @@ impl Intake {
                 self.batch_bytes /= 2;
             } else {
                 let mut plan = self.plan_oversized(hub, claim, partition);
-                match hub.broker().append(std::mem::take(&mut plan.request)) {
+                match hub.broker().append_kept(std::mem::take(&mut plan.request)) {
                     Ok(commit) => {
                         tracing::warn!(device = %claim.device, %error, "readings replaced by a gap");
                         self.admitted(plan, commit, hub, claim);

@@ -35,6 +35,7 @@ impl Collector for Scrape {
         let mut page = Page { encoder: &mut encoder };
         self.process(&mut page)?;
         self.journal(&mut page)?;
+        self.keeping(&mut page)?;
         self.partitions(&mut page)?;
         self.devices(&mut page)?;
         self.bridges(&mut page)?;
@@ -162,6 +163,42 @@ impl Scrape {
             None,
             journal.scrub.damaged_indexes,
         )
+    }
+
+    fn keeping(&self, page: &mut Page<'_, '_>) -> fmt::Result {
+        let keeping = &self.0.keeping;
+        for (name, help, value) in [
+            ("expired_records", "Records that retention deleted", keeping.expired_records),
+            (
+                "dropped_records",
+                "Records that made room in full storage; gap records tell which",
+                keeping.dropped_records,
+            ),
+            (
+                "refused_records",
+                "Records refused for good in full storage; gap records tell where",
+                keeping.refused_records,
+            ),
+            ("full_refusals", "Appends that found no space", keeping.full_refusals),
+        ] {
+            page.counter(name, help, None, value)?;
+        }
+        for (name, help, value) in [
+            (
+                "held_back_partitions",
+                "Partitions of which retention would delete more if the centre held it",
+                keeping.held_back_partitions,
+            ),
+            ("storage_full", "1 while appends find no space", u64::from(keeping.is_full)),
+            (
+                "storage_blocked",
+                "1 while topics that would make room cannot",
+                u64::from(keeping.is_blocked),
+            ),
+        ] {
+            page.gauge(name, help, None, value as f64)?;
+        }
+        Ok(())
     }
 
     fn partitions(&self, page: &mut Page<'_, '_>) -> fmt::Result {

@@ -133,6 +133,7 @@ mod tests {
             default_partitions: 1,
             auto_create_topics: true,
             max_message_bytes: 1 << 20,
+            topic_defaults: crate::broker::TopicDefaults::default(),
         };
         Broker::open(journal, state, options).await.unwrap()
     }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::HttpState;
 use crate::{
-    broker::LogEnds,
+    broker::{KeepingStatus, LogEnds},
     device::{DeviceStatus, DevicesWatch},
     journal::JournalStatus,
     mqtt::bridge::{BridgeStatus, BridgeWatch},
@@ -22,6 +22,8 @@ pub(super) struct Snapshot {
     pub(super) now_ms: i64,
     /// The journal.
     pub(super) journal: JournalStatus,
+    /// What was deleted, dropped and refused.
+    pub(super) keeping: KeepingStatus,
     /// Topics by name.
     pub(super) topics: Vec<TopicSnapshot>,
     /// Devices by id.
@@ -76,6 +78,7 @@ impl Snapshot {
             uptime: started.elapsed(),
             now_ms: i64::try_from(now.as_millis()).unwrap_or(i64::MAX),
             journal: broker.journal().status(),
+            keeping: broker.keeping(),
             topics,
             devices: state.devices.as_ref().map(DevicesWatch::status).unwrap_or_default(),
             bridges: state.bridges.iter().map(BridgeWatch::status).collect(),

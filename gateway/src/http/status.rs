@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::snapshot::{PartitionSnapshot, Snapshot, TopicSnapshot};
 use crate::{
-    broker::Uuid,
+    broker::{KeepingStatus, Uuid},
     device::DeviceStatus,
     journal::JournalStatus,
     mqtt::bridge::BridgeStatus,
@@ -21,6 +21,7 @@ pub(super) struct StatusDto<'a> {
     now_ms: i64,
     gateway: String,
     journal: JournalDto<'a>,
+    keeping: KeepingDto,
     topics: Vec<TopicDto<'a>>,
     devices: Vec<DeviceDto<'a>>,
     bridges: Vec<BridgeDto<'a>>,
@@ -43,6 +44,17 @@ struct JournalDto<'a> {
     skipped_offsets: u64,
     scrubbed_bytes: u64,
     scrub_passes: u64,
+}
+
+#[derive(Serialize)]
+struct KeepingDto {
+    expired_records: u64,
+    dropped_records: u64,
+    refused_records: u64,
+    full_refusals: u64,
+    held_back_partitions: u64,
+    full: bool,
+    blocked: bool,
 }
 
 #[derive(Serialize)]
@@ -111,6 +123,7 @@ impl<'a> From<&'a Snapshot> for StatusDto<'a> {
             now_ms: snapshot.now_ms,
             gateway: Uuid(snapshot.gateway).to_string(),
             journal: (&snapshot.journal).into(),
+            keeping: snapshot.keeping.into(),
             topics: snapshot.topics.iter().map(Into::into).collect(),
             devices: snapshot.devices.iter().map(Into::into).collect(),
             bridges: snapshot.bridges.iter().map(Into::into).collect(),
@@ -136,6 +149,20 @@ impl<'a> From<&'a JournalStatus> for JournalDto<'a> {
             skipped_offsets: journal.skipped_offsets,
             scrubbed_bytes: journal.scrub.bytes,
             scrub_passes: journal.scrub.passes,
+        }
+    }
+}
+
+impl From<KeepingStatus> for KeepingDto {
+    fn from(keeping: KeepingStatus) -> Self {
+        Self {
+            expired_records: keeping.expired_records,
+            dropped_records: keeping.dropped_records,
+            refused_records: keeping.refused_records,
+            full_refusals: keeping.full_refusals,
+            held_back_partitions: keeping.held_back_partitions,
+            full: keeping.is_full,
+            blocked: keeping.is_blocked,
         }
     }
 }
@@ -226,6 +253,7 @@ mod tests {
             uptime: Duration::from_millis(61_999),
             now_ms: 1_700_000_000_000,
             journal: JournalStatus { used_bytes: 5, max_bytes: 9, ..JournalStatus::default() },
+            keeping: KeepingStatus::default(),
             topics: vec![TopicSnapshot {
                 name: "</script>\u{1f}\"".into(),
                 partitions: vec![PartitionSnapshot {
@@ -278,6 +306,10 @@ mod tests {
                     "sync_p50_us": 0, "sync_p99_us": 0, "poisoned": null, "open_damage": 0,
                     "open_damage_bytes": 0, "damaged_reads": 0, "skipped_offsets": 0,
                     "scrubbed_bytes": 0, "scrub_passes": 0
+                },
+                "keeping": {
+                    "expired_records": 0, "dropped_records": 0, "refused_records": 0,
+                    "full_refusals": 0, "held_back_partitions": 0, "full": false, "blocked": false
                 },
                 "topics": [{
                     "name": "</script>\u{1f}\"",

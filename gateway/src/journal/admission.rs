@@ -44,8 +44,10 @@ pub(super) enum Purpose {
 pub(super) struct Reserve {
     /// How many.
     pub(super) segments: u64,
-    /// What each of them holds.
+    /// What each of them holds at least.
     pub(super) usable_bytes: u64,
+    /// What each of them holds at most, with a state that is small.
+    pub(super) whole_bytes: u64,
 }
 
 impl Reserve {
@@ -98,7 +100,10 @@ impl Ledger {
         let largest = inner.largest.max(wanted);
         let (segments, more) = self.reserve.withheld(purpose);
         let (segments, missing) = inner.kept(segments);
-        let withheld = missing * self.reserve.usable_bytes + more;
+        // One that is missing may be the one in use, which holds all that the state leaves. Who frees space brings it
+        // back, and nobody else does.
+        let missing = if purpose == Purpose::Append { missing } else { 0 };
+        let withheld = missing * self.reserve.whole_bytes + more;
         if inner.reserved + wanted + withheld > inner.certain(largest, segments) {
             return Err(AdmitError::Full);
         }
@@ -300,7 +305,11 @@ mod tests {
 
     #[test]
     fn a_file_is_lent_if_the_others_will_do() {
-        let ledger = Ledger::new(100_000, 0, Reserve { segments: 2, usable_bytes: 8 * BLOCK });
+        let ledger = Ledger::new(
+            100_000,
+            0,
+            Reserve { segments: 2, usable_bytes: 8 * BLOCK, whole_bytes: 8 * BLOCK },
+        );
         for usable in [0, 8 * BLOCK, 8 * BLOCK] {
             ledger.prepared(usable);
         }
@@ -321,7 +330,9 @@ mod tests {
     #[test]
     fn the_reserve_is_for_who_frees_space() {
         const USABLE: u64 = 8 * BLOCK;
-        let ledger = Ledger::new(100_000, 0, Reserve { segments: 2, usable_bytes: USABLE });
+        const WHOLE: u64 = 11 * BLOCK;
+        let reserve = Reserve { segments: 2, usable_bytes: USABLE, whole_bytes: WHOLE };
+        let ledger = Ledger::new(100_000, 0, reserve);
         for usable in [0, USABLE, USABLE] {
             ledger.prepared(usable);
         }
@@ -337,9 +348,25 @@ mod tests {
         assert_eq!(cleaning.len(), 2, "the other segment is for the next opening");
         drop((permits, freeing, cleaning));
         // One of the two was used: it is filled up again before anyone else gets any.
-        ledger.rolled(USABLE);
+        ledger.rolled(WHOLE);
         assert!(is_full(&admit(&ledger, 1)));
         ledger.prepared(USABLE);
         assert!(admit(&ledger, 1).is_ok());
+    }
+
+    #[test]
+    fn without_a_reserve_what_is_in_use_is_for_who_frees_space() {
+        const WHOLE: u64 = 11 * BLOCK;
+        let reserve = Reserve { segments: 2, usable_bytes: 8 * BLOCK, whole_bytes: WHOLE };
+        let ledger = Ledger::new(100_000, 0, reserve);
+        ledger.prepared(8 * BLOCK);
+        ledger.rolled(WHOLE);
+        ledger.settle();
+        assert!(is_full(&admit(&ledger, 1)));
+        let permits = |purpose| -> Vec<_> {
+            std::iter::from_fn(|| ledger.admit(1, purpose).ok()).take(99).collect()
+        };
+        let freeing = permits(Purpose::Freeing);
+        assert_eq!((freeing.len(), permits(Purpose::Cleaning).len()), (9, 2));
     }
 }

@@ -19,6 +19,7 @@ use super::{
     admission::{Ledger, Purpose, Reserve},
     cold::{self, Cleaned, Cleaner, Retain},
     damage::DamageMap,
+    format::SEGMENT_HEADER_BYTES,
     index::IndexCache,
     indexer::Indexer,
     inspect::Accepted,
@@ -110,6 +111,10 @@ fn recover(
         // Everything in them can be scanned again; what was acknowledged wants to be served.
         ready = shared.preparer.prepare_first(needed)?;
     }
+    if !shared.preparer.can_fill_reserve(disk.free_bytes().map_err(OpenError::io("free space"))?) {
+        // Nobody may use what is there before the thread that prepares finds that there is no more.
+        shared.ledger.settle();
+    }
     if ready && let Some(prepared) = shared.preparer.try_take() {
         writer.open(prepared).map_err(OpenError::io("begin a segment"))?;
     } else {
@@ -140,6 +145,7 @@ fn assemble(
     let reserve = Reserve {
         segments: settings.reserve_segments(),
         usable_bytes: settings.usable(settings.segment_bytes),
+        whole_bytes: settings.segment_bytes - SEGMENT_HEADER_BYTES,
     };
     let ledger = Ledger::new(settings.max_append_bytes, opening.held_bytes(), reserve);
     let used_bytes = Arc::new(AtomicU64::new(used_bytes));

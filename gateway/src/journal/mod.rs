@@ -17,7 +17,8 @@
 //! `state/` is what entries add up to; `index/` where batches are; `disk.rs` the only code that touches files;
 //! `writer.rs` the one thread that writes; `preparer.rs` the one that preallocates; `retire.rs` the one through
 //! which segments leave the log; `indexer.rs` the one that writes index files, which nothing depends on;
-//! `read_pool.rs` those that read; `scrub.rs` the one that looks for rot. `inspect/` is a journal from outside.
+//! `read_pool.rs` those that read; `scrub.rs` the one that looks for rot; `cold/` the one that cleans. `age.rs` and
+//! `keep.rs` tell what is how old and how large; `inspect/` is a journal from outside.
 //!
 //! # Reading
 //! By offset and time: `lookup.rs` (which entries) and `reader.rs` (their bytes), from `tail.rs` while they are
@@ -30,6 +31,7 @@ mod planted;
 mod aborted;
 mod address;
 mod admission;
+mod age;
 mod append;
 mod clock;
 mod cold;
@@ -44,6 +46,7 @@ mod handle;
 mod index;
 mod indexer;
 pub mod inspect;
+mod keep;
 mod log;
 mod lookup;
 mod options;
@@ -78,6 +81,7 @@ pub use disk::{Disk, DiskFile, LockError, Medium, ReadOnlyDisk, RealDisk};
 pub use error::{AdmitError, CleanError, OpenError, Poisoned, ReadError, StateFull};
 pub use format::{FORMAT_VERSION, JournalId};
 pub use handle::{Journal, PartitionEnds, open};
+pub use keep::{COPIED_PER_FREED_BYTE, Held, Holding};
 pub use options::JournalOptions;
 pub(crate) use options::{SCRUB_BYTES_PER_S, SCRUB_INTERVAL};
 pub use scan::{Scan, Scanned};

@@ -36,6 +36,8 @@ pub struct JournalOptions {
     pub read_threads: usize,
     /// How often to look for space again after the disk had none.
     pub space_retry: Duration,
+    /// Segments kept for cleaning and for the next opening; at most a quarter of all.
+    pub reserve_segments: u64,
     /// Whether segments that nothing needs leave the log by themselves; else only [`super::Journal::retire`] does it.
     pub retire: bool,
     /// Bytes a second that the scrub of segments that are not in use reads; 0: no scrub.
@@ -113,6 +115,7 @@ impl Default for JournalOptions {
             tail_bytes: TAIL_BYTES,
             read_threads: READ_THREADS,
             space_retry: SPACE_RETRY,
+            reserve_segments: RESERVE_SEGMENTS,
             retire: true,
             scrub_bytes_per_s: SCRUB_BYTES_PER_S,
             scrub_interval: SCRUB_INTERVAL,
@@ -148,6 +151,12 @@ impl JournalOptions {
             linger: journal.linger.map(|span| span.0),
             scrub_bytes_per_s: journal.scrub_rate.0,
             scrub_interval: journal.scrub_interval.0,
+            index_interval_bytes: journal.index_interval.0,
+            index_cache_bytes: journal.index_cache.as_usize(),
+            tail_bytes: journal.tail.as_usize(),
+            read_threads: journal.read_threads,
+            space_retry: journal.space_retry.0,
+            reserve_segments: journal.reserve_segments,
             ..Self::default()
         })
     }
@@ -196,6 +205,7 @@ impl JournalOptions {
             read_threads: self.read_threads.clamp(1, MAX_READ_THREADS),
             read_queue: READ_QUEUE,
             space_retry: self.space_retry,
+            reserve_segments: self.reserve_segments,
             retire: self.retire,
             scrub_bytes_per_s: self.scrub_bytes_per_s,
             scrub_interval: self.scrub_interval,
@@ -232,6 +242,7 @@ pub(super) struct Settings {
     pub(super) read_threads: usize,
     pub(super) read_queue: usize,
     pub(super) space_retry: Duration,
+    reserve_segments: u64,
     pub(super) retire: bool,
     pub(super) scrub_bytes_per_s: u64,
     pub(super) scrub_interval: Duration,
@@ -241,6 +252,8 @@ pub(super) struct Settings {
     pub(super) clock: Arc<dyn Clock>,
 }
 
+/// One in so many bytes of the budget is for index files: at 5 bytes a batch enough for batches of 320 bytes.
+const INDEX_SHARE: u64 = 64;
 /// Segments kept for cleaning and for the next opening: two, less where the budget has few.
 const RESERVE_SEGMENTS: u64 = 2;
 /// The reserve is at most one in so many segments.
@@ -249,7 +262,13 @@ const RESERVE_SHARE: u64 = 4;
 impl Settings {
     /// Segments that are not for appends.
     pub(super) fn reserve_segments(&self) -> u64 {
-        (self.max_bytes / self.segment_bytes / RESERVE_SHARE).min(RESERVE_SEGMENTS)
+        (self.max_bytes / self.segment_bytes / RESERVE_SHARE).min(self.reserve_segments)
+    }
+
+    /// What segments may take of the budget: the rest is for index files. Without a reserve there is no rest either.
+    pub(super) fn segments_max_bytes(&self) -> u64 {
+        let aside = if self.reserve_segments() > 0 { self.max_bytes / INDEX_SHARE } else { 0 };
+        self.max_bytes - aside
     }
 
     /// Bytes that appends can count on in a prepared segment of this length: without its header,
@@ -315,6 +334,25 @@ mod tests {
     fn an_append_is_at_most_half_a_segment() {
         assert_eq!(resolve(&small(), None, GIB).max_append_bytes, 32 * 1024 - FRAME_HEADER_BYTES);
         assert_eq!(resolve(&JournalOptions::default(), None, GIB).max_append_bytes, 1280 * 1024);
+    }
+
+    #[test]
+    fn index_files_have_their_share_of_the_budget() {
+        for (max_bytes, reserve, segments) in [
+            (64 * MIB, 2, 63 * MIB),
+            (16 * GIB, 2, 16 * GIB - 256 * MIB),
+            // Too few segments for a reserve.
+            (3 * (64 << 10), 0, 3 * (64 << 10)),
+        ] {
+            let segment_bytes = (max_bytes < MIB).then_some(64 << 10);
+            let options =
+                JournalOptions { max_bytes: Some(max_bytes), segment_bytes, ..Default::default() };
+            let settings = resolve(&options, None, GIB);
+            let found = (settings.reserve_segments(), settings.segments_max_bytes());
+            assert_eq!(found, (reserve, segments), "{max_bytes}");
+        }
+        let asked = JournalOptions { reserve_segments: 9, ..JournalOptions::default() };
+        assert_eq!(resolve(&asked, Some(GIB), GIB).reserve_segments(), 4, "a quarter of 16");
     }
 
     #[test]

@@ -41,6 +41,8 @@ struct Inner {
     ready: VecDeque<Prepared>,
     spares: Vec<Spare>,
     next_sequence: u64,
+    /// Whether the last attempt to prepare a segment found no space.
+    short: bool,
     stopping: bool,
 }
 
@@ -58,8 +60,13 @@ impl Preparer {
         used_bytes: Arc<AtomicU64>,
         next_sequence: u64,
     ) -> Self {
-        let inner =
-            Inner { ready: VecDeque::new(), spares: Vec::new(), next_sequence, stopping: false };
+        let inner = Inner {
+            ready: VecDeque::new(),
+            spares: Vec::new(),
+            next_sequence,
+            short: false,
+            stopping: false,
+        };
         Self {
             disk,
             settings,
@@ -79,13 +86,16 @@ impl Preparer {
                 return;
             }
             match self.prepare() {
-                Ok(true) => complained = false,
+                Ok(true) => {
+                    complained = false;
+                    self.lock().short = false;
+                }
                 Ok(false) => {
-                    self.ledger.settle();
+                    self.found_no_space();
                     self.pause();
                 }
                 Err(error) => {
-                    self.ledger.settle();
+                    self.found_no_space();
                     if !std::mem::replace(&mut complained, true) {
                         tracing::warn!(%error, "cannot prepare the next segment, trying again");
                     }
@@ -93,6 +103,32 @@ impl Preparer {
                 }
             }
         }
+    }
+
+    fn found_no_space(&self) {
+        self.ledger.settle();
+        self.lock().short = true;
+    }
+
+    /// Whether the budget and the disk have room for all of the reserve, when the opening has taken its segment.
+    pub(super) fn can_fill_reserve(&self, free_bytes: u64) -> bool {
+        let there = {
+            let inner = self.lock();
+            (inner.ready.len() + inner.spares.len()).saturating_sub(1) as u64
+        };
+        let missing = self.settings.reserve_segments().saturating_sub(there);
+        let bytes = missing * self.settings.segment_bytes;
+        let used = self.used_bytes.load(Ordering::Relaxed);
+        bytes <= free_bytes && used + bytes <= self.settings.segments_max_bytes()
+    }
+
+    /// Segments that are missing for appends to go on: with the reserve one for them. 0 unless there is no space to
+    /// prepare any.
+    pub(super) fn missing(&self) -> u64 {
+        let inner = self.lock();
+        let there = (inner.ready.len() + inner.spares.len()) as u64;
+        let wanted = self.settings.reserve_segments() + 1;
+        if inner.short { wanted.saturating_sub(there) } else { 0 }
     }
 
     /// Has at least one segment ready for an opening that needs so many bytes. Where there is no
@@ -114,7 +150,7 @@ impl Preparer {
         let needed = align_up(needed);
         let mut length = self.settings.segment_bytes.max(needed);
         loop {
-            let limit = if length > needed { self.settings.max_bytes } else { u64::MAX };
+            let limit = if length > needed { self.settings.segments_max_bytes() } else { u64::MAX };
             let created = match take_budget(&self.used_bytes, length, limit) {
                 true => self.create(length).map(|()| true),
                 false => Ok(false),
@@ -145,7 +181,8 @@ impl Preparer {
             None => {}
         }
         let length = self.settings.segment_bytes;
-        if !take_budget(&self.used_bytes, length, self.settings.max_bytes) {
+        // Index files are in use of the same budget, and never the last to get some of it.
+        if !take_budget(&self.used_bytes, length, self.settings.segments_max_bytes()) {
             return Ok(false);
         }
         self.create(length).map(|()| true)

@@ -296,9 +296,12 @@ impl Writer {
         let may_retire = !moved.is_empty() || !forgotten.is_empty();
         let mut ends: Vec<(PartitionId, Offset)> = Vec::new();
         let mut stable_ends = Vec::new();
+        // Not before the frame's own time: nothing counts as older than it is.
+        let open_ms = self.open_ms();
         {
             let mut log = self.shared.log_mut();
             log.set_durable(durable);
+            log.note_age(durable, open_ms);
             for (partition, placed) in self.frame.batches() {
                 if !log.insert(*partition, placed) {
                     tracing::error!(

@@ -104,6 +104,8 @@ impl From<&AppendError> for ErrorCode {
             AppendError::InTransaction { .. } => Self::INVALID_TXN_STATE,
             AppendError::NoProducer | AppendError::ControlBatch => Self::INVALID_RECORD,
             AppendError::BatchTooLarge { .. } => Self::MESSAGE_TOO_LARGE,
+            // Not retriable: the producer gives the record up and tells its application.
+            AppendError::Dropped => Self::POLICY_VIOLATION,
             AppendError::Journal(refusal) => refusal.into(),
             AppendError::Poisoned(_) => Self::KAFKA_STORAGE_ERROR,
             AppendError::Fact(_) => Self::UNKNOWN_SERVER_ERROR,

@@ -1,6 +1,7 @@
 //! A local note of how far the centre is, so that the page shows it while the centre is away.
 //!
-//! Only ever a hint: nothing is sent or left out because of it, and it may vanish at any time.
+//! Only ever a hint: nothing is sent or left out because of it, and it may vanish at any time. Until the centre is heard
+//! again it tells what the centre held when last heard, and so what may be deleted here.
 
 use std::{
     collections::BTreeMap,

@@ -58,6 +58,10 @@ impl Uplink {
     #[must_use]
     pub fn new(config: UplinkConfig, broker: Arc<Broker>) -> Self {
         let shared = Arc::new(Shared::new(broker.clone()));
+        if !config.bootstrap.is_empty() {
+            let selection = selection(&config);
+            broker.protect_forwarded(move |topic| selection.takes(topic));
+        }
         Self { config, broker, shared, timeouts: Timeouts::default() }
     }
 
@@ -81,9 +85,14 @@ impl Uplink {
             cursor_topic: config.cursor_topic.as_str().into(),
             timeouts,
         };
-        let selection = Selection::new(config.topics, config.prefix, config.cursor_topic);
+        let selection = selection(&config);
         let max_bytes = usize::try_from(config.max_transaction_bytes.0).unwrap_or(usize::MAX);
         let interval = config.interval.0;
         Shell::new(centre, broker, shared, shutdown, selection, interval, max_bytes).run().await;
     }
+}
+
+fn selection(config: &UplinkConfig) -> Selection {
+    let UplinkConfig { topics, prefix, cursor_topic, .. } = config.clone();
+    Selection::new(topics, prefix, cursor_topic)
 }

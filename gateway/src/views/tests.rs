@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, path::Path, sync::Arc, time::Duration};
 use super::{FOLDER, Views};
 use crate::{
     Shutdown,
-    broker::{AppendRequest, Broker, BrokerOptions},
+    broker::{AppendRequest, Broker, BrokerOptions, TopicDefaults},
     journal::{self, Journal, JournalOptions, Offset, RealDisk},
     record::BatchBuilder,
 };
@@ -26,6 +26,7 @@ impl Site {
             default_partitions: 1,
             auto_create_topics: true,
             max_message_bytes: 1 << 20,
+            topic_defaults: TopicDefaults::default(),
         };
         let broker = Broker::open(journal.clone(), state, options).await.unwrap();
         if broker.topic("t").is_none() {

@@ -2,8 +2,10 @@
 
 mod appending;
 pub(crate) mod full;
+mod full_disk;
 pub(crate) mod gate;
 mod groups;
+mod keeping;
 mod lookups;
 mod model;
 mod retention;
@@ -16,14 +18,22 @@ use bytes::Bytes;
 
 use gate::Gate;
 
-use super::{AppendRequest, Broker, BrokerOptions};
+use super::{AppendRequest, Broker, BrokerOptions, FullPolicy, TopicDefaults};
 use crate::{
     journal::{self, Disk, JournalOptions, Offset, PartitionId, RealDisk},
     record::{Batch, BatchBuilder, Record},
 };
 
-const BROKER_OPTIONS: BrokerOptions =
-    BrokerOptions { default_partitions: 1, auto_create_topics: true, max_message_bytes: 100_000 };
+const BROKER_OPTIONS: BrokerOptions = BrokerOptions {
+    default_partitions: 1,
+    auto_create_topics: true,
+    max_message_bytes: 100_000,
+    topic_defaults: TopicDefaults {
+        retention_ms: Some(604_800_000),
+        retention_bytes: None,
+        full: FullPolicy::Block,
+    },
+};
 const T0: i64 = 1_700_000_000_000;
 
 /// Opens or creates a gateway's data; the caller drops every handle before it opens again.

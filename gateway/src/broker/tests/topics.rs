@@ -39,12 +39,13 @@ async fn topics_survive_and_partition_ids_are_unique() {
 
     let broker = reopen(broker, folder.path()).await;
     assert_eq!(broker.topics(), [Arc::clone(&one), Arc::clone(&two)]);
-    let of_partition = broker.topic_of(one.partitions[2]).expect("still there").settings();
+    let of_partition =
+        broker.settings_of(&broker.topic_of(one.partitions[2]).expect("still there"));
     assert_eq!(
         (of_partition.retention_ms, of_partition.full),
         (Some(1000), FullPolicy::DropOldest)
     );
-    assert_eq!(two.settings().full, FullPolicy::Block);
+    assert_eq!(broker.settings_of(&two).full, FullPolicy::Block);
     let three = broker.ensure_topic("three").await.expect("created");
     let all = [one, two, three];
     let ids: BTreeSet<_> = all.iter().flat_map(|it| it.partitions.clone()).collect();

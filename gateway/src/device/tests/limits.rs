@@ -53,6 +53,7 @@ async fn a_block_that_no_append_can_hold_is_a_gap() {
         default_partitions: 1,
         auto_create_topics: true,
         max_message_bytes: 100_000,
+        topic_defaults: crate::broker::TopicDefaults::default(),
     };
     let broker: Arc<Broker> = Broker::open(journal, state, options).await.expect("opens");
     let mut gateway = Gateway::on(broker, 100).await;

@@ -11,10 +11,11 @@ use std::{
 };
 
 use super::super::{
-    AdmitError, CleanError, Disk, DiskFile, JournalId, Offset, PartitionId, Position,
+    AdmitError, CleanError, Disk, DiskFile, JournalId, Offset, Position,
     address::MAX_COLD_SEQUENCE,
     append::Replaced,
     format::{ALIGN, COLD_HEADER_BYTES, align_up},
+    index::Size,
     log::Cleanable,
     options::Settings,
     preparer::take_budget,
@@ -49,7 +50,7 @@ pub(in crate::journal) struct Cleaner {
 #[derive(Debug, Default)]
 struct Known {
     /// Bytes of each partition in a segment.
-    sizes: HashMap<Position, Vec<(PartitionId, u64)>>,
+    sizes: HashMap<Position, Vec<Size>>,
     /// Segments in which something that is live is damaged.
     barred: HashSet<Position>,
 }
@@ -362,15 +363,20 @@ impl Known {
                 Entry::Occupied(known) => known.into_mut(),
                 Entry::Vacant(missing) => {
                     let readable = &segment.readable;
-                    missing.insert(shared.indexes.sizes(&readable.segment, readable.end)?)
+                    let sizes = shared.indexes.sizes(&readable.segment, readable.end)?;
+                    let mut log = shared.log_mut();
+                    for size in &sizes {
+                        log.note_bytes(size.partition, segment.first(), size.batch_bytes);
+                    }
+                    missing.insert(sizes)
                 }
             };
             let log = shared.log();
             let runs = log.live_runs(&[segment.first()]);
             let (mut live_bytes, mut most_bytes) = (0, 0);
-            for (partition, bytes) in sizes.iter() {
+            for Size { partition, entry_bytes, .. } in sizes.iter() {
                 let Some(run) = runs.get(partition).and_then(|runs| runs.first()) else { continue };
-                let bytes = share(*bytes, run.first, run.end, log.log_start(*partition));
+                let bytes = share(*entry_bytes, run.first, run.end, log.log_start(*partition));
                 most_bytes += bytes;
                 let is_dirty = segment.settled_ms.is_none();
                 let compact = is_dirty && shared.cleaner.retain.of(*partition).compact;

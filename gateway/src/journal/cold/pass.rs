@@ -156,6 +156,8 @@ impl<'a> Pass<'a> {
         })?;
         let Bounds { first, end, .. } = bounds;
         self.summary.cover(partition, Run { segment: self.first, first, end, max_timestamp });
+        let aged = self.shared.log().aged(partition, part.runs, self.shared.open_ms());
+        self.summary.aged.extend(aged.into_iter().map(|aged| (partition, aged)));
         let outcome = survivors.finish();
         if !planted!(AbortedLost) {
             let kept = outcome.kept.into_iter().map(|range| (partition, range));

@@ -50,6 +50,15 @@ struct Entry {
     used: u64,
 }
 
+/// What a partition has in a segment.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::journal) struct Size {
+    pub(in crate::journal) partition: PartitionId,
+    /// With headers and padding.
+    pub(in crate::journal) entry_bytes: u64,
+    pub(in crate::journal) batch_bytes: u64,
+}
+
 impl IndexCache {
     pub(in crate::journal) fn new(disk: Arc<dyn Disk>, seed: Seed, budget_bytes: usize) -> Self {
         let (inner, damaged) = (Mutex::default(), AtomicU64::new(0));
@@ -82,17 +91,15 @@ impl IndexCache {
     }
 
     /// How many bytes each partition has in a segment. Reads files, and keeps nothing.
-    pub(in crate::journal) fn sizes(
-        &self,
-        segment: &Segment,
-        end: End,
-    ) -> io::Result<Vec<(PartitionId, u64)>> {
-        let size = |index: &PartitionIndex| {
+    pub(in crate::journal) fn sizes(&self, segment: &Segment, end: End) -> io::Result<Vec<Size>> {
+        let size = |(&partition, index): (&PartitionId, &PartitionIndex)| {
             let entries = index.starting_at(Offset(i64::MIN));
-            entries.map(|entry| u64::from(entry.length).next_multiple_of(ENTRY_ALIGN as u64)).sum()
+            let aligned =
+                entries.map(|entry| u64::from(entry.length).next_multiple_of(ENTRY_ALIGN as u64));
+            Size { partition, entry_bytes: aligned.sum(), batch_bytes: index.bytes() }
         };
         let partitions = self.load(segment, end)?;
-        Ok(partitions.iter().map(|(&partition, index)| (partition, size(index))).collect())
+        Ok(partitions.iter().map(size).collect())
     }
 
     /// That index, if it is in memory.

@@ -58,6 +58,10 @@ impl Chunk {
         self.first_offset
     }
 
+    pub(super) fn first_position(&self) -> Position {
+        self.first_position
+    }
+
     pub(super) fn max_timestamp(&self) -> i64 {
         self.max_timestamp
     }

@@ -14,7 +14,7 @@ mod summary;
 #[cfg(test)]
 mod tests;
 
-pub(super) use cache::IndexCache;
+pub(super) use cache::{IndexCache, Size};
 use chunk::Chunk;
 pub(super) use coverage::{Coverage, Findings};
 pub(super) use delta::Delta;
@@ -23,13 +23,18 @@ pub(super) use file::{IndexFile, index_name, segment_of_index};
 pub(super) use range::{RangeIndex, SlicePlace, placed};
 pub(super) use summary::{Run, Summary};
 
-use super::{Offset, PartitionId, Position, format::Cursor};
+use super::{
+    Offset, PartitionId, Position,
+    format::{Cursor, ENTRY_HEADER_BYTES},
+};
 
 /// Batches of one partition in offset order.
 #[derive(Debug, Default)]
 pub(super) struct PartitionIndex {
     chunks: Vec<Chunk>,
     end: Offset,
+    /// Of all batches.
+    bytes: u64,
 }
 
 /// Place of one entry.
@@ -59,6 +64,7 @@ impl PartitionIndex {
             return false;
         }
         self.end = placed.end;
+        self.bytes += batch_bytes(&location);
         if let Some(last) = self.chunks.last_mut() {
             if last.push(location, placed.max_timestamp) {
                 return true;
@@ -67,6 +73,33 @@ impl PartitionIndex {
         }
         self.chunks.push(Chunk::new(location, placed.max_timestamp));
         true
+    }
+
+    /// Bytes of all batches, without the headers of their entries.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Where the newest batches begin that together have at least so many bytes; at the first one if all have less.
+    pub(super) fn newest(&self, bytes: u64) -> Offset {
+        let mut surplus = self.bytes.saturating_sub(bytes);
+        let stays = |location: &Location| {
+            let bytes = batch_bytes(location);
+            let stays = bytes > surplus;
+            surplus = surplus.saturating_sub(bytes);
+            stays
+        };
+        let first = self.chunks.iter().flat_map(Chunk::iter).find(stays);
+        first.map_or(self.end, |location| location.base_offset)
+    }
+
+    /// First offset of the batches that lie at or behind a position.
+    pub(super) fn first_at(&self, position: Position) -> Option<Offset> {
+        let chunk = self.chunks.partition_point(|chunk| chunk.first_position() < position);
+        let chunks = self.chunks.iter().skip(chunk.saturating_sub(1));
+        let mut locations = chunks.flat_map(Chunk::iter);
+        let first = locations.find(|location| location.position >= position)?;
+        Some(first.base_offset)
     }
 
     /// Batches from the last one that begins at or before `from`; from the first one if all begin later.
@@ -109,6 +142,7 @@ impl PartitionIndex {
     /// Adds the batches of the next range of the same segment.
     pub(super) fn extend(&mut self, next: Self) {
         self.end = self.end.max(next.end);
+        self.bytes += next.bytes;
         self.chunks.extend(next.chunks);
     }
 
@@ -129,9 +163,11 @@ impl PartitionIndex {
     pub(super) fn decode(cursor: &mut Cursor<'_>) -> Option<(PartitionId, Self)> {
         let partition = PartitionId(cursor.u32()?);
         let count = cursor.u32()?;
-        let mut index = Self { chunks: Vec::new(), end: Offset(cursor.i64()?) };
+        let mut index = Self { chunks: Vec::new(), end: Offset(cursor.i64()?), bytes: 0 };
         for _ in 0..count {
-            index.chunks.push(Chunk::decode(cursor)?);
+            let chunk = Chunk::decode(cursor)?;
+            index.bytes += chunk.iter().map(|location| batch_bytes(&location)).sum::<u64>();
+            index.chunks.push(chunk);
         }
         Some((partition, index))
     }
@@ -139,4 +175,8 @@ impl PartitionIndex {
     fn chunk_of(&self, offset: Offset) -> usize {
         self.chunks.partition_point(|chunk| chunk.first_offset() <= offset).saturating_sub(1)
     }
+}
+
+fn batch_bytes(location: &Location) -> u64 {
+    u64::from(location.length).saturating_sub(ENTRY_HEADER_BYTES as u64)
 }

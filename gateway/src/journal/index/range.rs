@@ -19,6 +19,7 @@ const STATE: u8 = 4;
 const SUMMARY: u8 = 5;
 const SEGMENT_TRANSACTIONS: u8 = 6;
 const ABORTED_RANGES: u8 = 7;
+const AGES: u8 = 8;
 
 /// The index of a range.
 #[derive(Debug, Default)]
@@ -138,6 +139,7 @@ impl RangeIndex {
             section(&mut out, SUMMARY, &summary.encode());
             section(&mut out, SEGMENT_TRANSACTIONS, &summary.events.encode());
             section(&mut out, ABORTED_RANGES, &summary.encode_aborted());
+            section(&mut out, AGES, &summary.encode_aged());
         }
         out
     }
@@ -150,7 +152,7 @@ impl RangeIndex {
         let mut cursor = Cursor::new(payload);
         let mut index = Self::default();
         let (mut summary, mut events) = (None, Events::default());
-        let mut aborted = Vec::new();
+        let (mut aborted, mut aged) = (Vec::new(), Vec::new());
         while !cursor.is_empty() {
             let [kind, ..] = cursor.array::<4>()?;
             let length = usize::try_from(cursor.u32()?).ok()?;
@@ -163,10 +165,11 @@ impl RangeIndex {
                 SUMMARY => summary = Some(Summary::decode(content, segment)?),
                 SEGMENT_TRANSACTIONS => events = Events::decode(content)?,
                 ABORTED_RANGES => aborted = Summary::decode_aborted(content)?,
+                AGES => aged = Summary::decode_aged(content)?,
                 _ => return None,
             }
         }
-        let summary = summary.map(|summary: Summary| Summary { events, aborted, ..summary });
+        let summary = summary.map(|summary: Summary| Summary { events, aborted, aged, ..summary });
         Some((index, summary))
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Events, Offset, PartitionId, PartitionIndex, Placed, Position};
-use crate::journal::{AbortedRange, format::Cursor};
+use crate::journal::{AbortedRange, age::Aged, format::Cursor};
 
 /// Offsets of one partition in one segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub(in crate::journal) struct Summary {
     pub(in crate::journal) events: Events,
     /// Of a cold segment: the aborted ranges that end in it and concern data that is still there.
     pub(in crate::journal) aborted: Vec<(PartitionId, AbortedRange)>,
+    /// Of a cold segment: how old what is.
+    pub(in crate::journal) aged: Vec<(PartitionId, Aged)>,
     pub(super) runs: BTreeMap<PartitionId, Run>,
 }
 
@@ -90,6 +92,26 @@ impl Summary {
             ranges.push((partition, AbortedRange { producer_id, first, last, has_marker }));
         }
         Some(ranges)
+    }
+
+    pub(super) fn encode_aged(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        for (partition, aged) in &self.aged {
+            out.extend_from_slice(&partition.0.to_le_bytes());
+            out.extend_from_slice(&aged.end.0.to_le_bytes());
+            out.extend_from_slice(&aged.open_ms.to_le_bytes());
+        }
+        out
+    }
+
+    pub(super) fn decode_aged(bytes: &[u8]) -> Option<Vec<(PartitionId, Aged)>> {
+        let mut cursor = Cursor::new(bytes);
+        let mut told = Vec::new();
+        while !cursor.is_empty() {
+            let partition = PartitionId(cursor.u32()?);
+            told.push((partition, Aged { end: Offset(cursor.i64()?), open_ms: cursor.u64()? }));
+        }
+        Some(told)
     }
 
     /// One past the last offset of a partition.

@@ -144,6 +144,8 @@ fn recover_segments(disk: &dyn Disk) -> Result<Recovered, OpenError> {
     let last = chain.links.last().map(|link| link.found.segment.header.first);
     let links = drop_empty_end(chain.links, &end, &mut leftovers);
     replay.report.void_files = leftovers.dead.len() as u64;
+    let snapshot =
+        kept_snapshot(disk, seed, &links, snapshot).map_err(OpenError::io("read a segment"))?;
     let owned = |sequence| links.iter().any(|link| link.found.segment.header.sequence == sequence);
     let unowned = survey.unowned_indexes(owned);
     replay.report.index_leftover = unowned.len() as u64;
@@ -274,6 +276,29 @@ fn drop_empty_end(mut links: Vec<Link>, end: &LogEnd, leftovers: &mut Leftovers)
         leftovers.dead.push(link.found.into_dead());
     }
     links
+}
+
+/// The newest complete snapshot among the segments that stay: an opening without data takes its own along.
+fn kept_snapshot(
+    disk: &dyn Disk,
+    seed: Seed,
+    links: &[Link],
+    replayed: Option<Position>,
+) -> std::io::Result<Option<Position>> {
+    let stays = |first| links.iter().any(|link| link.found.segment.header.first == first);
+    if replayed.is_none_or(stays) {
+        return Ok(replayed);
+    }
+    for link in links.iter().rev() {
+        let segment = &link.found.segment;
+        // They were counted when the state was replayed.
+        let mut uncounted = Findings::default();
+        let coverage = Coverage::find(disk, seed, segment, link.end, link.next_crc, &mut uncounted);
+        if snapshot(segment, seed, link.end, &coverage)?.whole().is_some() {
+            return Ok(Some(segment.header.first));
+        }
+    }
+    Ok(None)
 }
 
 fn conclude(

@@ -189,7 +189,8 @@ impl Replay {
 
     /// Takes over what an index file covers.
     fn covered(&mut self, segment: &Segment, coverage: &Coverage) {
-        for (_, content) in &coverage.chunks {
+        for (chunk, content) in &coverage.chunks {
+            self.log.note_age(chunk.to, chunk.open_ms);
             if self.into_state {
                 let aborted = content.delta.apply(&mut self.state);
                 self.add_aborted(aborted);
@@ -209,6 +210,7 @@ impl Replay {
         self.last_crc = Some(chunk.last_crc);
         self.frames_end = chunk.to;
         self.open_ms = self.open_ms.max(chunk.open_ms);
+        self.log.note_age(self.frames_end, self.open_ms);
     }
 
     /// Hands the segment over to the log.
@@ -353,6 +355,7 @@ impl Replay {
         self.last_crc = Some(frame.crc);
         self.frames_end = frame.header.position.plus(frame.header.length());
         self.open_ms = self.open_ms.max(frame.header.open_ms);
+        self.log.note_age(self.frames_end, self.open_ms);
     }
 
     fn broken_chain(&mut self, segment: &Segment, position: Position) {

@@ -12,6 +12,7 @@ pub(super) mod effort;
 mod faults;
 mod golden;
 mod index;
+mod keep;
 mod model;
 mod nested;
 mod planted;

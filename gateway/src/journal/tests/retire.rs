@@ -392,3 +392,23 @@ fn a_segment_cut_short_is_given_back_and_not_kept() {
     let spares = files.names().into_iter().filter(|name| name.contains("spare"));
     assert!(spares.into_iter().all(|name| files.content(&name).len() as u64 == SEGMENT));
 }
+
+/// The opening that wrote nothing but its snapshot is gone at the next one, and its snapshot with it.
+#[test]
+fn starts_without_an_append_keep_nothing_from_leaving() {
+    let disk = MemoryDisk::default();
+    let (journal, mut state) = open(disk.clone(), &by_hand()).unwrap();
+    fill(&journal, &mut state, 14);
+    let end = state.partition(P).log_end.0;
+    move_start(&journal, &mut state, end);
+    journal.close().unwrap();
+    drop(journal);
+    for _ in 0..3 {
+        let (journal, _) = open(disk.clone(), &by_hand()).unwrap();
+        journal.close().unwrap();
+    }
+    let (journal, mut state) = open(disk, &by_hand()).unwrap();
+    // The first append brings this opening's own snapshot.
+    move_start(&journal, &mut state, end);
+    assert!(journal.retire().unwrap() > 0);
+}

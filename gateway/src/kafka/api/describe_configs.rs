@@ -14,7 +14,7 @@ use kafka_wire::{
 };
 
 use crate::{
-    broker::{SettingKind, TOPIC_SETTINGS},
+    broker::{SettingKind, TOPIC_SETTINGS, TopicSetting},
     kafka::{
         codec::StrBytes,
         context::{Context, NODE_ID},
@@ -45,6 +45,8 @@ struct Entry {
     name: &'static str,
     value: String,
     default: Option<&'static str>,
+    /// The gateway's own default, where its configuration sets one.
+    configured: Option<String>,
     source: i8,
     kind: i8,
     is_read_only: bool,
@@ -102,18 +104,27 @@ fn topic_entries(context: &Context, name: &str) -> Result<Vec<Entry>, (ErrorCode
         .broker
         .topic(name)
         .ok_or((ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, "there is no such topic"))?;
-    let entry = |name: &'static str, default: &'static str, kind: &SettingKind| {
-        let own = topic.settings.get(name);
+    let defaults = context.broker.options().topic_defaults;
+    let entry = |setting: &TopicSetting| {
+        let own = topic.settings.get(setting.name);
+        let configured = defaults.value_of(setting);
+        let configured = (configured != setting.default).then_some(configured);
+        let source = match (own, &configured) {
+            (Some(_), _) => SOURCE_TOPIC,
+            (None, Some(_)) => SOURCE_STATIC_BROKER,
+            (None, None) => SOURCE_DEFAULT,
+        };
         Entry {
-            name,
-            value: own.map_or(default, String::as_str).to_owned(),
-            default: Some(default),
-            source: if own.is_some() { SOURCE_TOPIC } else { SOURCE_DEFAULT },
-            kind: kind_code(kind),
+            name: setting.name,
+            value: own.or(configured.as_ref()).map_or(setting.default, String::as_str).to_owned(),
+            default: Some(setting.default),
+            configured,
+            source,
+            kind: kind_code(&setting.kind),
             is_read_only: false,
         }
     };
-    Ok(TOPIC_SETTINGS.iter().map(|it| entry(it.name, it.default, &it.kind)).collect())
+    Ok(TOPIC_SETTINGS.iter().map(entry).collect())
 }
 
 fn broker_entries(context: &Context, name: &str) -> Result<Vec<Entry>, (ErrorCode, &'static str)> {
@@ -135,6 +146,7 @@ fn broker_entries(context: &Context, name: &str) -> Result<Vec<Entry>, (ErrorCod
         name,
         value,
         default: None,
+        configured: None,
         source: SOURCE_STATIC_BROKER,
         kind,
         is_read_only: true,
@@ -177,7 +189,9 @@ impl Entry {
             synonym
         };
         let own = (self.source != SOURCE_DEFAULT).then(|| synonym(&self.value, self.source));
+        let configured = self.configured.as_ref().filter(|_| self.source == SOURCE_TOPIC);
+        let configured = configured.map(|value| synonym(value, SOURCE_STATIC_BROKER));
         let default = self.default.map(|value| synonym(value, SOURCE_DEFAULT));
-        own.into_iter().chain(default).collect()
+        own.into_iter().chain(configured).chain(default).collect()
     }
 }

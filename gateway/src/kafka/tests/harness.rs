@@ -65,6 +65,7 @@ impl Gateway {
             default_partitions: config.default_partitions,
             auto_create_topics: config.auto_create_topics,
             max_message_bytes: 1_048_588,
+            topic_defaults: crate::broker::TopicDefaults::default(),
         };
         let broker = Broker::open(journal.clone(), state, options).await.expect("the broker opens");
         let server = Server::bind(&config, Arc::clone(&broker)).await.expect("a free port");

@@ -355,6 +355,11 @@ impl Session {
                 self.chunk = self.chunk.saturating_mul(2);
                 self.admitted(count, commit);
             }
+            // A durable gap record says so: the MQTT broker is not to keep them.
+            Err(AppendError::Dropped) => {
+                let number = self.intake.admitted(count);
+                self.appends.push_back((number, Box::pin(std::future::ready(Ok(())))));
+            }
             Err(error) if !is_too_large(&error) => self.refused(&error.into()),
             Err(_) if count > 1 => self.chunk = count / 2,
             Err(error) => self.reject(&error).await,
@@ -370,7 +375,7 @@ impl Session {
         let Some(message) = self.intake.chunk(1).next() else { return };
         let reason = why.to_string();
         let request = rejection(&topic, message, &self.config.client_id, &reason);
-        match self.broker.append(request) {
+        match self.broker.append_kept(request) {
             Ok(commit) => {
                 tracing::warn!(topic = %message.topic, %reason, "mqtt message rejected");
                 self.board.update(|status| status.rejected += 1);

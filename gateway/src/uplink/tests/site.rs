@@ -234,6 +234,7 @@ async fn open(folder: &Path) -> Arc<Broker> {
         default_partitions: 1,
         auto_create_topics: true,
         max_message_bytes: 1 << 20,
+        topic_defaults: crate::broker::TopicDefaults::default(),
     };
     Broker::open(journal, state, options).await.unwrap()
 }

@@ -144,7 +144,7 @@ fn plan(context: &Context, topic: FetchTopic, version: i16) -> Topic {
                 positive(wanted.partition_max_bytes),
                 wanted.current_leader_epoch,
             )
-            .with_damage(known.settings().damage),
+            .with_damage(context.broker.settings_of(known).damage),
             None => Partition::failed(index, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
         }
     });

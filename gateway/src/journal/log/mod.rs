@@ -2,14 +2,20 @@
 //!
 //! Of the segment in use every batch is indexed here; of the ones before only which offsets they hold.
 
+mod holding;
+mod replacing;
+
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap},
     sync::Arc,
 };
 
+pub(super) use replacing::{Cleanable, Replacement};
+
 use super::{
-    AbortedRange, Offset, PartitionId, Position, ReadError, State,
+    AbortedRange, Held, Holding, Offset, PartitionId, Position, ReadError, State,
     aborted::Aborted,
+    age::{Aged, Ages},
     append::Replaced,
     cold::{ColdSegment, ColdSet},
     index::{Location, PartitionIndex, Placed, Run, Summary},
@@ -30,6 +36,7 @@ pub(super) struct Log {
     /// `first` of the segment in use, and how far it is durable.
     active: Option<Position>,
     durable: Position,
+    ages: Ages,
 }
 
 #[derive(Debug, Default)]
@@ -43,6 +50,10 @@ struct PartitionLog {
     given_up: Vec<(Offset, Offset)>,
     /// Cold segments, then segments that were left, by offset.
     runs: Vec<Run>,
+    /// Bytes of batches in those of them whose index somebody looked at.
+    bytes: BTreeMap<Position, u64>,
+    /// How old offsets are that lie in cold segments.
+    aged: Vec<Aged>,
     active: PartitionIndex,
 }
 
@@ -51,6 +62,16 @@ struct PartitionLog {
 pub(super) struct Readable {
     pub(super) segment: Arc<Segment>,
     pub(super) end: End,
+}
+
+impl Readable {
+    /// Where the log goes on behind it.
+    pub(super) fn left(&self) -> Position {
+        match self.end {
+            End::Known(end) => end,
+            End::Open => self.segment.header.end(),
+        }
+    }
 }
 
 /// What a pass meets.
@@ -119,10 +140,20 @@ impl Log {
             let index = std::mem::take(&mut log.active);
             if let Some((first, end, max_timestamp)) = index.span() {
                 log.runs.push(Run { segment: left, first, end, max_timestamp });
+                log.bytes.insert(left, index.bytes());
                 indexes.push((partition, index));
             }
         }
         Some((left, indexes))
+    }
+
+    /// Notes that the log ends at a position at a time of open journal.
+    pub(super) fn note_age(&mut self, position: Position, open_ms: u64) {
+        self.ages.note(position, open_ms);
+    }
+
+    pub(super) fn ages(&self) -> &Ages {
+        &self.ages
     }
 
     /// Notes how far the segment in use is durable.
@@ -187,6 +218,8 @@ impl Log {
         log.log_start = log.log_start.max(start);
         log.durable_end = log.durable_end.max(start);
         log.aborted.forget_before(log.log_start);
+        let gone = log.aged.partition_point(|aged| aged.end <= start);
+        log.aged.drain(..gone);
     }
 
     pub(super) fn log_start(&self, partition: PartitionId) -> Offset {
@@ -336,10 +369,12 @@ impl Log {
     }
 
     fn left(&self, run: &Run) -> Option<Step> {
-        let cold = run.segment.is_cold();
-        let segment = || self.segments.get(&run.segment);
-        let readable = if cold { self.cold.readable(run.segment) } else { segment() }?;
-        Some(Step::Left(*run, readable.clone()))
+        Some(Step::Left(*run, self.readable(run.segment)?.clone()))
+    }
+
+    /// The segment or cold segment that begins at a position.
+    fn readable(&self, first: Position) -> Option<&Readable> {
+        if first.is_cold() { self.cold.readable(first) } else { self.segments.get(&first) }
     }
 
     fn source(&self, location: Location) -> Option<Source> {
@@ -395,9 +430,11 @@ impl Log {
     pub(super) fn retire_below(&mut self, start: Position) -> Vec<Arc<Segment>> {
         let kept = self.segments.split_off(&start);
         let retired = std::mem::replace(&mut self.segments, kept);
+        self.ages.forget_before(start);
         for partition in self.partitions.values_mut() {
             // Cold ones have the largest addresses.
             partition.runs.retain(|run| run.segment >= start);
+            partition.bytes = partition.bytes.split_off(&start);
         }
         retired.into_values().map(|readable| readable.segment).collect()
     }
@@ -410,165 +447,5 @@ impl Log {
     /// Forgets partitions that are not in the state: deleted ones, whose batches may still lie in segments.
     pub(super) fn forget_unknown(&mut self, state: &State) {
         self.partitions.retain(|&id, _| state.knows(id));
-    }
-}
-
-/// What takes the place of what was cleaned.
-#[derive(Debug)]
-pub(super) struct Replacement {
-    /// None: nothing that is live was left.
-    pub(super) cold: Option<(ColdSegment, Summary)>,
-    /// Cold segments that it was copied from.
-    pub(super) sources: Vec<Position>,
-    /// Where the log of hot segments begins now, if it was copied from such.
-    pub(super) start: Option<Position>,
-    /// Aborted ranges that went with their data and their marker.
-    pub(super) gone: Vec<(PartitionId, AbortedRange)>,
-}
-
-/// A segment that may be cleaned.
-#[derive(Clone, Debug)]
-pub(super) struct Cleanable {
-    pub(super) readable: Readable,
-    /// What it stands for: of a segment up to the next one.
-    pub(super) place: Replaced,
-    /// Of a cold segment.
-    pub(super) settled_ms: Option<u64>,
-}
-
-impl Cleanable {
-    pub(super) fn first(&self) -> Position {
-        self.readable.segment.header.first
-    }
-}
-
-/// What the cleaner does.
-impl Log {
-    /// Adds a cold segment that was there when the journal was opened. How many partitions have offsets in it that
-    /// others hold, too: those count.
-    pub(super) fn add_cold(
-        &mut self,
-        cold: ColdSegment,
-        summary: &Summary,
-        knows: impl Fn(PartitionId) -> bool,
-    ) -> u64 {
-        let mut doubled = 0;
-        for (partition, mut run) in summary.runs().filter(|(partition, _)| knows(*partition)) {
-            let log = self.partitions.entry(partition).or_default();
-            let at = log.runs.partition_point(|other| other.first < run.first);
-            let before = log.runs.get(..at).and_then(<[_]>::last).map_or(run.first, |run| run.end);
-            let after = log.runs.get(at).map_or(run.end, |run| run.first);
-            doubled += u64::from(before > run.first || after < run.end);
-            run.first = run.first.max(before);
-            run.end = run.end.min(after);
-            if run.first < run.end {
-                log.runs.insert(at, run);
-            }
-        }
-        for &(partition, range) in summary.aborted.iter().filter(|(id, _)| knows(*id)) {
-            let log = self.partitions.entry(partition).or_default();
-            if !log.aborted.overlapping(range.last, Offset(range.last.0 + 1)).contains(&range) {
-                log.aborted.insert(range);
-            }
-        }
-        self.cold.add(cold);
-        doubled
-    }
-
-    /// Notes that a cold segment is lost.
-    pub(super) fn lose_cold(&mut self, place: Replaced) {
-        self.cold.add_lost(place);
-    }
-
-    /// The oldest segments, as far as nothing needs them but who reads them.
-    pub(super) fn cleanable(&self) -> Vec<Cleanable> {
-        let Some(&state) = self.snapshots.first() else { return Vec::new() };
-        if self.snapshots.len() < KEPT_SNAPSHOTS {
-            return Vec::new();
-        }
-        let firsts = self.segments.keys().copied();
-        let next = firsts.skip(1).chain(self.active);
-        let older = self.segments.values().zip(next).take_while(|(_, next)| *next <= state);
-        older
-            .map(|(readable, next)| Cleanable {
-                readable: readable.clone(),
-                place: Replaced { from: readable.segment.header.first, to: next },
-                settled_ms: None,
-            })
-            .collect()
-    }
-
-    /// The cold segments, in order.
-    pub(super) fn cold(&self) -> impl Iterator<Item = Cleanable> {
-        self.cold.iter().map(|cold| Cleanable {
-            readable: cold.readable.clone(),
-            place: cold.place,
-            settled_ms: Some(cold.settled_ms),
-        })
-    }
-
-    pub(super) fn cold_segments(&self) -> usize {
-        self.cold.len()
-    }
-
-    /// Whether something of these positions is lost that was in a cold segment.
-    pub(super) fn is_cold_lost_within(&self, place: Replaced) -> bool {
-        self.cold.is_lost_within(place)
-    }
-
-    /// Which live offsets each partition has in some segments, in order.
-    pub(super) fn live_runs(&self, segments: &[Position]) -> BTreeMap<PartitionId, Vec<Run>> {
-        let mut found = BTreeMap::new();
-        for (&partition, log) in &self.partitions {
-            let runs = log.live_runs().filter(|run| segments.contains(&run.segment));
-            let runs: Vec<_> = runs.copied().collect();
-            if !runs.is_empty() {
-                found.insert(partition, runs);
-            }
-        }
-        found
-    }
-
-    /// The oldest offset that some segment which was left holds and that is live.
-    pub(super) fn first_live(&self, partition: PartitionId) -> Option<Offset> {
-        self.partitions.get(&partition)?.live_runs().next().map(|run| run.first)
-    }
-
-    /// Cold segments in which nothing is live.
-    pub(super) fn dead_cold(&self) -> Vec<Position> {
-        let live = self.partitions.values().flat_map(PartitionLog::live_runs);
-        let live: HashSet<_> = live.map(|run| run.segment).collect();
-        self.cold.iter().map(ColdSegment::first).filter(|first| !live.contains(first)).collect()
-    }
-
-    /// Whether all of them are still what readers see, the hot ones up to a position.
-    pub(super) fn can_replace(&self, sources: &[Position], start: Option<Position>) -> bool {
-        let oldest = self.oldest();
-        sources.iter().all(|&first| self.cold.by_first(first).is_some())
-            && start.is_none_or(|start| oldest.is_some_and(|oldest| oldest < start))
-    }
-
-    /// Lets readers find what was copied where they found what it was copied from; gives what nobody finds any more.
-    pub(super) fn replace(&mut self, with: &Replacement) -> Vec<Arc<Segment>> {
-        let mut left = with.start.map_or_else(Vec::new, |start| self.retire_below(start));
-        left.extend(with.sources.iter().filter_map(|&first| self.cold.remove(first)));
-        for log in self.partitions.values_mut() {
-            log.runs.retain(|run| !with.sources.contains(&run.segment));
-        }
-        if let Some((cold, summary)) = &with.cold {
-            for (partition, run) in summary.runs() {
-                // It may have been deleted in the meantime.
-                let Some(log) = self.partitions.get_mut(&partition) else { continue };
-                let at = log.runs.partition_point(|other| other.first < run.first);
-                log.runs.insert(at, run);
-            }
-            self.cold.add(cold.clone());
-        }
-        for (partition, range) in &with.gone {
-            if let Some(log) = self.partitions.get_mut(partition) {
-                log.aborted.remove(range);
-            }
-        }
-        left
     }
 }
