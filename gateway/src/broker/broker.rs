@@ -1,21 +1,21 @@
 //! The handle that every room holds: opening, topics, ends, facts.
 
 use std::{
-    collections::{BTreeMap, HashMap},
-    fmt,
-    sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
 use bytes::Bytes;
 
 use super::{
     AppendError, AppendRequest, FactError, MAX_PARTITIONS_PER_TOPIC, Topic, TopicDefaults,
-    TopicError, TopicSettings, UnreplicatedPolicy, Uuid,
+    TopicError, TopicSettings, Uuid,
     append::Admission,
     catalog::{Catalog, Draft},
     identity::{GATEWAY_ID_KEY, random_uuid},
     keep::Keeping,
     producer_id::{self, ProducerIds},
+    protection::Protection,
     settings, space,
 };
 use crate::journal::{
@@ -74,17 +74,6 @@ pub struct Broker {
     gateway_id: Uuid,
     /// Held while a block of ids is being reserved, so that one reservation serves all who wait.
     producer_ids: tokio::sync::Mutex<ProducerIds>,
-    replicated: RwLock<HashMap<PartitionId, Offset>>,
-    forwarded: OnceLock<Forwarded>,
-}
-
-/// Tells of a topic's name whether an uplink forwards it.
-struct Forwarded(Box<dyn Fn(&str) -> bool + Send + Sync>);
-
-impl fmt::Debug for Forwarded {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Forwarded").finish_non_exhaustive()
-    }
 }
 
 /// What outlives a caller that gave up waiting.
@@ -97,6 +86,7 @@ pub(super) struct Core {
     /// Held while a topic is being created or deleted: of one name there is one.
     pub(super) creating: tokio::sync::Mutex<()>,
     pub(super) keeping: Keeping,
+    pub(super) protection: Protection,
 }
 
 impl Broker {
@@ -116,7 +106,9 @@ impl Broker {
             catalog: RwLock::new(catalog),
             creating: tokio::sync::Mutex::new(()),
             keeping: Keeping::default(),
+            protection: Protection::default(),
         };
+        core.catalog().topics().iter().for_each(|topic| core.tell_cleaner(topic));
         let gateway_id = match stored {
             Some(value) => Uuid::from_fact(value)?,
             None => core.draw_gateway_id().await?,
@@ -125,8 +117,6 @@ impl Broker {
             core: Arc::new(core),
             gateway_id,
             producer_ids: tokio::sync::Mutex::default(),
-            replicated: RwLock::default(),
-            forwarded: OnceLock::new(),
         }))
     }
 
@@ -321,35 +311,6 @@ impl Broker {
         topic.settings(&self.core.options.topic_defaults)
     }
 
-    /// Tells which topics an uplink forwards: what the centre does not hold of them stays. Only the first call counts.
-    pub fn protect_forwarded(&self, is_forwarded: impl Fn(&str) -> bool + Send + Sync + 'static) {
-        // There is one uplink, and it is set up before anything is deleted.
-        let _ = self.forwarded.set(Forwarded(Box::new(is_forwarded)));
-    }
-
-    /// From where on neither retention nor full storage may take a partition's records: the centre does not hold
-    /// them. None where no uplink forwards the topic, or its settings say that nobody has to be asked.
-    #[must_use]
-    pub fn protected_from(&self, topic: &Topic, partition: PartitionId) -> Option<Offset> {
-        let is_forwarded = self.forwarded.get().is_some_and(|it| (it.0)(&topic.name));
-        let is_kept = self.settings_of(topic).unreplicated == UnreplicatedPolicy::Keep;
-        // Not heard of yet: none of it is there.
-        (is_forwarded && is_kept).then(|| self.replicated(partition).unwrap_or_default())
-    }
-
-    /// Notes how far the centre holds a partition: for the page, and for what may be deleted.
-    pub fn set_replicated(&self, partition: PartitionId, next: Offset) {
-        let mut replicated = self.replicated.write().unwrap_or_else(PoisonError::into_inner);
-        replicated.insert(partition, next);
-    }
-
-    /// How far the centre holds a partition, if it is replicated.
-    #[must_use]
-    pub fn replicated(&self, partition: PartitionId) -> Option<Offset> {
-        let replicated = self.replicated.read().unwrap_or_else(PoisonError::into_inner);
-        replicated.get(&partition).copied()
-    }
-
     /// `max.message.bytes` of a partition's topic.
     pub(super) fn max_message_bytes(&self, partition: PartitionId) -> Result<usize, AppendError> {
         let catalog = self.core.catalog();
@@ -401,6 +362,7 @@ impl Core {
         };
         commit.durable().await.map_err(AppendError::from)?;
         let topic = Arc::new(topic);
+        self.tell_cleaner(&topic);
         self.catalog_mut().insert(Arc::clone(&topic));
         Ok(topic)
     }

@@ -17,6 +17,7 @@ mod keep;
 mod lookup;
 mod partitioner;
 mod producer_id;
+mod protection;
 mod retention;
 mod settings;
 pub mod space;

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::{AppendError, AppendRequest, Broker, Topic, TopicError, broker::Core, group, space};
-use crate::journal::{Fact, Offset, PartitionId, State};
+use crate::journal::{Fact, Offset, PartitionId, Retain, State};
 
 /// Why records were not deleted.
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +83,9 @@ impl Core {
             admission.newest.forget(&topic.partitions);
             // Under the lock: from here on nothing is appended to its partitions.
             self.catalog_mut().remove(&topic);
+            for &partition in &topic.partitions {
+                self.journal.retain(partition, Retain::default());
+            }
             commit
         };
         commit.durable().await.map_err(AppendError::from)?;

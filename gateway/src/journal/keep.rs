@@ -4,6 +4,7 @@ use super::{
     Journal, Offset, PartitionId, Position, ReadError,
     index::Run,
     log::{Log, Readable},
+    shared::Shared,
 };
 
 /// A segment that could leave the log if nothing in it was live.
@@ -50,20 +51,7 @@ impl Journal {
     /// The offset below which everything in a partition was appended by the time that the journal had been open for so
     /// long ([`Journal::open_ms`]). May be lower than could be, never higher. Blocks on file I/O.
     pub fn appended_by(&self, partition: PartitionId, open_ms: u64) -> Result<Offset, ReadError> {
-        let shared = self.shared();
-        let (cold, before, position) = {
-            let log = shared.log();
-            let position = log.ages().until(open_ms);
-            (log.cold_by(partition, open_ms), log.before(partition, position), position)
-        };
-        Ok(match before {
-            Before::Known(offset) => offset.max(cold),
-            Before::Within(run, readable) => {
-                let (segment, end) = (&readable.segment, readable.end);
-                let index = shared.indexes.partition(segment, end, partition)?;
-                index.first_at(position).unwrap_or(run.end).clamp(run.first, run.end)
-            }
-        })
+        self.shared().appended_by(partition, open_ms)
     }
 
     /// The highest offset from which on a partition still holds at least so many bytes of batches; the log start if it
@@ -100,6 +88,29 @@ impl Journal {
     pub fn missing_segments(&self) -> u64 {
         let shared = self.shared();
         shared.preparer.missing().saturating_sub(shared.retirer.pinned())
+    }
+}
+
+impl Shared {
+    /// [`Journal::appended_by`].
+    pub(super) fn appended_by(
+        &self,
+        partition: PartitionId,
+        open_ms: u64,
+    ) -> Result<Offset, ReadError> {
+        let (cold, before, position) = {
+            let log = self.log();
+            let position = log.ages().until(open_ms);
+            (log.cold_by(partition, open_ms), log.before(partition, position), position)
+        };
+        Ok(match before {
+            Before::Known(offset) => offset.max(cold),
+            Before::Within(run, readable) => {
+                let (segment, end) = (&readable.segment, readable.end);
+                let index = self.indexes.partition(segment, end, partition)?;
+                index.first_at(position).unwrap_or(run.end).clamp(run.first, run.end)
+            }
+        })
     }
 }
 

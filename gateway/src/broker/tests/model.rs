@@ -1,4 +1,7 @@
-//! The broker against a plain list: whatever is appended, refused, repeated and reopened, both agree.
+//! The broker against a plain list: whatever is appended, refused, repeated, deleted, cleaned and reopened, both agree.
+//!
+//! Cleaning may take what nobody asks for any more: data of aborted transactions, markers without data, and in a compacted
+//! topic records that a later one of their key replaces. Nothing else may be missing, and nothing else may be served.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -9,17 +12,20 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::{
-    batch, of_producer, open, reopen, settings,
+    T0, open, reopen, settings,
     transactions::{committed, end},
-    values,
 };
 use crate::{
     broker::{AppendRequest, Broker, EndTransaction, space},
     journal::{Fact, Offset, PartitionId},
-    record::{Batch, TransactionOutcome},
+    record::{Batch, BatchBuilder, TransactionOutcome},
 };
 
+/// The last one is of a compacted topic.
 const PARTITIONS: usize = 3;
+const COMPACTED: usize = 2;
+/// Keys of records are their values modulo this.
+const KEYS: usize = 4;
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -33,6 +39,13 @@ enum Step {
         partitions: u8,
         outcome: TransactionOutcome,
     },
+    /// Log starts move by a share of what is there, in hundredths.
+    DeleteRecords {
+        partition: usize,
+        share: usize,
+    },
+    /// The cleaner does all that it ever would.
+    Clean,
     Reopen,
 }
 
@@ -73,6 +86,7 @@ struct Written {
 #[derive(Clone, Debug, Default)]
 struct Model {
     logs: [Vec<Slot>; PARTITIONS],
+    starts: [usize; PARTITIONS],
     producers: HashMap<(usize, i64), Written>,
     facts: BTreeMap<u8, u8>,
     serial: u32,
@@ -91,7 +105,7 @@ impl Model {
         let base = log.len() as i64;
         let build = |values: &[String], producer, sequence| {
             let values: Vec<&str> = values.iter().map(String::as_str).collect();
-            let batch = of_producer(&values, producer, 0, sequence);
+            let batch = keyed(&values).with_producer(producer, 0, sequence).expect("legal");
             if part.in_transaction { batch.in_transaction().expect("it has one") } else { batch }
         };
         let slots = |values: Vec<String>, transaction| {
@@ -99,7 +113,7 @@ impl Model {
         };
         let Some(producer) = part.producer else {
             let values: Vec<&str> = fresh.iter().map(String::as_str).collect();
-            let sent = batch(&values);
+            let sent = keyed(&values);
             log.extend(slots(fresh, None));
             return (sent, Some(base));
         };
@@ -193,17 +207,27 @@ impl Model {
         commit.durable().await.expect("durable");
     }
 
+    async fn delete_records(
+        &mut self,
+        broker: &Broker,
+        ids: &[PartitionId],
+        (partition, share): (usize, usize),
+    ) {
+        let Some((log, id)) = self.logs.get(partition).zip(ids.get(partition)) else { return };
+        let stable = stable_end(log);
+        let start = &mut self.starts[partition];
+        *start += stable.saturating_sub(*start) * share / 100;
+        let before = Offset(*start as i64);
+        broker.delete_records(*id, Some(before)).await.expect("below what is stable");
+    }
+
     async fn check(&self, broker: &Broker, ids: &[PartitionId]) {
-        for (log, id) in self.logs.iter().zip(ids) {
-            let all = log.iter().map(|slot| match slot {
-                Slot::Record { value, .. } => value.clone(),
-                // Version and epoch of the coordinator.
-                Slot::Marker { .. } => "\0".repeat(6),
-            });
-            assert_eq!(values(broker, *id).await, all.collect::<Vec<_>>());
+        for (index, (log, id)) in self.logs.iter().zip(ids).enumerate() {
             let ends = broker.ends(*id);
             assert_eq!((ends.written, ends.durable), (Offset(log.len() as i64), ends.written));
-            self.check_committed(broker, *id, log).await;
+            assert_eq!(ends.start, Offset(self.starts[index] as i64));
+            self.check_served(index, &served(broker, *id).await, broker, *id);
+            self.check_committed(broker, *id, index).await;
         }
         self.check_stable(broker, ids);
         let facts = broker.facts(space::DEVICE).into_iter().map(|(key, value)| (key[0], value[0]));
@@ -212,33 +236,151 @@ impl Model {
 }
 
 impl Model {
-    /// What is stable and what was aborted.
     fn check_stable(&self, broker: &Broker, ids: &[PartitionId]) {
         for (log, id) in self.logs.iter().zip(ids) {
-            let (open, aborted) = open_transactions(log);
-            let stable = open.values().copied().min().unwrap_or(log.len());
-            assert_eq!(broker.ends(*id).stable, Offset(stable as i64));
-            let ranges = broker.journal().aborted(*id, Offset(0), Offset(i64::MAX)).into_iter();
-            let ranges = ranges.map(|it| (it.producer_id, it.first.0 as usize, it.last.0 as usize));
-            assert_eq!(ranges.collect::<Vec<_>>(), aborted);
+            assert_eq!(broker.ends(*id).stable, Offset(stable_end(log) as i64));
         }
     }
 
+    /// What somebody gets who reads everything, and what was aborted of it.
+    fn check_served(
+        &self,
+        index: usize,
+        served: &BTreeMap<usize, Bytes>,
+        broker: &Broker,
+        id: PartitionId,
+    ) {
+        let log = &self.logs[index];
+        let (_, aborted) = open_transactions(log);
+        let told = broker.journal().aborted(id, Offset(0), Offset(i64::MAX)).into_iter();
+        let told = told.map(|it| (it.producer_id, it.first.0 as usize, it.last.0 as usize));
+        let told: Vec<_> = told.collect();
+        assert!(told.iter().all(|range| aborted.contains(range)), "{told:?} of {aborted:?}");
+        for (&at, value) in served {
+            let expected = match log.get(at) {
+                Some(Slot::Record { value, .. }) => value.clone(),
+                // Version and epoch of the coordinator.
+                Some(Slot::Marker { .. }) => "\0".repeat(6),
+                None => panic!("{value:?} at {at}, where nothing was appended"),
+            };
+            assert_eq!(*value, expected, "at {at}");
+        }
+        for &(producer, first, last) in &aborted {
+            let data = (first..last).filter(|at| log[*at].is_data_of(producer));
+            if data.into_iter().any(|at| served.contains_key(&at)) {
+                assert!(told.contains(&(producer, first, last)), "aborted data without its range");
+                assert!(served.contains_key(&last), "aborted data without its marker");
+            }
+        }
+        for at in self.starts[index]..log.len() {
+            let may_go = match &log[at] {
+                Slot::Marker { .. } => true,
+                Slot::Record { transaction, .. } => {
+                    transaction.is_some_and(|of| is_aborted(&aborted, at, of))
+                        || self.is_replaced(index, at)
+                }
+            };
+            assert!(may_go || served.contains_key(&at), "offset {at} is missing: {:?}", log[at]);
+        }
+    }
+
+    /// Whether compaction may take a record.
+    fn is_replaced(&self, index: usize, at: usize) -> bool {
+        let log = &self.logs[index];
+        let (_, aborted) = open_transactions(log);
+        let key = log[at].key();
+        index == COMPACTED
+            && key.is_some()
+            && (at + 1..stable_end(log)).any(|later| {
+                let aborted =
+                    log[later].producer().is_some_and(|of| is_aborted(&aborted, later, of));
+                log[later].key() == key && !aborted
+            })
+    }
+
     /// What a reader of committed data gets.
-    async fn check_committed(&self, broker: &Broker, id: PartitionId, log: &[Slot]) {
-        let (open, aborted) = open_transactions(log);
-        let stable = open.values().copied().min().unwrap_or(log.len());
-        let is_aborted = |at: usize, producer: i64| {
-            aborted.iter().any(|&(of, first, last)| of == producer && (first..last).contains(&at))
-        };
-        let visible = log.iter().take(stable).enumerate().filter_map(|(at, slot)| match slot {
-            Slot::Record { transaction: Some(of), .. } if is_aborted(at, *of) => None,
-            Slot::Record { value, .. } => Some(Bytes::copy_from_slice(value.as_bytes())),
+    async fn check_committed(&self, broker: &Broker, id: PartitionId, index: usize) {
+        let log = &self.logs[index];
+        let stable = stable_end(log);
+        let (_, aborted) = open_transactions(log);
+        let visible = (self.starts[index]..stable).filter_map(|at| match &log[at] {
+            Slot::Record { transaction: Some(of), .. } if is_aborted(&aborted, at, *of) => None,
+            Slot::Record { value, .. } => Some((at, Bytes::copy_from_slice(value.as_bytes()))),
             Slot::Marker { .. } => None,
         });
-        let expected = (visible.collect::<Vec<_>>(), Offset(stable as i64));
-        assert_eq!(committed(broker, id).await, expected);
+        let visible: Vec<_> = visible.collect();
+        let (found, end) = committed(broker, id).await;
+        // Behind the last batch there may be nothing but what was cleaned away.
+        assert!(end <= Offset(stable as i64), "{end:?} of {stable}");
+        let mut found = found.into_iter().peekable();
+        for (at, value) in visible {
+            if found.next_if_eq(&value).is_none() {
+                assert!(self.is_replaced(index, at), "{value:?} at {at} is missing");
+            }
+        }
+        assert_eq!(found.next(), None, "committed data that nobody appended");
     }
+}
+
+impl Slot {
+    fn producer(&self) -> Option<i64> {
+        match self {
+            Self::Record { transaction, .. } => *transaction,
+            Self::Marker { producer, .. } => Some(*producer),
+        }
+    }
+
+    fn is_data_of(&self, producer: i64) -> bool {
+        matches!(self, Self::Record { transaction: Some(of), .. } if *of == producer)
+    }
+
+    fn key(&self) -> Option<usize> {
+        match self {
+            Self::Record { value, .. } => value.parse::<usize>().ok().map(|value| value % KEYS),
+            Self::Marker { .. } => None,
+        }
+    }
+}
+
+/// A batch with keys.
+fn keyed(values: &[&str]) -> Batch {
+    let mut builder = BatchBuilder::default();
+    for value in values {
+        let key = value.parse::<usize>().expect("a number") % KEYS;
+        builder.push(T0, Some(&[key as u8]), Some(value.as_bytes()), &[]);
+    }
+    builder.finish().expect("not empty")
+}
+
+/// Every record that is there, by its offset.
+async fn served(broker: &Broker, partition: PartitionId) -> BTreeMap<usize, Bytes> {
+    let ends = broker.ends(partition);
+    let mut found = BTreeMap::new();
+    let mut next = ends.start;
+    while next < ends.durable {
+        let batches = broker.read(partition, next, 1 << 20).await.expect("readable");
+        assert!(!batches.is_empty(), "the newest batch always stays");
+        for bytes in batches {
+            let batch = Batch::parse_stored(bytes).expect("as it was stored");
+            for record in batch.records(1 << 20).expect("readable") {
+                let at = Offset(record.offset);
+                // Of the batch in which the log begins now, the first ones are no longer anybody's business.
+                if at >= ends.start {
+                    found.insert(at.0 as usize, record.value.unwrap_or_default());
+                }
+            }
+            next = Offset(batch.header().last_offset() + 1);
+        }
+    }
+    found
+}
+
+fn stable_end(log: &[Slot]) -> usize {
+    open_transactions(log).0.values().copied().min().unwrap_or(log.len())
+}
+
+fn is_aborted(aborted: &[Aborted], at: usize, producer: i64) -> bool {
+    aborted.iter().any(|&(of, first, last)| of == producer && (first..last).contains(&at))
 }
 
 /// Producer, begin and marker.
@@ -266,9 +408,11 @@ fn open_transactions(log: &[Slot]) -> (HashMap<i64, usize>, Vec<Aborted>) {
 async fn run(steps: Vec<Step>) {
     let folder = tempfile::tempdir().expect("folder");
     let mut broker = open(folder.path()).await;
-    let partitions = Some(PARTITIONS as u32);
-    let topic = broker.create_topic("t", partitions, settings(&[])).await.expect("created");
-    let ids = topic.partitions.clone();
+    let created = broker.create_topic("t", Some(COMPACTED as u32), settings(&[])).await;
+    let mut ids = created.expect("created").partitions.clone();
+    let compacted = settings(&[("cleanup.policy", "compact,delete")]);
+    let created = broker.create_topic("c", Some(1), compacted).await;
+    ids.extend(&created.expect("created").partitions);
     let mut model = Model::default();
     for step in steps {
         match step {
@@ -276,6 +420,15 @@ async fn run(steps: Vec<Step>) {
             Step::End { producer, partitions, outcome } => {
                 model.end(&broker, &ids, producer, partitions, outcome).await;
                 model.check_stable(&broker, &ids);
+            }
+            Step::DeleteRecords { partition, share } => {
+                model.delete_records(&broker, &ids, (partition, share)).await;
+            }
+            Step::Clean => {
+                for _ in 0..9 {
+                    let _ = broker.journal().clean(2.0).expect("cleaned");
+                }
+                model.check(&broker, &ids).await;
             }
             Step::Reopen => {
                 assert_eq!(Arc::strong_count(&broker), 1);
@@ -323,7 +476,10 @@ fn any_step() -> impl Strategy<Value = Step> {
         5 => (0..3i64, 1..8u8, outcome).prop_map(|(producer, partitions, outcome)| {
             Step::End { producer, partitions, outcome }
         }),
-        1 => Just(Step::Reopen),
+        1 => (0..PARTITIONS, 0..101usize)
+            .prop_map(|(partition, share)| Step::DeleteRecords { partition, share }),
+        2 => Just(Step::Clean),
+        3 => Just(Step::Reopen),
     ]
 }
 

@@ -44,7 +44,8 @@ pub(super) fn end(
 
 /// What a reader of committed data gets of a whole partition: values, and the end of what it read.
 pub(super) async fn committed(broker: &Broker, partition: PartitionId) -> (Vec<Bytes>, Offset) {
-    let mut next = broker.ends(partition).start;
+    let start = broker.ends(partition).start;
+    let mut next = start;
     let mut values = Vec::new();
     loop {
         let read = broker.read_isolated(partition, next, 200, Isolation::Committed);
@@ -57,8 +58,9 @@ pub(super) async fn committed(broker: &Broker, partition: PartitionId) -> (Vec<B
             let header = batch.header();
             assert!(fetched.aborted.iter().all(|it| it.last >= next), "of this read only");
             if fetched.is_visible(&header) {
-                let records = batch.records(1 << 20).expect("readable");
-                values.extend(records.into_iter().map(|it| it.value.unwrap_or_default()));
+                let records = batch.records(1 << 20).expect("readable").into_iter();
+                let there = records.filter(|record| record.offset >= start.0);
+                values.extend(there.map(|it| it.value.unwrap_or_default()));
             }
         }
         let last = fetched.batches.last().cloned().expect("not empty");
@@ -123,10 +125,12 @@ async fn what_is_open_or_aborted_is_not_committed() {
             has_marker: true,
         };
         let journal = broker.journal();
-        assert_eq!(journal.aborted(p, Offset(0), Offset(7)), [range(1, 5)]);
         assert_eq!(journal.aborted(p, Offset(0), Offset(1)), []);
         assert_eq!(journal.aborted(p, Offset(6), Offset(7)), []);
-        assert_eq!(journal.aborted(q, Offset(1), Offset(2)), [range(0, 1)]);
+        // Once the cleaner took the data there is nothing to tell either.
+        let aborted = |partition| journal.aborted(partition, Offset(0), Offset(7));
+        assert!([vec![range(1, 5)], vec![]].contains(&aborted(p)));
+        assert!([vec![range(0, 1)], vec![]].contains(&aborted(q)));
         broker = reopen(broker, folder.path()).await;
     }
 }

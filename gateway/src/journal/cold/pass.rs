@@ -119,7 +119,7 @@ impl<'a> Pass<'a> {
         let aborted = self.shared.log().aborted(partition, bounds.first, bounds.end);
         let mut survivors = Survivors::new(bounds, aborted);
         let retain = self.shared.cleaner.retain().of(partition);
-        let limit = self.shared.log().stable_end(partition);
+        let limit = self.compaction_limit(partition, retain)?;
         let compaction =
             if retain.compact { Some(self.compaction(part, &survivors, limit)?) } else { None };
         let is_oldest = self.shared.log().first_live(partition) == Some(bounds.first);
@@ -165,6 +165,27 @@ impl<'a> Pass<'a> {
         }
         self.gone.extend(outcome.gone.into_iter().map(|range| (partition, range)));
         Ok(())
+    }
+
+    /// Up to where records may be replaced by later ones.
+    fn compaction_limit(
+        &self,
+        partition: PartitionId,
+        retain: Retain,
+    ) -> Result<Offset, CleanError> {
+        let stable = self.shared.log().stable_end(partition);
+        let limit = stable.min(retain.below.unwrap_or(stable));
+        if !retain.compact || retain.least_age_ms == 0 {
+            return Ok(limit);
+        }
+        let Some(by) = self.shared.open_ms().checked_sub(retain.least_age_ms) else {
+            return Ok(Offset(0));
+        };
+        let old = self.shared.appended_by(partition, by).map_err(|error| match error {
+            ReadError::Io(error) => CleanError::from(error),
+            _ => damaged(partition, limit),
+        })?;
+        Ok(limit.min(old))
     }
 
     /// Goes through the partition as often as it takes to know which records are replaced.

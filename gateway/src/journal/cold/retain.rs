@@ -5,7 +5,7 @@ use std::{
     sync::{PoisonError, RwLock},
 };
 
-use super::super::PartitionId;
+use super::super::{Offset, PartitionId};
 
 /// How a partition is cleaned.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -15,6 +15,10 @@ pub struct Retain {
     /// Ms of open journal for which a deletion, the latest record of its key if it has no value, is kept after it
     /// was compacted for the first time (Kafka's `delete.retention.ms`): who reads from the start meets it until then.
     pub deletions_ms: u64,
+    /// Ms of open journal that a record has been there before it is compacted (Kafka's `min.compaction.lag.ms`).
+    pub least_age_ms: u64,
+    /// Records from here on are not compacted; none: all may be.
+    pub below: Option<Offset>,
 }
 
 /// Per partition; those that are not in it are not compacted.

@@ -268,7 +268,9 @@ fn the_writer_goes_on_while_the_cleaner_waits_for_its_budget() {
     for _ in 0..16 {
         append(&subject.journal, &mut subject.state, &[(3, large.clone())], &[]).unwrap();
     }
-    subject.journal.retain(PartitionId(3), Retain { compact: true, deletions_ms: 0 });
+    subject
+        .journal
+        .retain(PartitionId(3), Retain { compact: true, deletions_ms: 0, ..Retain::default() });
     let journal = subject.journal.clone();
     let cleaning = std::thread::spawn(move || journal.clean_oldest());
     until(|| subject.cold_files().len() == 1);
@@ -362,8 +364,10 @@ fn the_journal_cleans_itself_and_never_gets_full() {
     let status = subject.journal.status();
     assert!(status.cleaned_segments > 10, "{status:?}");
     assert!(status.used_bytes <= 24 * SEGMENT);
-    assert!(status.cold_segments < 20, "{}", status.cold_segments);
+    // Merging comes last: what else there is to clean is cheaper.
+    until(|| subject.journal.status().cold_segments < 20);
     subject.check();
+    let status = subject.journal.status();
     // Copies are at most twice what they freed.
     assert!(status.cleaner_copied_bytes <= 2 * status.cleaned_segments * SEGMENT);
     subject.reopen(subject.disk.files().after(Cut::Nothing));
@@ -498,7 +502,7 @@ fn compaction_keeps_the_latest_of_each_key_and_deletions_for_their_time() {
         let clock = std::sync::Arc::new(super::cold_clock::Clock::default());
         subject.options.clock = clock.clone();
         subject.reopen(subject.disk.files());
-        let retain = Retain { compact: true, deletions_ms: 1000 };
+        let retain = Retain { compact: true, deletions_ms: 1000, ..Retain::default() };
         let mut random = Random(seed);
         let mut keys = Keys::default();
         let mut smallest = usize::MAX;
@@ -566,7 +570,7 @@ fn a_deletion_stays_as_long_as_something_older_is_not_in_the_pass() {
     append(&subject.journal, &mut subject.state, &[(P.0, record(None))], &[]).unwrap();
     append(&subject.journal, &mut subject.state, &[(P.0, batch(&[b"no key"]))], &[]).unwrap();
     roll(&mut subject, 3);
-    let retain = Retain { compact: true, deletions_ms: 0 };
+    let retain = Retain { compact: true, deletions_ms: 0, ..Retain::default() };
     subject.journal.retain(P, retain);
     subject.journal.clean_oldest().unwrap().unwrap();
     let offsets = |subject: &Subject| {
@@ -587,7 +591,7 @@ fn compaction_stops_at_the_first_open_transaction() {
         builder.push(1, Some(b"key"), Some(&[n; 3000]), &[]);
         builder.finish().unwrap()
     };
-    subject.journal.retain(P, Retain { compact: true, deletions_ms: 0 });
+    subject.journal.retain(P, Retain { compact: true, deletions_ms: 0, ..Retain::default() });
     let one = |subject: &mut Subject, batch: Batch| {
         append(&subject.journal, &mut subject.state, &[(P.0, batch)], &[]).unwrap();
     };
