@@ -272,15 +272,15 @@ impl Model {
                 assert!(served.contains_key(&last), "aborted data without its marker");
             }
         }
-        for at in self.starts[index]..log.len() {
-            let may_go = match &log[at] {
+        for (at, slot) in log.iter().enumerate().skip(self.starts[index]) {
+            let may_go = match slot {
                 Slot::Marker { .. } => true,
                 Slot::Record { transaction, .. } => {
                     transaction.is_some_and(|of| is_aborted(&aborted, at, of))
                         || self.is_replaced(index, at)
                 }
             };
-            assert!(may_go || served.contains_key(&at), "offset {at} is missing: {:?}", log[at]);
+            assert!(may_go || served.contains_key(&at), "offset {at} is missing: {slot:?}");
         }
     }
 

@@ -211,7 +211,7 @@ pub(in crate::journal) fn clean(
         Sources::Oldest(count) => from.get(..count),
         Sources::Cold(range) => from.get(range),
     };
-    pass(shared, &mut known, chosen.unwrap_or_default().to_vec())
+    pass(shared, &mut known, chosen.unwrap_or_default())
 }
 
 /// One pass over the oldest segments, as many as there may be in one.
@@ -226,7 +226,7 @@ pub(in crate::journal) fn clean_oldest(shared: &Shared) -> Result<Option<Cleaned
         most <= shape(shared).capacity
     });
     let count = within.count().max(1);
-    pass(shared, &mut known, oldest.into_iter().take(count).collect())
+    pass(shared, &mut known, oldest.get(..count).unwrap_or_default())
 }
 
 /// One pass over all cold segments.
@@ -234,7 +234,7 @@ pub(in crate::journal) fn clean_oldest(shared: &Shared) -> Result<Option<Cleaned
 pub(in crate::journal) fn merge_cold(shared: &Shared) -> Result<Option<Cleaned>, CleanError> {
     let mut known = shared.cleaner.known();
     let group = neighbours(shared, &known).into_iter().next();
-    pass(shared, &mut known, group.unwrap_or_default())
+    pass(shared, &mut known, &group.unwrap_or_default())
 }
 
 fn shape(shared: &Shared) -> Shape {
@@ -271,21 +271,21 @@ fn neighbours(shared: &Shared, known: &Known) -> Vec<Vec<Cleanable>> {
 fn pass(
     shared: &Shared,
     known: &mut Known,
-    segments: Vec<Cleanable>,
+    segments: &[Cleanable],
 ) -> Result<Option<Cleaned>, CleanError> {
     let (Some(first), Some(last)) = (segments.first(), segments.last()) else { return Ok(None) };
     let cleaner = &shared.cleaner;
     let place = Replaced { from: first.place.from, to: last.place.to };
-    let candidates = known.candidates(shared, &segments)?;
+    let candidates = known.candidates(shared, segments)?;
     let most_bytes: u64 = candidates.iter().map(|candidate| candidate.most_bytes).sum();
-    let permit = pass::admit(shared, &segments, place)?;
+    let permit = pass::admit(shared, segments, place)?;
     let sequence = cleaner.next_sequence.fetch_add(1, Ordering::Relaxed);
     if sequence > MAX_COLD_SEQUENCE {
         return Err(CleanError::NoSpace);
     }
     let space = space(shared, sequence, align_up(COLD_HEADER_BYTES + most_bytes))?;
     let writer = ColdWriter::new(space, cleaner.journal, sequence);
-    let done = Pass::new(shared, segments.clone(), place, (sequence, writer), permit).run();
+    let done = Pass::new(shared, segments, place, (sequence, writer), permit).run();
     match &done {
         Ok(Some(cleaned)) => {
             cleaner.copied_bytes.fetch_add(cleaned.live_bytes, Ordering::Relaxed);
@@ -294,7 +294,7 @@ fn pass(
             tracing::info!(segments, bytes, cold = sequence, "cleaned");
         }
         Err(CleanError::Damaged { partition, offset }) => {
-            let runs = shared.log().live_runs(&firsts(&segments)).remove(partition);
+            let runs = shared.log().live_runs(&firsts(segments)).remove(partition);
             let runs = runs.unwrap_or_default();
             // Where an offset is missing between two segments, it is the later one that cannot go.
             let at = runs.iter().find(|run| run.end > *offset).map(|run| run.segment);

@@ -55,16 +55,16 @@ impl<'a> Pass<'a> {
     /// Of segments next to each other, at least one.
     pub(super) fn new(
         shared: &'a Shared,
-        segments: Vec<Cleanable>,
+        segments: &[Cleanable],
         place: Replaced,
         (sequence, writer): (u64, ColdWriter),
         permit: Permit,
     ) -> Self {
         let is_hot = segments.iter().any(|segment| segment.settled_ms.is_none());
-        let by_first = |segment: Cleanable| (segment.readable.segment.header.first, segment);
+        let by_first = |segment: &Cleanable| (segment.first(), segment.clone());
         Self {
             shared,
-            segments: segments.into_iter().map(by_first).collect(),
+            segments: segments.iter().map(by_first).collect(),
             place,
             is_hot,
             writer,
@@ -421,7 +421,7 @@ fn compacted(
             let this = *number;
             *number += 1;
             let is_deletion = record.key.is_some() && record.value.is_none();
-            !compaction.is_replaced(this) && !(deletes && is_deletion)
+            !(compaction.is_replaced(this) || deletes && is_deletion)
         })
     });
     match kept {

@@ -69,7 +69,7 @@ pub(super) fn add(disk: &dyn Disk, recovered: &mut Recovered) -> std::io::Result
     }
     #[cfg(test)]
     if planted!(ColdIntoState) {
-        cold.into_state(journal, &mut recovered.state, recovered.open_ms);
+        cold.put_into_state(journal, &mut recovered.state, recovered.open_ms);
     }
     let (state, whole) = (&recovered.state, recovered.state_whole);
     cold.found.sort_by_key(|(cold, _)| cold.place.from);
@@ -185,7 +185,7 @@ impl Cold {
 
     /// The planted bug of that name.
     #[cfg(test)]
-    fn into_state(&self, journal: JournalId, state: &mut State, open_ms: u64) {
+    fn put_into_state(&self, journal: JournalId, state: &mut State, open_ms: u64) {
         use super::{ColdStep, Scanner, replay};
         for (cold, _) in &self.found {
             let readable = &cold.readable;

@@ -2,7 +2,6 @@
 
 mod basics;
 mod cold;
-mod cold_clock;
 mod crash;
 mod damage;
 mod decoding;

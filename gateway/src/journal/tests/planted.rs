@@ -66,7 +66,7 @@ const PINNED: &str = "retire::a_reader_keeps_its_segment_and_reads_on";
 const ERRORS: &str = "faults::an_error_of_any_call_stops_acknowledgements_and_loses_none";
 
 const COMPACTION: &str =
-    "cold::compaction_keeps_the_latest_of_each_key_and_deletions_for_their_time";
+    "cold::compaction::compaction_keeps_the_latest_of_each_key_and_deletions_for_their_time";
 
 /// One test per bug: which driver finds it.
 macro_rules! planted_tests {
