@@ -205,6 +205,8 @@ pub(in crate::journal) fn clean(
         if let Some(plan) = plan.filter(cheaper) {
             best = Some((plan, group));
         }
+        let fewer = || Plan::fewer(&candidates, shape).map(|plan| (plan, group));
+        best = best.or_else(fewer);
     }
     let Some((plan, from)) = best else { return Ok(None) };
     let chosen = match plan.sources {

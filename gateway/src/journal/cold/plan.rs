@@ -47,6 +47,9 @@ pub(super) enum Sources {
 pub(super) const MAX_COST: f64 = 2.0;
 /// As long as there is space, copying is put off until it is this cheap: every copy wears the medium.
 pub(super) const IDLE_COST: f64 = 0.5;
+/// So many neighbours that fit into one are merged whatever it costs: each cold segment costs memory and a file. What lives
+/// on is copied once more each time that what is there of it grows by this factor.
+const MANY: usize = 8;
 
 impl Plan {
     /// Copied bytes per freed byte.
@@ -104,6 +107,23 @@ impl Plan {
             }
         }
         best
+    }
+
+    /// The smallest of many neighbours that are all small, and of about one size unless there are very many.
+    pub(super) fn fewer(cold: &[Candidate], shape: Shape) -> Option<Self> {
+        let largest = shape.capacity / MANY as u64;
+        let is_any = cold.len() > MANY * MANY;
+        let plans = cold.windows(MANY).enumerate().filter_map(|(from, group)| {
+            let sizes = group.iter().map(|candidate| candidate.most_bytes);
+            let (most, total) = (sizes.clone().max()?, sizes.sum::<u64>());
+            if most > largest || !is_any && most > total / MANY as u64 * 2 {
+                return None;
+            }
+            let mut way = Way::default();
+            group.iter().for_each(|candidate| way.add(*candidate));
+            Some(way.plan(Sources::Cold(from..from + MANY), shape))
+        });
+        plans.min_by_key(|plan| plan.copied_bytes)
     }
 }
 
@@ -194,6 +214,31 @@ mod tests {
             Plan::cold(&candidates(&[99, 1, 0]), SHAPE).unwrap().sources,
             Sources::Cold(2..3)
         );
+    }
+
+    #[test]
+    fn there_are_never_many_small_ones() {
+        let fewer = |live: &[u64]| Plan::fewer(&candidates(live), SHAPE).map(|plan| plan.sources);
+        assert_eq!(fewer(&[1; 7]), None);
+        assert_eq!(fewer(&[1; 8]), Some(Sources::Cold(0..8)));
+        assert_eq!(fewer(&[12, 12, 1, 1, 1, 1, 1, 1, 1, 1, 9]), Some(Sources::Cold(2..10)));
+        assert_eq!(fewer(&[12, 1, 1, 1, 1, 1, 1, 1]), None, "one is much larger");
+        assert_eq!(fewer(&[[12, 1, 1, 1, 1, 1, 1]; 10].concat()), Some(Sources::Cold(1..9)));
+        assert_eq!(fewer(&[1, 1, 1, 1, 13, 1, 1, 1, 1]), None, "the one between them is large");
+        // However much there is, what is copied is a small multiple of it.
+        let (mut cold, mut copied) = (Vec::new(), 0);
+        for _ in 0..10_000 {
+            cold.push(1);
+            let shape = Shape { capacity: 1000, overhead: 0 };
+            while let Some(plan) = Plan::fewer(&candidates(&cold), shape) {
+                let Sources::Cold(range) = plan.sources else { unreachable!() };
+                copied += plan.copied_bytes;
+                let merged = cold.drain(range.clone()).sum();
+                cold.insert(range.start, merged);
+            }
+        }
+        assert!(cold.len() < 10_000 / 125 + 64, "{}", cold.len());
+        assert!(copied < 10_000 * 4, "{copied}");
     }
 
     #[test]

@@ -369,7 +369,7 @@ fn the_journal_cleans_itself_and_never_gets_full() {
     assert!(status.cleaned_segments > 10, "{status:?}");
     assert!(status.used_bytes <= 24 * SEGMENT);
     // Merging comes last: what else there is to clean is cheaper.
-    until(|| subject.journal.status().cold_segments < 20);
+    until(|| subject.journal.status().cold_segments < 50);
     subject.check();
     let status = subject.journal.status();
     // Copies are at most twice what they freed.
