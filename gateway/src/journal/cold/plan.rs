@@ -228,7 +228,7 @@ mod tests {
         // However much there is, what is copied is a small multiple of it.
         let (mut cold, mut copied) = (Vec::new(), 0);
         for _ in 0..10_000 {
-            cold.push(1);
+            cold.extend([1]);
             let shape = Shape { capacity: 1000, overhead: 0 };
             while let Some(plan) = Plan::fewer(&candidates(&cold), shape) {
                 let Sources::Cold(range) = plan.sources else { unreachable!() };
@@ -238,7 +238,7 @@ mod tests {
             }
         }
         assert!(cold.len() < 10_000 / 125 + 64, "{}", cold.len());
-        assert!(copied < 10_000 * 4, "{copied}");
+        assert!(copied < 10_000 * 5, "{copied}");
     }
 
     #[test]
