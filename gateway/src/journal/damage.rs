@@ -43,6 +43,12 @@ impl DamageMap {
         *open = open.split_off(&start);
     }
 
+    /// Nor is what a cold segment took along.
+    pub(super) fn forget_cold(&self, sequence: u64) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|position, _| !position.is_cold() || position.cold_sequence() != sequence);
+    }
+
     /// Ranges, and their bytes.
     pub(super) fn open(&self) -> (u64, u64) {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);

@@ -149,6 +149,7 @@ impl Retirer {
         let sequence = segment.header.sequence;
         if segment.header.first.is_cold() {
             let name = cold_name(sequence);
+            shared.damage.forget_cold(sequence);
             let removed = segment.file.len().and_then(|length| {
                 shared.preparer.give_back(Spare { file: segment.file, name, length })
             });

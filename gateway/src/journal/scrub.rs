@@ -1,6 +1,6 @@
 //! Reads what nobody reads, slowly, so that rot is known before somebody needs what it hit.
 //!
-//! Only segments that are not in use, from the medium and not from the page cache. Nothing is changed: what is found is
+//! Only segments that are not in use, and cold ones, from the medium and not from the page cache. Nothing is changed: what is found is
 //! counted and logged, and reads of it answer with an error as they would have anyway.
 
 use std::{
@@ -13,13 +13,15 @@ use std::{
 };
 
 use super::{
-    Position, ScrubStatus,
+    Position, ScrubStatus, cold,
     index::{Coverage, Findings},
     log::Readable,
-    recovery::{End, Scanner, Step},
-    segment::segment_name,
+    recovery::{ColdStep, End, Scanner, Step},
     shared::Shared,
 };
+
+/// Entries of a cold segment are small: so many bytes of them are one step.
+const COLD_STEP_BYTES: u64 = 256 * 1024;
 
 /// The thread that scrubs, and what it did.
 #[derive(Debug, Default)]
@@ -73,21 +75,81 @@ impl Scrubber {
 
     /// One pass from the oldest segment to the newest that is not in use; false when told to stop.
     fn pass(&self, shared: &Shared) -> bool {
+        // As they are when the pass begins: what is copied while it lasts is read again by the next one.
+        let cold: Vec<_> = shared.log().cold().map(|cold| cold.first()).collect();
+        for first in cold {
+            let there = shared.log().readable(first).cloned();
+            if there.is_some_and(|readable| self.look(shared, &readable) == Left::Stopped) {
+                return false;
+            }
+        }
         let mut from = Position(0);
         loop {
             // Taken anew for each: what leaves the log meanwhile is no longer of interest.
             let Some(readable) = shared.log().left_at_or_after(from) else { return true };
             from = readable.segment.header.end();
-            match self.segment(shared, &readable) {
-                Ok(Left::Done) => {}
-                Ok(Left::Stopped) => return false,
-                Err(error) => {
-                    let file = segment_name(readable.segment.header.sequence);
-                    tracing::warn!(%error, file, "the scrub cannot read this segment");
-                }
+            if self.look(shared, &readable) == Left::Stopped {
+                return false;
             }
             self.index(shared, &readable);
         }
+    }
+
+    fn look(&self, shared: &Shared, readable: &Readable) -> Left {
+        let segment = &readable.segment;
+        let looked = if segment.header.first.is_cold() {
+            self.cold(shared, readable)
+        } else {
+            self.segment(shared, readable)
+        };
+        looked.unwrap_or_else(|error| {
+            let file = segment.file_name();
+            tracing::warn!(%error, file, "the scrub cannot read this segment");
+            Left::Done
+        })
+    }
+
+    /// Reads a cold segment.
+    fn cold(&self, shared: &Shared, readable: &Readable) -> io::Result<Left> {
+        let segment = &readable.segment;
+        segment.file.forget_cached(0, segment.header.length);
+        if cold::index(segment, shared.seed, readable.end).is_err()
+            && self.is_there(shared, readable)
+        {
+            self.damaged_indexes.fetch_add(1, Ordering::Relaxed);
+        }
+        let mut scanner = Scanner::new(segment, shared.seed, readable.end)?;
+        let mut unread = 0;
+        while let Some(step) = scanner.cold_step() {
+            let (from, to, intact) = match step {
+                ColdStep::Entry(entry) => (entry.position, scanner.position(), entry.intact),
+                ColdStep::Damage { from, to } => (from, to, false),
+            };
+            if !intact {
+                self.found(shared, readable, from, to.0 - from.0, "damaged range");
+            }
+            unread += to.0 - from.0;
+            if unread >= COLD_STEP_BYTES {
+                segment.file.forget_cached(segment.at(from), to.0 - from.0);
+                if !self.read(shared, std::mem::take(&mut unread)) {
+                    return Ok(Left::Stopped);
+                }
+                if !self.is_there(shared, readable) {
+                    return Ok(Left::Done);
+                }
+            }
+        }
+        Ok(if self.read(shared, unread) { Left::Done } else { Left::Stopped })
+    }
+
+    /// Counts bytes, and waits as long as they take at the rate; false when told to stop.
+    fn read(&self, shared: &Shared, bytes: u64) -> bool {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.pause(pace(bytes, shared.settings.scrub_bytes_per_s))
+    }
+
+    fn is_there(&self, shared: &Shared, readable: &Readable) -> bool {
+        shared.log().readable(readable.segment.header.first).is_some()
     }
 
     /// Reads a segment; it is not used again as long as this holds it.
@@ -118,11 +180,10 @@ impl Scrubber {
             }
             let read = scanner.position().0 - at.0;
             file.forget_cached(segment.at(at), read);
-            self.bytes.fetch_add(read, Ordering::Relaxed);
-            if !self.pause(pace(read, shared.settings.scrub_bytes_per_s)) {
+            if !self.read(shared, read) {
                 return Ok(Left::Stopped);
             }
-            if !shared.log().holds(first) {
+            if !self.is_there(shared, readable) {
                 return Ok(Left::Done);
             }
         }
@@ -137,12 +198,12 @@ impl Scrubber {
         what: &str,
     ) {
         let segment = &readable.segment;
-        if !shared.damage.note(position, length) || !shared.log().holds(segment.header.first) {
+        if !self.is_there(shared, readable) || !shared.damage.note(position, length) {
             return;
         }
         self.damaged_ranges.fetch_add(1, Ordering::Relaxed);
         tracing::error!(
-            file = segment_name(segment.header.sequence),
+            file = segment.file_name(),
             at = segment.at(position),
             position = position.0,
             length,
@@ -154,7 +215,7 @@ impl Scrubber {
         let mut found = Findings::default();
         let (disk, seed) = (shared.indexes.disk(), shared.seed);
         Coverage::find(disk, seed, &readable.segment, readable.end, 0, &mut found);
-        if found.damaged + found.stale > 0 && shared.log().holds(readable.segment.header.first) {
+        if found.damaged + found.stale > 0 && self.is_there(shared, readable) {
             self.damaged_indexes.fetch_add(1, Ordering::Relaxed);
         }
     }

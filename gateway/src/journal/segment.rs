@@ -40,6 +40,12 @@ pub(super) struct Spare {
 }
 
 impl Segment {
+    /// Name of its file within the data folder, unless somebody renamed it.
+    pub(super) fn file_name(&self) -> String {
+        let SegmentHeader { sequence, first, .. } = self.header;
+        if first.is_cold() { cold_name(sequence) } else { segment_name(sequence) }
+    }
+
     /// Place in the file of a journal position.
     pub(super) fn at(&self, position: Position) -> u64 {
         position.0 - self.header.first.0

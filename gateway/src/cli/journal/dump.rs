@@ -69,7 +69,7 @@ pub(in crate::cli) struct Options {
 /// Kinds of lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Show {
-    /// Segments, and other files
+    /// Segments, cold segments, and other files
     Segments,
     /// Frames, and damaged ranges
     Frames,
@@ -151,6 +151,14 @@ impl Options {
                     "sequence": it.sequence, "length": it.length, "previous_end": it.previous_end.0,
                     "journal": format!("{:?}", it.journal), "max_bytes": it.max_bytes,
                     "header_intact": it.header_intact, "rightly_named": it.rightly_named,
+                }),
+            ),
+            Item::Cold(it) if self.shows(Show::Segments) => placed(
+                "cold",
+                &it.place,
+                json!({
+                    "sequence": it.sequence, "from": it.from.0, "to": it.to.0,
+                    "length": it.length, "settled_ms": it.settled_ms,
                 }),
             ),
             Item::Chunk(it) => placed(
@@ -282,6 +290,7 @@ impl Options {
 fn position_of(item: &Item) -> Option<Position> {
     match item {
         Item::Segment(it) => Some(it.place.position),
+        Item::Cold(it) => Some(it.place.position),
         Item::Frame(it) => Some(it.place.position),
         Item::Entry(it) => Some(it.place.position),
         Item::Damage { place, .. } | Item::TornTail { place, .. } => Some(place.position),

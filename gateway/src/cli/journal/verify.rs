@@ -104,9 +104,10 @@ fn finding_json(finding: &Finding, names: &Names) -> Value {
 }
 
 fn verdict_text(verdict: &Verdict, folder: &str) -> String {
-    let Verdict { segments, frames, batches, bytes, .. } = verdict;
+    let Verdict { segments, cold_segments, frames, batches, bytes, .. } = verdict;
     let mut text = format!(
-        "journal {:?}: {segments} segments, {bytes} bytes, {frames} intact frames, {batches} intact batches\n",
+        "journal {:?}: {segments} segments, {cold_segments} cold ones, {bytes} bytes, {frames} intact frames, \
+         {batches} intact batches\n",
         verdict.journal
     );
     let open = verdict.findings.iter().filter(|finding| finding.is_open()).count();
@@ -132,6 +133,7 @@ fn verdict_json(verdict: &Verdict) -> Value {
     json!({
         "verdict": if verdict.is_sound() { "sound" } else { "damaged" },
         "journal": format!("{:?}", verdict.journal), "segments": verdict.segments,
+        "cold_segments": verdict.cold_segments,
         "frames": verdict.frames, "batches": verdict.batches, "entries": verdict.entries,
         "bytes": verdict.bytes, "closed": verdict.closed, "findings": verdict.findings.len(),
         "unlisted": verdict.unlisted,

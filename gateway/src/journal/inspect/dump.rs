@@ -4,13 +4,17 @@ use std::{io, ops::ControlFlow};
 
 use bytes::Bytes;
 
+use super::cold;
 use crate::{
     journal::{
         Disk, JournalId, Offset, OpenError, PartitionId, Position, Space,
-        format::{Barrier, EntryKind, FactRef, FrameKind, Seed},
+        append::Replaced,
+        cold::ColdSegment,
+        format::{Barrier, ColdHeader, EntryKind, FactRef, FrameKind, Seed},
         index::{Coverage, Findings, index_name},
         reader::batch_header,
-        recovery::{FoundEntry, Laid, Layout, Scanner, Step, Tail},
+        recovery::{ColdStep, FoundEntry, Laid, Layout, Scanner, Step, Tail},
+        segment::cold_name,
     },
     record::BatchHeader,
 };
@@ -46,6 +50,8 @@ pub enum Item {
     },
     /// A segment of the log.
     Segment(SegmentItem),
+    /// A cold segment's file.
+    Cold(ColdItem),
     /// A chunk of an index file.
     Chunk(ChunkItem),
     /// An intact frame.
@@ -98,6 +104,23 @@ pub struct SegmentItem {
     pub header_intact: bool,
     /// Whether the file has the name that its sequence says.
     pub rightly_named: bool,
+}
+
+/// A cold segment's header.
+#[derive(Clone, Debug)]
+pub struct ColdItem {
+    /// Its file, and the position of its first byte.
+    pub place: Place,
+    /// Sequence among cold segments.
+    pub sequence: u64,
+    /// First position of the log that it stands for.
+    pub from: Position,
+    /// One past the last.
+    pub to: Position,
+    /// Ms of open journal when the youngest of it left its segment.
+    pub settled_ms: u64,
+    /// Bytes of its file.
+    pub length: u64,
 }
 
 /// A chunk's header, and how much is in it.
@@ -197,6 +220,12 @@ pub fn dump(
     show: &mut dyn FnMut(Item) -> ControlFlow<()>,
 ) -> Result<bool, OpenError> {
     let Some(layout) = Layout::find(disk)? else { return Ok(false) };
+    if cold_segments(disk, layout.journal, selection, show)
+        .map_err(OpenError::io("read a cold segment"))?
+        .is_break()
+    {
+        return Ok(true);
+    }
     for link in &layout.links {
         let header = link.segment.header;
         let before = selection.from.is_some_and(|from| header.end() <= from);
@@ -239,6 +268,83 @@ impl Selection {
             && self.from_offset.is_none_or(|wanted| *to > wanted)
             && self.to_offset.is_none_or(|wanted| *from < wanted)
     }
+}
+
+/// What was copied out of the oldest segments, whether or not a fact names it.
+fn cold_segments(
+    disk: &dyn Disk,
+    journal: JournalId,
+    selection: &Selection,
+    show: &mut dyn FnMut(Item) -> ControlFlow<()>,
+) -> io::Result<ControlFlow<()>> {
+    for (sequence, length) in cold::files(disk)? {
+        let file = cold_name(sequence);
+        let first = Position::of_cold(sequence);
+        let name = file.rsplit('/').next();
+        let is_outside = selection.from.is_some_and(|from| first.plus(length) <= from)
+            || selection.to.is_some_and(|to| to <= first);
+        if is_outside || selection.file.as_deref().is_some_and(|wanted| name != Some(wanted)) {
+            continue;
+        }
+        let header = cold::header(disk, sequence).filter(|header| header.journal == journal);
+        let Some(ColdHeader { from, to, settled_ms, .. }) = header else {
+            let what = "cold segment without a readable header";
+            if selection.shows_all() && show(Item::Other { file, what }).is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+            continue;
+        };
+        let place = Place { file: file.clone(), at: 0, position: first };
+        let item = ColdItem { place, sequence, from, to, settled_ms, length };
+        if show(Item::Cold(item)).is_break() {
+            return Ok(ControlFlow::Break(()));
+        }
+        let opened = ColdSegment::open(disk, journal, sequence, Replaced { from, to });
+        let Ok((cold, ..)) = opened else { continue };
+        if cold_entries(&cold, journal.seed(), &file, selection, show)?.is_break() {
+            return Ok(ControlFlow::Break(()));
+        }
+    }
+    Ok(ControlFlow::Continue(()))
+}
+
+fn cold_entries(
+    cold: &ColdSegment,
+    seed: Seed,
+    file: &str,
+    selection: &Selection,
+    show: &mut dyn FnMut(Item) -> ControlFlow<()>,
+) -> io::Result<ControlFlow<()>> {
+    let segment = &cold.readable.segment;
+    let place =
+        |position: Position| Place { file: file.to_owned(), at: segment.at(position), position };
+    let mut scanner = Scanner::new(segment, seed, cold.readable.end)?;
+    while let Some(step) = scanner.cold_step() {
+        let position = scanner.position();
+        if selection.from.is_some_and(|from| position <= from) {
+            continue;
+        }
+        let item = match step {
+            ColdStep::Entry(entry) if selection.to.is_some_and(|to| entry.position >= to) => break,
+            ColdStep::Entry(entry) => Item::Entry(EntryItem {
+                place: place(entry.position),
+                length: u64::from(entry.header.length),
+                intact: entry.intact,
+                content: content(&mut scanner, &entry),
+            }),
+            ColdStep::Damage { from, to } => {
+                Item::Damage { place: place(from), length: to.0 - from.0 }
+            }
+        };
+        let wanted = match &item {
+            Item::Entry(entry) => selection.wants(&entry.content),
+            _ => true,
+        };
+        if wanted && show(item).is_break() {
+            return Ok(ControlFlow::Break(()));
+        }
+    }
+    Ok(ControlFlow::Continue(()))
 }
 
 fn segment(

@@ -51,6 +51,8 @@ pub enum FindingKind {
     BrokenChain,
     /// Segments are missing.
     MissingSegment,
+    /// A cold segment is missing, or nothing in its file tells which offsets it stands for.
+    ColdSegment,
     /// Offsets that an earlier entry holds too; the first ones are served.
     DoubledOffsets,
     /// Offsets are missing, and nothing tells why.
@@ -61,7 +63,7 @@ pub enum FindingKind {
     TornTail,
     /// An index file is missing: time, not data.
     IndexMissing,
-    /// An index file is damaged, or of another log: time, not data.
+    /// An index file is damaged, or of another log, or a cold segment's header or one of its indexes is: time, not data.
     IndexDamaged,
 }
 
@@ -80,6 +82,7 @@ impl FindingKind {
             Self::Header => "header",
             Self::BrokenChain => "broken-chain",
             Self::MissingSegment => "missing-segment",
+            Self::ColdSegment => "cold-segment",
             Self::DoubledOffsets => "doubled-offsets",
             Self::MissingOffsets => "missing-offsets",
             Self::DoubledFile => "doubled-file",
@@ -97,12 +100,13 @@ impl fmt::Display for FindingKind {
             Self::Header => "damaged segment header",
             Self::BrokenChain => "frames are missing before this",
             Self::MissingSegment => "segment missing",
+            Self::ColdSegment => "cold segment missing or unreadable",
             Self::DoubledOffsets => "offsets stored twice",
             Self::MissingOffsets => "offsets missing",
             Self::DoubledFile => "second file of a segment",
             Self::TornTail => "torn tail",
             Self::IndexMissing => "no index file",
-            Self::IndexDamaged => "index file cannot be used",
+            Self::IndexDamaged => "index cannot be used",
         })
     }
 }

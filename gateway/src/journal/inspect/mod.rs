@@ -3,6 +3,7 @@
 //! Looking changes nothing and needs no lock. Only `repair` changes files, and it removes none.
 
 mod accepted;
+mod cold;
 mod dump;
 mod finding;
 mod identity;
@@ -14,7 +15,7 @@ mod verify;
 
 pub(in crate::journal) use accepted::Accepted;
 pub use dump::{
-    ChunkItem, Content, EntryItem, FrameItem, Item, Place, SegmentItem, Selection, dump,
+    ChunkItem, ColdItem, Content, EntryItem, FrameItem, Item, Place, SegmentItem, Selection, dump,
 };
 pub use finding::{Finding, FindingKind, Lost};
 pub use repair::{Action, Plan, RepairError, carry_out, plan};

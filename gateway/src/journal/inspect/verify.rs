@@ -2,7 +2,11 @@
 
 use std::{collections::BTreeMap, io};
 
-use super::{Finding, FindingKind, Lost, accepted::Accepted};
+use super::{
+    Finding, FindingKind, Lost,
+    accepted::Accepted,
+    cold::{self, ColdPass},
+};
 use crate::journal::{
     Disk, JournalId, Offset, OpenError, PartitionId, Position, State,
     format::{ALIGN, EntryKind, SEGMENT_HEADER_BYTES, Seed, SegmentHeader},
@@ -30,6 +34,8 @@ pub struct Verdict {
     pub journal: JournalId,
     /// Segments of the log.
     pub segments: u64,
+    /// Cold segments of the log.
+    pub cold_segments: u64,
     /// Intact frames.
     pub frames: u64,
     /// Intact batches, those in damaged frames included.
@@ -69,7 +75,9 @@ pub fn verify(
         let length = to.0 - from.0;
         pass.missing.push(Finding::new(FindingKind::MissingSegment, file, 0, *from, length));
     }
-    let total_bytes = layout.links.iter().map(length_of).sum();
+    let cold = cold::files(disk).map_err(OpenError::io("list the cold segments"))?;
+    let total_bytes = layout.links.iter().map(length_of).sum::<u64>()
+        + cold.iter().map(|(_, length)| length).sum::<u64>();
     let mut done_bytes = 0;
     for (index, link) in layout.links.iter().enumerate() {
         let is_last = index + 1 == layout.links.len();
@@ -81,6 +89,11 @@ pub fn verify(
             .map_err(OpenError::io(format!("read {}", link.name)))?;
         done_bytes += length_of(link);
     }
+    let mut passed = |bytes: u64| {
+        done_bytes = (done_bytes + bytes).min(total_bytes);
+        progress(Progress { done_bytes, total_bytes });
+    };
+    pass.cold(disk, &mut passed).map_err(OpenError::io("read a cold segment"))?;
     progress(Progress { done_bytes: total_bytes, total_bytes });
     Ok(Some(pass.conclude(&layout)))
 }
@@ -101,10 +114,13 @@ struct Pass {
     state: State,
     /// One past the last offset seen of each partition; none where nothing tells.
     ends: BTreeMap<PartitionId, Offset>,
+    /// First offset seen of each partition: what is before it is in cold segments.
+    firsts: BTreeMap<PartitionId, Offset>,
     /// Whether a partition that is not in `ends` has had no batch before.
     knows_all: bool,
     last_crc: Option<u32>,
     closed: bool,
+    cold_segments: u64,
     frames: u64,
     batches: u64,
     entries: u64,
@@ -123,6 +139,8 @@ impl Pass {
             journal: layout.journal,
             state: State::default(),
             ends: BTreeMap::new(),
+            firsts: BTreeMap::new(),
+            cold_segments: 0,
             knows_all: first.is_some_and(|first| first.previous_end == Position(0)),
             last_crc: None,
             closed: false,
@@ -246,6 +264,7 @@ impl Pass {
     fn batch(&mut self, link: &Laid, entry: &FoundEntry) {
         let (partition, from, to) =
             (entry.header.partition, entry.header.base_offset, entry.header.end_offset());
+        self.firsts.entry(partition).or_insert(from);
         let known = self.ends.get(&partition).copied();
         let known = known.or(self.knows_all.then_some(Offset(0))).unwrap_or(from);
         if from < known {
@@ -325,6 +344,19 @@ impl Pass {
         self.add(Finding::new(kind, &file, at, position, length - at));
     }
 
+    /// What the state says is there besides; it was built from all others by now.
+    fn cold(&mut self, disk: &dyn Disk, passed: &mut dyn FnMut(u64)) -> io::Result<()> {
+        let found = ColdPass::run(disk, self.journal, &self.state, &self.firsts, passed)?;
+        self.cold_segments = found.segments;
+        self.batches += found.batches;
+        self.entries += found.batches;
+        self.bytes += found.bytes;
+        // They hold what is oldest.
+        let hot = std::mem::take(&mut self.findings);
+        found.findings.into_iter().chain(hot).for_each(|finding| self.add(finding));
+        Ok(())
+    }
+
     fn add(&mut self, finding: Finding) {
         if self.findings.len() < MAX_FINDINGS {
             self.findings.push(finding);
@@ -355,6 +387,7 @@ impl Pass {
         Verdict {
             journal: self.journal,
             segments: layout.links.len() as u64,
+            cold_segments: self.cold_segments,
             frames: self.frames,
             batches: self.batches,
             entries: self.entries,

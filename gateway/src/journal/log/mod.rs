@@ -354,11 +354,6 @@ impl Log {
         Some(readable.clone())
     }
 
-    /// Whether the segment that begins at a position is part of the log.
-    pub(super) fn holds(&self, first: Position) -> bool {
-        self.segments.contains_key(&first)
-    }
-
     /// A segment up to where it is durable.
     fn bounded(&self, readable: &Readable) -> Readable {
         let mut readable = readable.clone();
@@ -372,8 +367,8 @@ impl Log {
         Some(Step::Left(*run, self.readable(run.segment)?.clone()))
     }
 
-    /// The segment or cold segment that begins at a position.
-    fn readable(&self, first: Position) -> Option<&Readable> {
+    /// The segment or cold segment that begins at a position, if it is part of the log.
+    pub(super) fn readable(&self, first: Position) -> Option<&Readable> {
         if first.is_cold() { self.cold.readable(first) } else { self.segments.get(&first) }
     }
 

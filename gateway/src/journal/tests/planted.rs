@@ -61,7 +61,7 @@ const ADOPTED: &str =
 const FLIPS: &str = "damage::a_flipped_bit_hits_only_its_own_entry";
 const MOVED: &str = "damage::a_write_that_went_to_the_wrong_place_brings_no_old_fact_back";
 const HISTORIES: &str = "damage::files_of_two_histories_are_told_apart";
-const ROUND: &str = "crash::segments_that_are_used_again_after_a_crash_survive_the_next_one";
+const ROUND: &str = "crash::a_file_that_is_used_again_has_a_durable_name_first";
 const PINNED: &str = "retire::a_reader_keeps_its_segment_and_reads_on";
 const ERRORS: &str = "faults::an_error_of_any_call_stops_acknowledgements_and_loses_none";
 
