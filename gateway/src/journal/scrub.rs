@@ -243,7 +243,7 @@ fn pace(bytes: u64, bytes_per_s: u64) -> Duration {
 mod tests {
     use super::{
         super::{
-            Journal, JournalOptions, Offset, PartitionId, ReadError,
+            Fact, Journal, JournalOptions, Offset, PartitionId, ReadError,
             disk::Disk,
             open,
             sim::SimDisk,
@@ -307,6 +307,37 @@ mod tests {
         let read = |offset| journal.read(PartitionId(0), Offset(offset), 1);
         let refused = (0..end).filter(|&it| matches!(read(it), Err(ReadError::Damaged { .. })));
         assert_eq!(refused.count(), 1, "everything else is served");
+    }
+
+    #[test]
+    fn rot_of_a_cold_segment_is_reported_until_the_segment_goes() {
+        let disk = SimDisk::default();
+        filled(&disk);
+        let (journal, mut state) = open(disk.clone(), &options(u64::MAX)).unwrap();
+        append(&journal, &mut state, &[(1, batch(&[b"stays"]))], &[]).unwrap();
+        while journal.status().segments < 8 {
+            append(&journal, &mut state, &[(0, batch(&[&[7; 3000]]))], &[]).unwrap();
+        }
+        journal.clean_oldest().unwrap().unwrap();
+        let clean = until(&journal, |status| status.passes > 0);
+        assert_eq!((clean.damaged_ranges, clean.damaged_indexes), (0, 0));
+        let file = disk.open("cold/0000000000000001.cold").unwrap();
+        let mut byte = [0];
+        file.read_at(&mut byte, 6000).unwrap();
+        file.write_at(&[byte[0] ^ 4], 6000).unwrap();
+        until(&journal, |status| status.damaged_ranges > 0);
+        assert_eq!(journal.status().open_damage, 1);
+        // Nobody misses what is below the log start, and the file goes with it.
+        let end = state.partition(PartitionId(0)).log_end;
+        let starts = [(0, end), (1, Offset(1))];
+        let starts = starts.map(|(id, start)| Fact::log_start(PartitionId(id), start));
+        append(&journal, &mut state, &[], &starts).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while journal.status().open_damage > 0 {
+            journal.retire().unwrap();
+            assert!(Instant::now() < deadline, "{:?}", journal.status());
+        }
+        assert_eq!(journal.status().cold_segments, 0);
     }
 
     #[test]

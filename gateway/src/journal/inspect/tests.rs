@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{
     super::{
-        Journal, JournalOptions, Offset, OpenError, PartitionId, ReadError,
+        Fact, Journal, JournalOptions, Offset, OpenError, PartitionId, ReadError,
         format::{FRAME_HEADER_BYTES, FrameHeader, SEGMENT_HEADER_BYTES},
         open,
         sim::{Files, Random, SimDisk},
@@ -33,6 +33,32 @@ fn sample(close: bool) -> Files {
         journal.close().unwrap();
     }
     disk.files()
+}
+
+/// A journal whose oldest segments were copied into two cold ones.
+fn cleaned() -> Files {
+    let disk = SimDisk::new(sample(true));
+    let (journal, mut state) = open(disk.clone(), &small_options()).unwrap();
+    for segments in [7, 10] {
+        while journal.status().segments < segments {
+            let value = vec![segments as u8; 900];
+            let batches: Vec<_> =
+                (0..PARTITIONS).map(|partition| (partition, batch(&[&value, b"second"]))).collect();
+            append(&journal, &mut state, &batches, &[]).unwrap();
+        }
+        // Each copy holds what lives on of two partitions.
+        let dead = PartitionId(PARTITIONS - 1);
+        let start = Fact::log_start(dead, state.partition(dead).log_end);
+        append(&journal, &mut state, &[], &[start]).unwrap();
+        journal.clean_oldest().unwrap().unwrap();
+    }
+    journal.close().unwrap();
+    assert_eq!(journal.status().cold_segments, 2);
+    disk.files()
+}
+
+fn cold_segments(files: &Files) -> Vec<String> {
+    files.names().into_iter().filter(|name| name.starts_with("cold/")).collect()
 }
 
 fn verdict(files: &Files) -> Verdict {
@@ -65,7 +91,7 @@ fn unreadable(journal: &Journal) -> BTreeSet<(u32, i64)> {
     let mut unreadable = BTreeSet::new();
     for partition in 0..PARTITIONS {
         let id = PartitionId(partition);
-        for offset in 0..journal.durable_end(id).0 {
+        for offset in journal.ends(id).log_start.0..journal.durable_end(id).0 {
             match journal.read(id, Offset(offset), 1) {
                 Ok(batches) => assert_eq!(batches.len(), 1),
                 Err(ReadError::Damaged { .. }) => {
@@ -218,6 +244,64 @@ fn each_kind_of_damage_has_its_name_and_place() {
             assert_eq!((&found.file, found.at), (&name, SEGMENT_HEADER_BYTES));
         }
     }
+}
+
+#[test]
+fn a_journal_with_cold_segments_is_sound_and_shown() {
+    let files = cleaned();
+    let verdict = verdict(&files);
+    assert_eq!(verdict.findings, []);
+    assert_eq!(verdict.cold_segments, 2);
+    let (mut cold, mut batches) = (0, 0);
+    dump(&SimDisk::new(files), &Selection::default(), &mut |item| {
+        match item {
+            Item::Cold(_) => cold += 1,
+            Item::Entry(super::EntryItem { content: super::Content::Batch { .. }, .. }) => {
+                batches += 1;
+            }
+            _ => {}
+        }
+        std::ops::ControlFlow::Continue(())
+    })
+    .unwrap();
+    assert_eq!((cold, batches), (verdict.cold_segments, verdict.batches));
+}
+
+#[test]
+fn what_is_lost_of_cold_segments_is_what_reads_refuse() {
+    let files = cleaned();
+    let mut hits = 0;
+    for name in cold_segments(&files) {
+        let length = files.content(&name).len();
+        for at in (0..length).step_by(331) {
+            let mut hit = files.clone();
+            hit.damage(&name, |content| content[at] ^= 1);
+            let verdict = verdict(&hit);
+            let what = format!("{name} at {at}: {:?}", verdict.findings);
+            let (journal, _) = open(SimDisk::new(hit), &options()).unwrap();
+            let refused = unreadable(&journal);
+            assert_eq!(named_lost(&verdict), refused, "{what}");
+            assert_eq!(verdict.is_sound(), refused.is_empty(), "{what}");
+            hits += u64::from(!refused.is_empty());
+        }
+        let mut gone = files.clone();
+        gone.rewire(|names| assert!(names.remove(&name).is_some()));
+        let verdict = verdict(&gone);
+        assert_eq!(verdict.findings[0].kind, FindingKind::ColdSegment, "{:?}", verdict.findings);
+        // Accepted, it is passed over from then on.
+        let disk = SimDisk::new(gone);
+        let planned = plan(&disk, None, &mut |_| {}).unwrap();
+        let (journal, _) = open(disk.clone(), &options()).unwrap();
+        assert_eq!(named_lost(&verdict), unreadable(&journal));
+        drop(journal);
+        carry_out(disk.clone(), &planned, &options()).unwrap();
+        let again = verify(&disk, &mut |_| {}).unwrap().unwrap();
+        assert!(again.is_sound(), "{:?}", again.findings);
+        let (journal, _) = open(disk, &options()).unwrap();
+        let found = journal.read(PartitionId(0), Offset(0), 1).unwrap();
+        assert_eq!(found.len(), 1);
+    }
+    assert!(hits > 20, "only {hits}");
 }
 
 #[test]
