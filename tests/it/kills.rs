@@ -14,9 +14,11 @@ const LONGEST_DEATH_MS: u64 = 50;
 /// Less would mean that the kills met an idle gateway.
 const RECORDS_PER_KILL: u64 = 20;
 
-/// Small segments, so that kills meet the change from one to the next; and commits that take so long that a kill finds
-/// records which have arrived and are not yet durable. Without that an early acknowledgement goes unnoticed.
+/// Small segments, so that kills meet the change from one to the next; retention that lets the oldest ones go, so that they
+/// also meet the cleaner and files that are used again; and commits that take so long that a kill finds records which have
+/// arrived and are not yet durable. Without that an early acknowledgement goes unnoticed.
 const CONFIGURATION: &str = "[journal]\nsegment_bytes = \"2 MiB\"\nlinger = \"20 ms\"\n\
+                             [log.retention]\nbytes = 500000\ncheck_interval = \"1 s\"\n\
                              [topics.orders]\npartitions = 4\n";
 
 #[test]
@@ -41,8 +43,9 @@ fn sigkill_at_random_instants_loses_and_doubles_nothing() {
     }
     gateway.wait_ready();
     let (acknowledged, verdict) = ledger.verdict();
-    let segments = &gateway.status()["journal"]["segments"];
-    println!("shown: {kills} kills, {segments} segments; {verdict}");
+    let status = gateway.status();
+    let [segments, cold] = ["segments", "cold_segments"].map(|name| &status["journal"][name]);
+    println!("shown: {kills} kills, {segments} segments and {cold} cold ones left; {verdict}");
     assert!(acknowledged >= kills * RECORDS_PER_KILL, "only {acknowledged} records");
     gateway.stop();
 }

@@ -11,12 +11,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use headwater::journal::{Journal, Offset, PartitionId, Position};
+use headwater::journal::{Append, Fact, Journal, Offset, PartitionId, Position};
 
 use super::fill::{self, Done, Load};
 
 const INTERVAL: Duration = Duration::from_millis(5);
 const READ_BYTES: usize = 1 << 20;
+/// Bytes copied for a freed one.
+const MAX_COST: f64 = 2.0;
 
 pub(crate) fn run(mode: &str, arguments: &[String]) {
     let folder = Path::new(&arguments[0]);
@@ -30,6 +32,7 @@ pub(crate) fn run(mode: &str, arguments: &[String]) {
             let (journal, _) = fill::open(folder, max_bytes(bytes));
             read_one(&journal, PartitionId(partition as u32));
         }
+        ("clean", &[bytes]) => clean(folder, max_bytes(bytes)),
         ("read-all", &[bytes]) => read_all(&fill::open(folder, max_bytes(bytes)).0),
         _ => panic!("{mode} {arguments:?}"),
     }
@@ -95,6 +98,27 @@ fn read_all(journal: &Journal) {
         }
     }
     say(&format!("read {bytes} {}", began.elapsed().as_micros()));
+}
+
+/// Deletes every other partition, and copies what lives on out of all segments that may go.
+fn clean(folder: &Path, max_bytes: u64) {
+    let (journal, state) = fill::open(folder, max_bytes);
+    let dead = state.partitions().filter(|(partition, _)| partition.0 % 2 == 1);
+    let facts = dead.map(|(partition, ends)| Fact::log_start(partition, ends.log_end)).collect();
+    let append = Append { batches: Vec::new(), facts };
+    let permit = loop {
+        match journal.admit(append.encoded_len()) {
+            Ok(permit) => break permit,
+            Err(_) => thread::sleep(INTERVAL),
+        }
+    };
+    fill::runtime().block_on(journal.append(permit, append)).unwrap();
+    let began = Instant::now();
+    // One byte is copied for one that is freed.
+    while journal.clean(MAX_COST).unwrap().is_some() {}
+    let status = journal.status();
+    say(&format!("cleaned {} {}", status.cleaner_copied_bytes, began.elapsed().as_micros()));
+    journal.close().unwrap();
 }
 
 fn say(line: &str) {

@@ -36,7 +36,13 @@ pub(crate) struct Done {
 }
 
 pub(crate) fn open(folder: &Path, max_bytes: u64) -> (Journal, State) {
-    let options = JournalOptions { max_bytes: Some(max_bytes), ..JournalOptions::default() };
+    let options = JournalOptions {
+        max_bytes: Some(max_bytes),
+        // Cleaning is measured where it is asked for, at the disk's own speed.
+        clean: false,
+        clean_bytes_per_second: Some(u64::MAX),
+        ..JournalOptions::default()
+    };
     journal::open(RealDisk::open(folder).unwrap(), &options).unwrap()
 }
 

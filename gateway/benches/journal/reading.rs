@@ -20,11 +20,18 @@ pub(crate) fn measure(bed: &Bed) {
         "\nreading {:.2} GiB of {RECORD_BYTES} B batches, hot segments",
         bytes as f64 / GIB as f64
     );
-    compare(folder.path(), bytes);
+    compare(folder.path(), bytes, PARTITIONS);
+    let [copied, us] = numbers(&mut Bed::child("clean", folder.path(), &[bytes]), "cleaned ");
+    let live = copied as f64 / MIB;
+    println!(
+        "every other partition deleted, {live:.0} MiB copied into cold segments at {:.1} MiB/s",
+        live / (us as f64 / 1e6)
+    );
+    compare(folder.path(), bytes, PARTITIONS / 2);
 }
 
 /// One partition, all, and the bare files; warm and cold.
-fn compare(folder: &Path, bytes: u64) {
+fn compare(folder: &Path, bytes: u64, partitions: u64) {
     for cold in [false, true] {
         let prepare = || cold && Bed::drop_caches();
         if !cold {
@@ -38,7 +45,7 @@ fn compare(folder: &Path, bytes: u64) {
         let all = rate(&mut Bed::child("read-all", folder, &[bytes]));
         let state = if cold { cache(dropped) } else { "cache warm" };
         println!(
-            "{state:<14}  files {raw:>8.1} MiB/s  all {all:>8.1} MiB/s ({:.2} of raw)  one of {PARTITIONS} {one:>8.1} MiB/s",
+            "{state:<14}  files {raw:>8.1} MiB/s  all {all:>8.1} MiB/s ({:.2} of raw)  one of {partitions} {one:>8.1} MiB/s",
             all / raw
         );
     }
@@ -49,11 +56,13 @@ fn rate(command: &mut std::process::Command) -> f64 {
     bytes as f64 / MIB / (us as f64 / 1e6)
 }
 
-/// MiB a second of plain reads of all segment files.
+/// MiB a second of plain reads of all files of segments and cold segments.
 fn read_files(folder: &Path) -> f64 {
     let (began, mut bytes) = (Instant::now(), 0);
     let mut buffer = vec![0; CHUNK];
-    for entry in fs::read_dir(folder.join("journal")).unwrap() {
+    let folders = ["journal", "cold"].map(|name| folder.join(name));
+    let entries = folders.iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten();
+    for entry in entries {
         let mut file = fs::File::open(entry.unwrap().path()).unwrap();
         loop {
             match file.read(&mut buffer).unwrap() {

@@ -60,6 +60,30 @@ impl Scrape {
         page.gauge("journal_used", "Data folder in use", bytes, journal.used_bytes as f64)?;
         page.gauge("journal_max", "storage.max_bytes", bytes, journal.max_bytes as f64)?;
         page.gauge("journal_segments", "Segment files", None, journal.segments as f64)?;
+        page.gauge(
+            "journal_cold_segments",
+            "Files that hold what lives on of old segments",
+            None,
+            journal.cold_segments as f64,
+        )?;
+        page.counter(
+            "journal_cleaned_segments",
+            "Segments that were copied, cold ones included",
+            None,
+            journal.cleaned_segments,
+        )?;
+        page.counter(
+            "journal_cleaner_copied",
+            "Bytes of batches copied by that",
+            bytes,
+            journal.cleaner_copied_bytes,
+        )?;
+        page.counter(
+            "journal_retired_segments",
+            "Segments that left the log",
+            None,
+            journal.retired_segments,
+        )?;
         page.counter("journal_frames", "Frames made durable", None, journal.frames)?;
         page.counter(
             "journal_written",
@@ -100,6 +124,10 @@ impl Scrape {
             ("lost_state", found.lost_states),
             ("broken_chain", found.broken_chains),
             ("missing_segment", found.missing_segments),
+            ("cold_lost", found.cold_lost),
+            ("cold_damaged", found.cold_damaged),
+            ("cold_adopted", found.cold_adopted),
+            ("cold_leftover", found.cold_leftover),
             ("quarantined_file", found.quarantined_files),
             ("void_file", found.void_files),
             ("reused_file", found.reused_files),

@@ -9,8 +9,6 @@ use std::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    task::{Context, Poll, Wake, Waker},
-    thread::{self, Thread},
     time::Duration,
 };
 
@@ -219,23 +217,5 @@ pub(super) fn settle(shared: &Shared, permit: Permit, append: Append) -> Result<
     if planted!(RetireEarly) {
         return Ok(());
     }
-    wait(ticket)
-}
-
-/// Waits on this thread.
-fn wait(ticket: Ticket) -> Result<(), Poisoned> {
-    struct Unpark(Thread);
-    impl Wake for Unpark {
-        fn wake(self: Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-    let waker = Waker::from(Arc::new(Unpark(thread::current())));
-    let mut ticket = std::pin::pin!(ticket);
-    loop {
-        match ticket.as_mut().poll(&mut Context::from_waker(&waker)) {
-            Poll::Ready(outcome) => return outcome,
-            Poll::Pending => thread::park(),
-        }
-    }
+    ticket.wait()
 }

@@ -293,13 +293,14 @@ fn what_is_lost_of_cold_segments_is_what_reads_refuse() {
         let planned = plan(&disk, None, &mut |_| {}).unwrap();
         let (journal, _) = open(disk.clone(), &options()).unwrap();
         assert_eq!(named_lost(&verdict), unreadable(&journal));
+        assert_eq!(journal.status().open_damage, 1);
         drop(journal);
         carry_out(disk.clone(), &planned, &options()).unwrap();
         let again = verify(&disk, &mut |_| {}).unwrap().unwrap();
         assert!(again.is_sound(), "{:?}", again.findings);
         let (journal, _) = open(disk, &options()).unwrap();
         let found = journal.read(PartitionId(0), Offset(0), 1).unwrap();
-        assert_eq!(found.len(), 1);
+        assert_eq!((found.len(), journal.status().open_damage), (1, 0));
     }
     assert!(hits > 20, "only {hits}");
 }

@@ -53,6 +53,7 @@ pub(super) fn add(disk: &dyn Disk, recovered: &mut Recovered) -> std::io::Result
     }
     for (sequence, place) in &cold.lost {
         recovered.report.cold_lost += 1;
+        recovered.report.note(Position::of_cold(*sequence), 0);
         let (file, from, to) = (cold_name(*sequence), place.from.0, place.to.0);
         tracing::error!(file, from, to, "a cold segment is lost: its offsets answer with an error");
         recovered.log.lose_cold(*place);

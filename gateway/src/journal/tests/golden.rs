@@ -1,6 +1,10 @@
-//! The frozen sample folder of format version 1: it opens, holds what it held, and would be written the same again.
+//! The frozen sample folders of format version 1: they open, hold what they held, and would be written the same again.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 
@@ -19,11 +23,16 @@ use crate::{
         frame::FrameBuilder,
         open,
     },
-    record::{Batch, BatchBuilder, Compression},
+    record::{Batch, BatchBuilder, Compression, TransactionMarker, TransactionOutcome},
 };
 
-fn folder() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/journal-v1")
+/// Frames of every kind.
+const PLAIN: &str = "journal-v1";
+/// Index files, transactions, a cold segment, and a spare.
+const CLEANED: &str = "journal-v1-cleaned";
+
+fn folder(sample: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(sample)
 }
 
 /// Two partitions, a producer, facts, a log start, a kill in between, and a roll.
@@ -55,6 +64,85 @@ fn write_sample() -> Files {
     disk.files()
 }
 
+/// Values of the partition that lives on in the second sample.
+fn long_value(n: i64) -> Vec<u8> {
+    vec![n as u8; 300 + n as usize]
+}
+
+/// What lives on of the oldest segments was copied; a transaction was aborted, another one is open.
+fn write_cleaned_sample() -> Files {
+    let disk = MemoryDisk::default();
+    let (journal, mut state) = open(disk.clone(), &small_options()).unwrap();
+    let begun = |producer, value: &[u8]| {
+        batch(&[value]).with_producer(producer, 0, 0).unwrap().in_transaction().unwrap()
+    };
+    let mut n = 0;
+    while journal.status().segments < 5 {
+        let mut batches = vec![(1, batch(&[&long_value(n)])), (2, batch(&[&[7; 9000]]))];
+        batches.extend((n == 1).then(|| (3, begun(40, b"aborted"))));
+        batches.extend((n == 9).then(|| (3, begun(41, b"open"))));
+        append(&journal, &mut state, &batches, &[]).unwrap();
+        if n == 3 {
+            let outcome = TransactionOutcome::Abort;
+            let marker = TransactionMarker { outcome, coordinator_epoch: 0 };
+            let marker = marker.batch(40, 0, 1_700_000_000_000).unwrap();
+            append(&journal, &mut state, &[(3, marker)], &[]).unwrap();
+        }
+        n += 1;
+    }
+    let end = state.partition(PartitionId(2)).log_end;
+    append(&journal, &mut state, &[], &[Fact::log_start(PartitionId(2), end)]).unwrap();
+    journal.clean_oldest().unwrap().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while journal.status().pinned_segments > 0 || journal.status().unindexed_bytes > 64 << 10 {
+        journal.retire().unwrap();
+        assert!(Instant::now() < deadline, "{:?}", journal.status());
+    }
+    journal.close().unwrap();
+    disk.files()
+}
+
+#[test]
+fn a_cleaned_folder_of_format_1_opens_and_holds_what_it_held() {
+    let copy = copy_of(CLEANED);
+    let spare = "journal/spare-0000000000000001";
+    let file = fs::File::options().write(true).open(copy.path().join(spare)).unwrap();
+    // Space that was cut off for the sample.
+    file.set_len(64 << 10).unwrap();
+    let (journal, state) = open(RealDisk::open(copy.path()).unwrap(), &small_options()).unwrap();
+    let status = journal.status();
+    let report = status.recovery;
+    assert!(report.clean && report.damage.is_empty(), "{report:?}");
+    assert_eq!((report.cold_lost, report.cold_damaged, report.misfit_spares), (0, 0, 0));
+    assert!(report.indexed_bytes > 0 && report.index_damaged + report.index_stale == 0);
+    assert_eq!(status.cold_segments, 1);
+    let values = read_all(&journal, PartitionId(1)).into_iter().enumerate().map(|(n, bytes)| {
+        let records = Batch::parse_stored(bytes).unwrap().records(1 << 20).unwrap();
+        assert_eq!(records[0].value.as_deref(), Some(&long_value(n as i64)[..]));
+    });
+    assert_eq!(values.count() as i64, state.partition(PartitionId(1)).log_end.0);
+    let transactions = PartitionId(3);
+    let aborted = journal.aborted(transactions, Offset(0), Offset(9));
+    let ranges: Vec<_> = aborted.iter().map(|it| (it.producer_id, it.first.0, it.last.0)).collect();
+    assert!([vec![(40, 0, 1)], vec![]].contains(&ranges), "{ranges:?}");
+    assert_eq!(journal.ends(transactions).stable, Offset(2));
+    assert_eq!(read_all(&journal, PartitionId(2)), Vec::<Bytes>::new());
+}
+
+fn copy_of(sample: &str) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    for inner in fs::read_dir(folder(sample)).expect("the fixture is checked in") {
+        let inner = inner.unwrap();
+        let to = copy.path().join(inner.file_name());
+        fs::create_dir(&to).unwrap();
+        for file in fs::read_dir(inner.path()).unwrap() {
+            let file = file.unwrap();
+            fs::copy(file.path(), to.join(file.file_name())).unwrap();
+        }
+    }
+    copy
+}
+
 fn check_state(state: &State) {
     let ends = |partition| {
         let found = state.partition(PartitionId(partition));
@@ -72,21 +160,17 @@ fn check_state(state: &State) {
 }
 
 fn segment_files() -> Vec<PathBuf> {
-    let mut files: Vec<_> = fs::read_dir(folder().join("journal"))
-        .expect("the fixture is checked in")
-        .map(|entry| entry.unwrap().path())
-        .collect();
+    let folders = [PLAIN, CLEANED].map(|sample| folder(sample).join("journal"));
+    let entries = folders.iter().flat_map(|folder| fs::read_dir(folder).unwrap());
+    let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "seg"));
     files.sort();
     files
 }
 
 #[test]
 fn a_folder_of_format_1_opens_and_holds_what_it_held() {
-    let copy = tempfile::tempdir().unwrap();
-    fs::create_dir(copy.path().join("journal")).unwrap();
-    for file in segment_files() {
-        fs::copy(&file, copy.path().join("journal").join(file.file_name().unwrap())).unwrap();
-    }
+    let copy = copy_of(PLAIN);
     let (journal, state) = open(RealDisk::open(copy.path()).unwrap(), &small_options()).unwrap();
     check_state(&state);
     let report = journal.status().recovery;
@@ -147,17 +231,22 @@ fn the_frames_of_the_sample_are_written_the_same_today() {
 }
 
 #[test]
-#[ignore = "writes the fixture anew: only for a new format version, into a new folder"]
-fn write_the_sample_folder() {
-    let files = write_sample();
-    fs::create_dir_all(folder().join("journal")).unwrap();
-    for name in files.names() {
-        let content = files.content(&name);
-        let used = content.iter().rposition(|&byte| byte != 0).map_or(0, |at| at + 1);
-        if used > 0 {
-            // The rest is preallocated space; a file may be shorter than its segment.
-            let kept = &content[..used.next_multiple_of(ALIGN as usize)];
-            fs::write(folder().join(&name), kept).unwrap();
+#[ignore = "writes fixtures that are not there yet: only for a new format version, into new folders"]
+fn write_the_sample_folders() {
+    for (sample, files) in [(PLAIN, write_sample()), (CLEANED, write_cleaned_sample())] {
+        if folder(sample).exists() {
+            continue;
+        }
+        for name in files.names() {
+            let content = files.content(&name);
+            let used = content.iter().rposition(|&byte| byte != 0).map_or(0, |at| at + 1);
+            if used > 0 {
+                // The rest is preallocated space; a file may be shorter than its segment.
+                let kept = &content[..used.next_multiple_of(ALIGN as usize)];
+                let to = folder(sample).join(&name);
+                fs::create_dir_all(to.parent().unwrap()).unwrap();
+                fs::write(to, kept).unwrap();
+            }
         }
     }
 }
