@@ -97,6 +97,17 @@ impl Process {
         self.status_kib("VmHWM:")
     }
 
+    /// Its environment, a variable an entry.
+    ///
+    /// # Panics
+    /// If it has ended.
+    #[must_use]
+    pub fn environment(&self) -> Vec<String> {
+        let bytes = fs::read(format!("/proc/{}/environ", self.child.id()));
+        let bytes = bytes.unwrap_or_else(|error| panic!("{} has ended: {error}", self.name));
+        String::from_utf8_lossy(&bytes).split('\0').map(str::to_owned).collect()
+    }
+
     /// What it has printed so far.
     #[must_use]
     pub fn output(&self) -> String {

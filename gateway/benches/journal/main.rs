@@ -56,6 +56,8 @@ enum Part {
 fn main() {
     let options = Options::parse();
     if let [mode, arguments @ ..] = &options.child[..] {
+        // As the gateway does.
+        headwater::arenas::limit();
         return child::run(mode, arguments);
     }
     let bed = Bed::new(&options.folder, options.quick);
