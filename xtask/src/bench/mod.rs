@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: measurements, printed and never asserted.
 
 mod journal;
+mod kafka;
 mod smoke;
 
 use anyhow::Result;
@@ -13,11 +14,14 @@ pub(crate) enum Bench {
     Smoke,
     /// The journal as ratios to pwrite and fdatasync on the same file system
     Journal(journal::Options),
+    /// Produce, consume, latency, memory and CPU beside real Apache Kafka, as ratios
+    Kafka(kafka::Options),
 }
 
 pub(crate) fn run(bench: &Bench) -> Result<()> {
     match bench {
         Bench::Smoke => smoke::run(),
         Bench::Journal(options) => journal::run(options),
+        Bench::Kafka(options) => kafka::run(options),
     }
 }

@@ -74,7 +74,7 @@ fn start_headwater(folder: &Path) -> Result<Sample> {
     let binary = workspace::target().join("release/headwater");
     let mut command = Command::new(binary);
     command.arg("serve").arg("--config").arg(config).stderr(Stdio::null());
-    sample(command, kafka, &produce_request(), |answer| {
+    sample(command, kafka, &produce_request(TOPIC), |answer| {
         // length, correlation id, one topic of that name with one partition: index, then the error code
         let error = answer.get(4 + 4 + 4 + 2 + TOPIC.len() + 4 + 4..)?.get(..2)?;
         Some(error == [0, 0])
@@ -160,8 +160,8 @@ fn free_port() -> io::Result<SocketAddr> {
     TcpListener::bind("127.0.0.1:0")?.local_addr()
 }
 
-/// Produce version 3, acks = all, one batch of one record.
-fn produce_request() -> Vec<u8> {
+/// Produce version 3, acks = all, one batch of one record, for partition 0 of a topic.
+pub(super) fn produce_request(topic: &str) -> Vec<u8> {
     let batch = one_record_batch();
     let mut body = Vec::new();
     body.extend_from_slice(&[0, 0, 0, 3, 0, 0, 0, 1]); // Produce, version 3, correlation id 1
@@ -170,8 +170,8 @@ fn produce_request() -> Vec<u8> {
     body.extend_from_slice(&(-1i16).to_be_bytes());
     body.extend_from_slice(&10_000i32.to_be_bytes());
     body.extend_from_slice(&1i32.to_be_bytes());
-    body.extend_from_slice(&(TOPIC.len() as i16).to_be_bytes());
-    body.extend_from_slice(TOPIC.as_bytes());
+    body.extend_from_slice(&(topic.len() as i16).to_be_bytes());
+    body.extend_from_slice(topic.as_bytes());
     body.extend_from_slice(&1i32.to_be_bytes());
     body.extend_from_slice(&0i32.to_be_bytes());
     body.extend_from_slice(&(batch.len() as i32).to_be_bytes());

@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+pub(crate) use provision::{for_benches as provision_for_benches, kafka_libs};
 pub(crate) use tally::Tally;
 
 use crate::{board, tidy, workspace};
@@ -135,7 +136,7 @@ fn black_box(options: &Options, board_elf: &std::path::Path, tally: &mut Tally) 
 pub(crate) fn test_environment(command: &mut Command) {
     command
         .env("HEADWATER_BIN_DIR", workspace::target().join(PROFILE))
-        .env("HEADWATER_KAFKA_LIBS", provision::kafka_libs())
+        .env("HEADWATER_KAFKA_LIBS", kafka_libs())
         .env("HEADWATER_PYTHON", provision::python());
 }
 

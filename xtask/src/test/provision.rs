@@ -42,6 +42,16 @@ pub(crate) fn provision(quick: bool) -> Result<()> {
     python_clients()
 }
 
+/// What benches need besides: Java with Apache Kafka, and the packages of files that are missing.
+pub(crate) fn for_benches(files: &[(&str, &'static str)]) -> Result<()> {
+    let mut missing: Vec<&str> =
+        files.iter().filter(|(file, _)| !Path::new(file).exists()).map(|(_, it)| *it).collect();
+    let java = TOOLS.iter().filter(|it| ["java", "mvn"].contains(&it.program));
+    missing.extend(java.filter(|tool| !on_path(tool.program)).map(|tool| tool.package));
+    install(&missing, "")?;
+    kafka_jars()
+}
+
 /// Folder of Apache Kafka's jars.
 pub(crate) fn kafka_libs() -> PathBuf {
     workspace::target().join("kafka-libs")
@@ -66,15 +76,21 @@ fn packages() -> Result<()> {
     if on_path("python3") && !python_can_make_environments() {
         missing.push("python3-venv");
     }
+    let instead = format!(
+        "(instead of rustc-web, cargo-web, rust-web-src and lld, `rustup target add {BOARD_TARGET}` does as well)"
+    );
+    install(&missing, &instead)
+}
+
+/// Installs packages, or fails with the list of them and what else would do.
+fn install(missing: &[&str], instead: &str) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
     let list = missing.join(" ");
     if !rustix::process::geteuid().is_root() || !on_path("apt-get") {
         bail!(
-            "these programs are missing; install them and run again:\n  apt-get install {list}\n\
-             (instead of rustc-web, cargo-web, rust-web-src and lld, `rustup target add \
-             {BOARD_TARGET}` does as well)"
+            "these programs are missing; install them and run again:\n  apt-get install {list}\n{instead}"
         );
     }
     println!("installing {list}");
@@ -83,7 +99,7 @@ fn packages() -> Result<()> {
     };
     apt(&["update", "--quiet"])?;
     let mut install = vec!["install", "--yes", "--quiet", "--no-install-recommends"];
-    install.extend(&missing);
+    install.extend(missing);
     let output = apt(&install)?;
     if !output.status.success() {
         bail!(
