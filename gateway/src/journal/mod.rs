@@ -54,6 +54,7 @@ mod preparer;
 mod queue;
 mod read_pool;
 mod reader;
+mod reads;
 mod recovery;
 mod retire;
 mod scan;
