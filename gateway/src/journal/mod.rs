@@ -66,6 +66,7 @@ pub mod sim;
 mod state;
 mod stats;
 mod status;
+mod sweep;
 mod tail;
 #[cfg(test)]
 mod tests;
@@ -85,6 +86,7 @@ pub use handle::{Journal, PartitionEnds, open};
 pub use keep::{COPIED_PER_FREED_BYTE, Held, Holding};
 pub use options::JournalOptions;
 pub(crate) use options::{SCRUB_BYTES_PER_S, SCRUB_INTERVAL};
+pub use reads::Want;
 pub use scan::{Scan, Scanned};
 pub use state::{AbortedRange, Change, PartitionState, ProducerCheck, State, StateLimits};
 pub use status::{DamagedRange, JournalStatus, RecoveryReport, ScrubStatus};

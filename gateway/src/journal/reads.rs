@@ -6,9 +6,30 @@ use bytes::Bytes;
 
 use super::{
     Journal, Offset, PartitionId, ReadError,
-    lookup::{self, Reach},
-    reader,
+    log::Source,
+    lookup::{self, Plan, Reach},
+    reader::{self, StoredBatch},
+    sweep::sweep,
 };
+
+/// A read of one partition among others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Want {
+    /// The partition.
+    pub partition: PartitionId,
+    /// The first offset that is wanted.
+    pub from: Offset,
+    /// Most bytes of batches, but at least one batch.
+    pub max_bytes: usize,
+}
+
+/// Where what is wanted lies; holds the segments that it is in.
+struct Planned {
+    partition: PartitionId,
+    from: Offset,
+    max_bytes: usize,
+    plan: Result<Plan, ReadError>,
+}
 
 impl Journal {
     /// Whole durable batches from the one that contains `from`, at most `max_bytes`, but always at least one if
@@ -19,24 +40,33 @@ impl Journal {
         from: Offset,
         max_bytes: usize,
     ) -> Result<Vec<Bytes>, ReadError> {
-        let from = self.shared().log().past_given_up(partition, from);
-        let read = || {
-            let plan = lookup::plan(self.shared(), partition, from, max_bytes, Reach::Files)?;
-            let plan = plan.unwrap_or_default();
-            let batches = reader::read_batches(self.shared(), &plan.sources)?;
-            reader::without_holes(batches, &plan.cleaned, from, max_bytes)
-        };
-        match read() {
-            // Not damage if it left the log in the meantime.
-            Err(ReadError::Damaged { .. }) if !self.shared().log().check(partition, from)? => {
-                Ok(Vec::new())
+        let mut answers = self.read_many(&[Want { partition, from, max_bytes }], max_bytes);
+        answers.pop().unwrap_or_else(|| Ok(Vec::new()))
+    }
+
+    /// The answers that [`Journal::read`] has for each of these, in one pass through the journal: partitions lie mixed in
+    /// it, and reads of one after the other would pass through the same regions again and again.
+    ///
+    /// Of the first ones only, as many as have at most `max_bytes` together, but at least one.
+    pub fn read_many(
+        &self,
+        wants: &[Want],
+        max_bytes: usize,
+    ) -> Vec<Result<Vec<Bytes>, ReadError>> {
+        let mut planned: Vec<Planned> = Vec::new();
+        let mut bytes = 0;
+        for want in wants {
+            let next = Planned::of(self, want);
+            bytes += next.bytes();
+            if bytes > max_bytes && !planned.is_empty() {
+                break;
             }
-            Err(error @ ReadError::Damaged { .. }) => {
-                self.shared().stats.damaged_reads.fetch_add(1, Ordering::Relaxed);
-                Err(error)
-            }
-            read => read,
+            planned.push(next);
         }
+        let sources: Vec<_> = planned.iter().map(Planned::sources).collect();
+        let read = sweep(self.shared(), &sources);
+        let answers = planned.iter_mut().zip(read);
+        answers.map(|(planned, batches)| planned.answer(self, batches)).collect()
     }
 
     /// As [`Journal::read`], but where that fails because of damage, from the next offset on that is intact; the
@@ -127,8 +157,49 @@ impl Journal {
 
     /// Holds on to what a read from an offset would read, as a slow reader does.
     #[cfg(test)]
-    pub(super) fn pin(&self, partition: PartitionId, from: Offset) -> Vec<super::log::Source> {
+    pub(super) fn pin(&self, partition: PartitionId, from: Offset) -> Vec<Source> {
         let planned = lookup::plan(self.shared(), partition, from, 1, Reach::Files);
         planned.expect("it is there").unwrap_or_default().sources
+    }
+}
+
+impl Planned {
+    fn of(journal: &Journal, want: &Want) -> Self {
+        let Want { partition, from, max_bytes } = *want;
+        let from = journal.shared().log().past_given_up(partition, from);
+        let plan = lookup::plan(journal.shared(), partition, from, max_bytes, Reach::Files);
+        Self { partition, from, max_bytes, plan: plan.map(Option::unwrap_or_default) }
+    }
+
+    fn sources(&self) -> &[Source] {
+        self.plan.as_ref().map(|plan| plan.sources.as_slice()).unwrap_or_default()
+    }
+
+    fn bytes(&self) -> usize {
+        self.sources().iter().map(|source| source.location.length as usize).sum()
+    }
+
+    /// What a reader gets of the batches that were found there.
+    fn answer(
+        &mut self,
+        journal: &Journal,
+        batches: Result<Vec<StoredBatch>, ReadError>,
+    ) -> Result<Vec<Bytes>, ReadError> {
+        let plan = std::mem::replace(&mut self.plan, Ok(Plan::default()));
+        let served = plan.and_then(|plan| {
+            reader::without_holes(batches?, &plan.cleaned, self.from, self.max_bytes)
+        });
+        let shared = journal.shared();
+        match served {
+            // Not damage if it left the log in the meantime.
+            Err(ReadError::Damaged { .. }) if !shared.log().check(self.partition, self.from)? => {
+                Ok(Vec::new())
+            }
+            Err(error @ ReadError::Damaged { .. }) => {
+                shared.stats.damaged_reads.fetch_add(1, Ordering::Relaxed);
+                Err(error)
+            }
+            served => served,
+        }
     }
 }
