@@ -15,14 +15,13 @@ mod tests;
 
 use std::{path::Path, sync::Arc};
 
-use tokio::task::JoinSet;
-
 use crate::{
     Shutdown,
     broker::{Broker, partition_for_key},
     journal::{Offset, PartitionId, ReadError},
     record::{Batch, Record},
 };
+use follow::Follower;
 use store::Store;
 pub use store::StoreError;
 
@@ -77,11 +76,7 @@ impl Views {
 
     /// Follows the log until shutdown, then flushes.
     pub async fn run(self: Arc<Self>, shutdown: Shutdown) {
-        let mut followers = JoinSet::new();
-        for topic in &self.topics {
-            followers.spawn(follow::topic(Arc::clone(&self), topic.clone(), shutdown.clone()));
-        }
-        while followers.join_next().await.is_some() {}
+        Follower::new(Arc::clone(&self)).run(shutdown).await;
         let views = Arc::clone(&self);
         let flushed = tokio::task::spawn_blocking(move || views.store.flush()).await;
         if !matches!(flushed, Ok(Ok(()))) {

@@ -22,7 +22,7 @@ pub(super) struct Store {
 }
 
 /// The files of the views fail. They may be deleted while the gateway is stopped.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[error("the views in {folder}: {reason}; the folder may be deleted while the gateway is stopped")]
 pub struct StoreError {
     folder: String,

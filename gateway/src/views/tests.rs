@@ -2,7 +2,11 @@
 
 use std::{collections::BTreeMap, fs, path::Path, sync::Arc, time::Duration};
 
-use super::{FOLDER, Views};
+use super::{
+    FOLDER, Views,
+    last_value::Changes,
+    store::{Applied, Store},
+};
 use crate::{
     Shutdown,
     broker::{AppendRequest, Broker, BrokerOptions, TopicDefaults},
@@ -141,5 +145,68 @@ async fn what_retention_took_leaves_a_view_that_was_away() {
     site.broker.delete_records(topic.partitions[index], None).await.unwrap();
     site.expect("a", None).await;
     assert!(site.broker.ends(topic.partitions[index]).start > Offset(1));
+    site.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_view_of_another_log_or_from_before_its_start_is_built_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = Site::open(folder.path()).await;
+    for (key, value) in [("a", "1"), ("b", "2")] {
+        site.put(key, Some(value)).await;
+        site.expect(key, Some(value)).await;
+    }
+    let topic = site.broker.topic("t").unwrap();
+    let (id, incarnation) = (topic.id, site.broker.incarnation());
+    let partitions = topic.partitions.clone();
+    site.close().await;
+    let right = Applied { topic: id, incarnation, next: 0 };
+    for wrong in [
+        Applied { incarnation: incarnation + 1, ..right },
+        Applied { topic: [9; 16], ..right },
+        Applied { next: 1000, ..right },
+        Applied { next: -1, ..right },
+    ] {
+        let store = Store::open(&folder.path().join(FOLDER)).unwrap();
+        for &partition in &partitions {
+            // A key that the log never had, and none of those that it has.
+            store.clear(partition).unwrap();
+            let mut changes = Changes::default();
+            changes.keys.insert("never".into(), Some(0));
+            store.apply(partition, &changes, &wrong).unwrap();
+        }
+        store.flush().unwrap();
+        drop(store);
+        let site = Site::open(folder.path()).await;
+        site.expect("a", Some("1")).await;
+        site.expect("b", Some("2")).await;
+        site.expect("never", None).await;
+        for &partition in &partitions {
+            assert_eq!(site.views.store.offset_of(partition, b"never").unwrap(), None, "{wrong:?}");
+        }
+        site.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_folder_may_be_deleted_under_a_running_gateway() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = Site::open(folder.path()).await;
+    for (key, value) in [("a", Some("1")), ("gone", Some("x")), ("b", Some("2"))] {
+        site.put(key, value).await;
+        site.expect(key, value).await;
+    }
+    fs::remove_dir_all(folder.path().join(FOLDER)).unwrap();
+    site.put("a", Some("3")).await;
+    site.put("gone", None).await;
+    for key in ["a", "b"] {
+        // What is found, if anything, is what was put.
+        let found = site.views.lookup("t", key.as_bytes()).await.ok().flatten();
+        let found = found.map(|found| found.record.value.unwrap());
+        assert!(found.as_deref().is_none_or(|it| matches!(it, b"1" | b"2" | b"3")), "{found:?}");
+    }
+    site.close().await;
+    let site = Site::open(folder.path()).await;
+    site.expect_all().await;
     site.close().await;
 }
