@@ -254,7 +254,7 @@ fn of_log(views: &Views, topic: &Topic) -> Applied {
 }
 
 /// Runs sled's file I/O where it may block; a panic of it is an error.
-async fn blocking<R: Send + 'static>(
+pub(super) async fn blocking<R: Send + 'static>(
     views: &Arc<Views>,
     work: impl FnOnce(&Views) -> Result<R, StoreError> + Send + 'static,
 ) -> Result<R, StoreError> {
