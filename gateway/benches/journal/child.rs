@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use headwater::journal::{Append, Fact, Journal, Offset, PartitionId, Position};
+use headwater::journal::{Append, Fact, Journal, Offset, PartitionId, Position, Want};
 
 use super::fill::{self, Done, Load};
 
@@ -31,6 +31,11 @@ pub(crate) fn run(mode: &str, arguments: &[String]) {
         ("read-one", &[bytes, partition]) => {
             let (journal, _) = fill::open(folder, max_bytes(bytes));
             read_one(&journal, PartitionId(partition as u32));
+        }
+        ("read-rounds", &[bytes, partition_bytes, together]) => {
+            let (journal, state) = fill::open(folder, max_bytes(bytes));
+            let partitions = state.partitions().map(|(partition, _)| partition).collect();
+            read_rounds(&journal, partitions, partition_bytes as usize, together == 1);
         }
         ("clean", &[bytes]) => clean(folder, max_bytes(bytes)),
         ("read-all", &[bytes]) => read_all(&fill::open(folder, max_bytes(bytes)).0),
@@ -95,6 +100,40 @@ fn read_all(journal: &Journal) {
             if let headwater::journal::Scanned::Batch { bytes: batch, .. } = scanned {
                 bytes += batch.len();
             }
+        }
+    }
+    say(&format!("read {bytes} {}", began.elapsed().as_micros()));
+}
+
+/// Some of each partition at a time, as the uplink reads its lanes: all of them in one pass, or one after the other.
+fn read_rounds(
+    journal: &Journal,
+    partitions: Vec<PartitionId>,
+    partition_bytes: usize,
+    together: bool,
+) {
+    let (began, mut bytes) = (Instant::now(), 0);
+    let start = |partition| Want {
+        partition,
+        from: journal.log_start(partition),
+        max_bytes: partition_bytes,
+    };
+    let mut wants: Vec<Want> = partitions.into_iter().map(start).collect();
+    loop {
+        wants.retain(|want| want.from < journal.durable_end(want.partition));
+        if wants.is_empty() {
+            break;
+        }
+        let answers = if together {
+            journal.read_many(&wants, usize::MAX)
+        } else {
+            let alone = |want: &Want| journal.read(want.partition, want.from, want.max_bytes);
+            wants.iter().map(alone).collect()
+        };
+        for (want, answer) in wants.iter_mut().zip(answers) {
+            let batches = answer.unwrap();
+            bytes += batches.iter().map(bytes::Bytes::len).sum::<usize>();
+            want.from.0 += batches.len() as i64;
         }
     }
     say(&format!("read {bytes} {}", began.elapsed().as_micros()));

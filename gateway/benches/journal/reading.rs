@@ -11,6 +11,8 @@ const GIB: u64 = 1 << 30;
 const PARTITIONS: u64 = 100;
 const RECORD_BYTES: u64 = 1024;
 const CHUNK: usize = 1 << 20;
+/// Of each partition at a time: what is read ahead of a hundred lanes, and what a transaction takes of one.
+const ROUNDS: [u64; 2] = [20 << 10, 64 << 10];
 
 pub(crate) fn measure(bed: &Bed) {
     let bytes = bed.pick(GIB / 16, GIB);
@@ -43,10 +45,24 @@ fn compare(folder: &Path, bytes: u64, partitions: u64) {
         let one = rate(&mut Bed::child("read-one", folder, &[bytes, PARTITIONS / 2]));
         prepare();
         let all = rate(&mut Bed::child("read-all", folder, &[bytes]));
+        let rounds = |partition_bytes, together| {
+            prepare();
+            let numbers = [bytes, partition_bytes, together];
+            rate(&mut Bed::child("read-rounds", folder, &numbers))
+        };
+        let by_round = ROUNDS.map(|partition_bytes| {
+            let [together, alone] = [1, 0].map(|together| rounds(partition_bytes, together));
+            format!("{} KiB {together:>6.1} / {alone:>6.1}", partition_bytes >> 10)
+        });
         let state = if cold { cache(dropped) } else { "cache warm" };
         println!(
             "{state:<14}  files {raw:>8.1} MiB/s  all {all:>8.1} MiB/s ({:.2} of raw)  one of {partitions} {one:>8.1} MiB/s",
             all / raw
+        );
+        println!(
+            "{:<14}  rounds over all of them, in one pass / one after the other, MiB/s: {}",
+            "",
+            by_round.join(", ")
         );
     }
 }

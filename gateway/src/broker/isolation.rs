@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::Broker;
 use crate::{
-    journal::{AbortedRange, Offset, PartitionId, ReadError},
+    journal::{AbortedRange, Journal, Offset, PartitionId, ReadError, Want},
     record::{BatchHeader, HEADER_BYTES},
 };
 
@@ -52,22 +52,35 @@ impl Broker {
         max_bytes: usize,
         isolation: Isolation,
     ) -> Result<Fetched, ReadError> {
-        self.off_worker(move |journal| {
+        let wants = vec![Want { partition, from, max_bytes }];
+        let mut answers = self.read_many_isolated(wants, max_bytes, isolation).await;
+        answers.pop().unwrap_or_else(|| Ok(Fetched::default()))
+    }
+
+    /// As [`Broker::read_isolated`] for each of these, in one pass through the journal. Of the first
+    /// ones only, as many as have at most `max_bytes` together, but at least one.
+    pub async fn read_many_isolated(
+        &self,
+        wants: Vec<Want>,
+        max_bytes: usize,
+        isolation: Isolation,
+    ) -> Vec<Result<Fetched, ReadError>> {
+        let read = move |journal: &Journal| {
             // Before reading: what is stable stays so, and all its aborted ranges are known by
             // then.
-            let end = match isolation {
+            let end = |want: &Want| match isolation {
                 Isolation::Uncommitted => Offset(i64::MAX),
-                Isolation::Committed => journal.stable_end(partition),
+                Isolation::Committed => journal.stable_end(want.partition),
             };
-            let mut batches = journal.read(partition, from, max_bytes)?;
-            batches.retain(|batch| header(batch).is_some_and(|it| it.base_offset < end.0));
-            let last = batches.last().and_then(header);
-            let aborted = last.filter(|_| isolation == Isolation::Committed).map(|last| {
-                journal.aborted(partition, from, Offset(last.last_offset().saturating_add(1)))
+            let ends: Vec<_> = wants.iter().map(end).collect();
+            let answers = journal.read_many(&wants, max_bytes);
+            let answers = answers.into_iter().zip(wants.iter().zip(ends));
+            let isolated = answers.map(|(answer, (want, end))| {
+                answer.map(|batches| isolate(journal, want, batches, end, isolation))
             });
-            Ok(Fetched { batches, aborted: aborted.unwrap_or_default() })
-        })
-        .await
+            Ok(isolated.collect())
+        };
+        self.off_worker(read).await.unwrap_or_else(|error| vec![Err(error)])
     }
 
     /// Resolves when any of the partitions has stable data past its offset; see
@@ -75,6 +88,23 @@ impl Broker {
     pub async fn wait_stable(&self, wants: &[(PartitionId, Offset)]) {
         self.journal().wait_stable(wants).await;
     }
+}
+
+/// What a reader may see of batches that it asked for.
+fn isolate(
+    journal: &Journal,
+    want: &Want,
+    mut batches: Vec<Bytes>,
+    end: Offset,
+    isolation: Isolation,
+) -> Fetched {
+    batches.retain(|batch| header(batch).is_some_and(|it| it.base_offset < end.0));
+    let last = batches.last().and_then(header);
+    let aborted = last.filter(|_| isolation == Isolation::Committed).map(|last| {
+        let to = Offset(last.last_offset().saturating_add(1));
+        journal.aborted(want.partition, want.from, to)
+    });
+    Fetched { batches, aborted: aborted.unwrap_or_default() }
 }
 
 /// The header of a stored batch.

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use axum::{
     Json, Router,
-    extract::{Path, State},
+    extract::{Path, RawQuery, State},
     http::{HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
@@ -33,6 +33,7 @@ pub(super) fn router(state: HttpState, started: Instant) -> Router {
         .route("/healthz", get(health))
         .route("/metrics", get(scrape))
         .route("/api/v1/status", get(status))
+        .route("/api/v1/lookup/{topic}", get(list))
         .route("/api/v1/lookup/{topic}/{key}", get(look_up))
         .fallback(unknown)
         .with_state(Gateway { state: Arc::new(state), started })
@@ -86,6 +87,16 @@ async fn look_up(
     Path((topic, key)): Path<(String, String)>,
 ) -> Response {
     let (code, body) = lookup::answer(gateway.state.views.as_deref(), &topic, &key).await;
+    answer(code, [], Json(body))
+}
+
+async fn list(
+    State(gateway): State<Gateway>,
+    Path(topic): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Response {
+    let query = query.unwrap_or_default();
+    let (code, body) = lookup::list(gateway.state.views.as_ref(), &topic, &query).await;
     answer(code, [], Json(body))
 }
 
@@ -175,6 +186,8 @@ mod tests {
             ("/api/v1/status", "200", "application/json", "\"name\":\"readings\""),
             ("/api/v1/status?x=1", "200", "application/json", "\"lag_records\":0"),
             ("/api/v1/lookup/readings/a", "404", "application/json", "key_lookup"),
+            ("/api/v1/lookup/readings?limit=5", "404", "application/json", "key_lookup"),
+            ("/api/v1/lookup/readings?limit=x", "400", "application/json", "1 to 1000"),
             ("/api/v1/other", "404", "text/plain", "not found"),
             ("/../../etc/passwd", "404", "text/plain", "not found"),
         ] {

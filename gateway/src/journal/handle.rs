@@ -11,11 +11,9 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use bytes::Bytes;
-
 use super::{
     AbortedRange, AdmitError, Append, CleanError, Disk, JournalId, JournalOptions, JournalStatus,
-    Offset, OpenError, PartitionId, Permit, Poisoned, ReadError, State, StateLimits, Ticket,
+    Offset, OpenError, PartitionId, Permit, Poisoned, State, StateLimits, Ticket,
     admission::{Ledger, Purpose, Reserve},
     cold::{self, Cleaned, Cleaner, Retain},
     damage::DamageMap,
@@ -24,11 +22,9 @@ use super::{
     indexer::Indexer,
     inspect::Accepted,
     log::Log,
-    lookup::{self, Reach},
     options::Settings,
     preparer::Preparer,
     queue::Queued,
-    reader,
     recovery::{self, Recovered},
     retire::{self, Retirer},
     scrub::Scrubber,
@@ -263,129 +259,8 @@ impl Journal {
         self.shared.log().aborted(partition, from, to)
     }
 
-    /// Whole durable batches from the one that contains `from`, at most `max_bytes`, but always at least one if
-    /// there is one. Offsets that were accepted as lost are passed over. Blocks on file I/O: call it off the async workers.
-    pub fn read(
-        &self,
-        partition: PartitionId,
-        from: Offset,
-        max_bytes: usize,
-    ) -> Result<Vec<Bytes>, ReadError> {
-        let from = self.shared.log().past_given_up(partition, from);
-        let read = || {
-            let plan = lookup::plan(&self.shared, partition, from, max_bytes, Reach::Files)?;
-            let plan = plan.unwrap_or_default();
-            let batches = reader::read_batches(&self.shared, &plan.sources)?;
-            reader::without_holes(batches, &plan.cleaned, from, max_bytes)
-        };
-        match read() {
-            // Not damage if it left the log in the meantime.
-            Err(ReadError::Damaged { .. }) if !self.shared.log().check(partition, from)? => {
-                Ok(Vec::new())
-            }
-            Err(error @ ReadError::Damaged { .. }) => {
-                self.shared.stats.damaged_reads.fetch_add(1, Ordering::Relaxed);
-                Err(error)
-            }
-            read => read,
-        }
-    }
-
-    /// As [`Journal::read`], but where that fails because of damage, from the next offset on that is intact; the
-    /// offsets passed over are counted and logged. Empty if nothing intact follows.
-    pub fn read_past_damage(
-        &self,
-        partition: PartitionId,
-        from: Offset,
-        max_bytes: usize,
-    ) -> Result<Vec<Bytes>, ReadError> {
-        let position = match self.read(partition, from, max_bytes) {
-            Err(ReadError::Damaged { position }) => position,
-            read => return read,
-        };
-        let next = self.next_readable(partition, from)?;
-        let to = next.unwrap_or_else(|| self.durable_end(partition));
-        let offsets = to.0.saturating_sub(from.0);
-        self.shared.stats.skipped_offsets.fetch_add(offsets.unsigned_abs(), Ordering::Relaxed);
-        tracing::warn!(
-            partition = partition.0,
-            from = from.0,
-            to = to.0,
-            position = position.0,
-            "damaged offsets passed over, as the topic's settings say"
-        );
-        next.map_or(Ok(Vec::new()), |next| self.read(partition, next, max_bytes))
-    }
-
-    /// The first offset from `from` on that an intact batch holds; none up to the durable end. Blocks: it reads what
-    /// it passes.
-    pub fn next_readable(
-        &self,
-        partition: PartitionId,
-        from: Offset,
-    ) -> Result<Option<Offset>, ReadError> {
-        lookup::next_readable(&self.shared, partition, from)
-    }
-
-    /// As [`Journal::read`], if no file has to be read for it; never blocks.
-    pub fn read_memory(
-        &self,
-        partition: PartitionId,
-        from: Offset,
-        max_bytes: usize,
-    ) -> Option<Result<Vec<Bytes>, ReadError>> {
-        let from = self.shared.log().past_given_up(partition, from);
-        let planned = lookup::plan(&self.shared, partition, from, max_bytes, Reach::Memory);
-        let plan = match planned {
-            Ok(plan) => plan?,
-            Err(error) => return Some(Err(error)),
-        };
-        let batches = reader::batches_in_memory(&self.shared, &plan.sources)?;
-        Some(reader::without_holes(batches, &plan.cleaned, from, max_bytes))
-    }
-
-    /// As [`Journal::read`], without holding up an async worker: fresh data is in memory, other data is
-    /// read on the journal's own threads. Cancel-safe.
-    pub async fn read_async(
-        &self,
-        partition: PartitionId,
-        from: Offset,
-        max_bytes: usize,
-    ) -> Result<Vec<Bytes>, ReadError> {
-        match self.read_memory(partition, from, max_bytes) {
-            Some(answer) => answer,
-            None => self.off_worker(move |journal| journal.read(partition, from, max_bytes)).await,
-        }
-    }
-
-    /// Runs something that reads on one of the journal's own threads, when its turn comes. Cancel-safe.
-    pub async fn off_worker<R: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Self) -> Result<R, ReadError> + Send + 'static,
-    ) -> Result<R, ReadError> {
-        let journal = self.clone();
-        self.shared.readers.run(move || work(&journal)).await?
-    }
-
     pub(super) fn shared(&self) -> &Shared {
         &self.shared
-    }
-
-    /// The first durable batch whose largest timestamp is at least `timestamp_ms`. Blocks as
-    /// [`Journal::read`] does.
-    pub fn batch_at_time(
-        &self,
-        partition: PartitionId,
-        timestamp_ms: i64,
-    ) -> Result<Option<Bytes>, ReadError> {
-        lookup::at_time(&self.shared, partition, timestamp_ms)
-    }
-
-    /// Holds on to what a read from an offset would read, as a slow reader does.
-    #[cfg(test)]
-    pub(super) fn pin(&self, partition: PartitionId, from: Offset) -> Vec<super::log::Source> {
-        let planned = lookup::plan(&self.shared, partition, from, 1, Reach::Files);
-        planned.expect("it is there").unwrap_or_default().sources
     }
 
     /// Resolves when any of the partitions has durable data past its offset (at once if it already has); cancel-safe.

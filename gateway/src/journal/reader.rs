@@ -1,6 +1,6 @@
-//! Reads entries from their files and believes none that fails its CRC.
+//! Stored entries, of which none is believed that fails its CRC, and the batches that a reader gets of them.
 
-use std::{io, slice};
+use std::slice;
 
 use bytes::Bytes;
 
@@ -9,17 +9,13 @@ use super::{
     format::{ENTRY_ALIGN, ENTRY_HEADER_BYTES, EntryHeader, EntryKind, Seed},
     log::Source,
     shared::Shared,
+    sweep::sweep,
     tail::Tail,
 };
 use crate::record::{BatchHeader, HEADER_BYTES};
 
-/// Other partitions' entries between two wanted ones are read through up to this: cheaper than another call.
-const MAX_GAP_BYTES: u64 = 16 * 1024;
-/// Most read at once, unless one entry is larger.
-const MAX_RUN_BYTES: u64 = 1024 * 1024;
-
 /// A stored batch, verified.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct StoredBatch {
     pub(super) header: EntryHeader,
     pub(super) bytes: Bytes,
@@ -30,25 +26,7 @@ pub(super) fn read_batches(
     shared: &Shared,
     sources: &[Source],
 ) -> Result<Vec<StoredBatch>, ReadError> {
-    let seed = shared.seed;
-    let mut batches = Vec::with_capacity(sources.len());
-    let mut rest = sources;
-    while let Some(first) = rest.first() {
-        if let Some(batch) = in_memory(seed, &shared.tail, first) {
-            batches.push(batch);
-            rest = rest.get(1..).unwrap_or_default();
-            continue;
-        }
-        let (run, remaining) = rest.split_at(run_length(rest));
-        rest = remaining;
-        if let Err(error) = read_run(seed, run, &mut batches) {
-            if batches.is_empty() {
-                return Err(error);
-            }
-            break;
-        }
-    }
-    Ok(batches)
+    sweep(shared, &[sources]).pop().unwrap_or_else(|| Ok(Vec::new()))
 }
 
 /// The batches, if all of them are in memory.
@@ -57,62 +35,15 @@ pub(super) fn batches_in_memory(shared: &Shared, sources: &[Source]) -> Option<V
 }
 
 /// A batch of a recent frame. It was in memory all the time, so its payload is not verified.
-fn in_memory(seed: Seed, tail: &Tail, source: &Source) -> Option<StoredBatch> {
+pub(super) fn in_memory(seed: Seed, tail: &Tail, source: &Source) -> Option<StoredBatch> {
     let location = source.location;
     let entry = tail.get(location.position, location.length as usize)?;
     let header = EntryHeader::decode(entry.first_chunk()?, seed, location.position)?;
     Some(StoredBatch { header, bytes: entry.slice(ENTRY_HEADER_BYTES..) })
 }
 
-/// How many of the sources lie close enough to be read at once.
-fn run_length(sources: &[Source]) -> usize {
-    let Some(first) = sources.first() else {
-        return 0;
-    };
-    let mut end = end_of(first);
-    let near = |source: &&Source| {
-        let gap = source.location.position.0.checked_sub(end.0);
-        let length = end_of(source).0.saturating_sub(first.location.position.0);
-        let joins = source.segment.header.first == first.segment.header.first
-            && gap.is_some_and(|gap| gap <= MAX_GAP_BYTES)
-            && length <= MAX_RUN_BYTES;
-        end = end_of(source);
-        joins
-    };
-    1 + sources.iter().skip(1).take_while(near).count()
-}
-
-fn end_of(source: &Source) -> Position {
-    source.location.position.plus(u64::from(source.location.length))
-}
-
-fn read_run(seed: Seed, run: &[Source], out: &mut Vec<StoredBatch>) -> Result<(), ReadError> {
-    let (Some(first), Some(last)) = (run.first(), run.last()) else {
-        return Ok(());
-    };
-    let start = first.location.position;
-    let length = usize::try_from(end_of(last).0 - start.0).map_err(|_| damaged(start))?;
-    let mut buffer = vec![0; length];
-    match first.segment.file.read_at(&mut buffer, first.segment.at(start)) {
-        Ok(()) => {}
-        // A bad block, or a file cut short, need not be everyone's.
-        Err(_) if run.len() > 1 => {
-            return run.iter().try_for_each(|source| read_run(seed, slice::from_ref(source), out));
-        }
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(damaged(start)),
-        Err(error) => return Err(error.into()),
-    }
-    let buffer = Bytes::from(buffer);
-    for source in run {
-        let at = (source.location.position.0 - start.0) as usize;
-        let entry = buffer.slice(at..at + source.location.length as usize);
-        out.push(verify(seed, source, &entry)?);
-    }
-    Ok(())
-}
-
 /// The entry is what was written here, and what the index took it for.
-fn verify(seed: Seed, source: &Source, entry: &Bytes) -> Result<StoredBatch, ReadError> {
+pub(super) fn verify(seed: Seed, source: &Source, entry: &Bytes) -> Result<StoredBatch, ReadError> {
     let location = source.location;
     let header = entry
         .first_chunk::<ENTRY_HEADER_BYTES>()

@@ -15,6 +15,7 @@
 //! `core.rs` decides, without clock or socket; `shell.rs` carries out; `centre.rs` is the seam to
 //! the client in `client.rs`.
 
+mod ahead;
 mod backoff;
 mod centre;
 mod client;

@@ -9,6 +9,7 @@ use std::{
 };
 
 use super::{
+    ahead::Ahead,
     backoff::jitter,
     centre::{CentralTopic, Centre, CentreError, CommitError, CursorScope, Session, Transaction},
     core::{Core, Draft, Placed, Proof, Read},
@@ -42,6 +43,7 @@ pub(super) struct Shell<C> {
     selection: Selection,
     interval: Duration,
     core: Core,
+    ahead: Ahead,
     hints: Hints,
     /// `retention.ms` of central topics that delete by sample time; taken out once it was warned
     /// of.
@@ -85,6 +87,7 @@ impl<C: Centre> Shell<C> {
             selection,
             interval,
             core: Core::new(max_bytes),
+            ahead: Ahead::default(),
             hints,
             retention: HashMap::new(),
         }
@@ -215,35 +218,51 @@ impl<C: Centre> Shell<C> {
             if round.is_empty() {
                 return;
             }
-            for read in round {
+            self.ahead.keep_for(&round);
+            for (at, read) in round.iter().enumerate() {
                 if !self.core.has_room(draft) {
                     return;
                 }
-                let decoded = self.read(read).await;
+                if !self.ahead.holds(read) {
+                    self.read_ahead(round.get(at..).unwrap_or_default()).await;
+                }
+                let decoded = self.decode(*read).await;
                 self.warn_of_retention(read.partition, &decoded);
                 let epoch = self.broker.ends(read.partition).leader_epoch;
-                self.core.take(draft, read, decoded, epoch, Instant::now());
+                self.core.take(draft, *read, decoded, epoch, Instant::now());
             }
         }
     }
 
-    /// Reads and decodes off the async workers.
-    async fn read(&self, read: Read) -> Decoded {
-        let Read { partition, slice } = read;
+    /// Reads what is not held of the lanes of a round, but at least of the first one.
+    async fn read_ahead(&mut self, round: &[Read]) {
+        let wants = self.ahead.wants(round);
         let read =
-            self.broker.read_isolated(partition, slice.from, slice.max_bytes, Isolation::Committed);
-        let fetched = match read.await {
-            Ok(fetched) => fetched,
-            Err(error) => {
-                return Decoded { blocked: Some(read_trouble(&error)), ..Decoded::default() };
-            }
+            self.broker.read_many_isolated(wants.clone(), self.ahead.room(), Isolation::Committed);
+        let answers = read.await;
+        self.ahead.put(&wants, answers);
+    }
+
+    /// Decodes what is held of a lane off the async workers.
+    async fn decode(&mut self, read: Read) -> Decoded {
+        let Read { partition, slice } = read;
+        let blocked = |why| Decoded { blocked: Some(why), ..Decoded::default() };
+        let fetched = match self.ahead.take_for(&read) {
+            Some(Ok(fetched)) => fetched,
+            Some(Err(error)) => return blocked(read_trouble(&error)),
+            None => return Decoded::default(),
         };
-        tokio::task::spawn_blocking(move || decode::decode(&fetched, slice)).await.unwrap_or_else(
-            |error| Decoded {
-                blocked: Some(format!("decoding failed: {error}")),
-                ..Decoded::default()
-            },
-        )
+        let decode = move || (decode::decode(&fetched, slice), fetched);
+        match tokio::task::spawn_blocking(decode).await {
+            Ok((decoded, fetched)) => {
+                let next = decoded.next.filter(|_| decoded.blocked.is_none());
+                if let Some(next) = next {
+                    self.ahead.give_back(partition, next, fetched);
+                }
+                decoded
+            }
+            Err(error) => blocked(format!("decoding failed: {error}")),
+        }
     }
 
     /// Decides for every lane that has no place yet where it starts, creating central topics on the

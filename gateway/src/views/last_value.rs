@@ -10,8 +10,8 @@ use crate::{
     record::{Batch, BatchHeader, HEADER_BYTES},
 };
 
-/// A longer key is in no view: it would fill the cache alone.
-const MAX_KEY_BYTES: usize = 4096;
+/// A longer key is in no view: it would fill the cache alone. Bytes.
+pub const MAX_KEY_BYTES: usize = 4096;
 
 /// What records did to keys: their last offset, or none where the last one was a tombstone.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -9,20 +9,22 @@
 
 mod follow;
 mod last_value;
+mod list;
 mod store;
 #[cfg(test)]
 mod tests;
 
 use std::{path::Path, sync::Arc};
 
-use tokio::task::JoinSet;
-
 use crate::{
     Shutdown,
-    broker::{Broker, partition_for_key},
+    broker::{Broker, Topic, partition_for_key},
     journal::{Offset, PartitionId, ReadError},
     record::{Batch, Record},
 };
+use follow::Follower;
+pub use last_value::MAX_KEY_BYTES;
+pub use list::{Listing, Page};
 use store::Store;
 pub use store::StoreError;
 
@@ -77,11 +79,7 @@ impl Views {
 
     /// Follows the log until shutdown, then flushes.
     pub async fn run(self: Arc<Self>, shutdown: Shutdown) {
-        let mut followers = JoinSet::new();
-        for topic in &self.topics {
-            followers.spawn(follow::topic(Arc::clone(&self), topic.clone(), shutdown.clone()));
-        }
-        while followers.join_next().await.is_some() {}
+        Follower::new(Arc::clone(&self)).run(shutdown).await;
         let views = Arc::clone(&self);
         let flushed = tokio::task::spawn_blocking(move || views.store.flush()).await;
         if !matches!(flushed, Ok(Ok(()))) {
@@ -92,8 +90,7 @@ impl Views {
     /// The last record of a key, if it has one. In every partition if it is not in the one that Kafka's partitioner
     /// puts it in.
     pub async fn lookup(&self, topic: &str, key: &[u8]) -> Result<Option<Found>, LookupError> {
-        let known = self.broker.topic(topic).filter(|_| self.topics.iter().any(|it| it == topic));
-        let known = known.ok_or_else(|| LookupError::NotViewed(topic.to_owned()))?;
+        let known = self.viewed(topic)?;
         let likely = partition_for_key(key, known.partitions.len());
         let others = (0..known.partitions.len()).filter(|index| *index != likely);
         for index in std::iter::once(likely).chain(others) {
@@ -104,6 +101,11 @@ impl Views {
             }
         }
         Ok(None)
+    }
+
+    fn viewed(&self, topic: &str) -> Result<Arc<Topic>, LookupError> {
+        let known = self.broker.topic(topic).filter(|_| self.topics.iter().any(|it| it == topic));
+        known.ok_or_else(|| LookupError::NotViewed(topic.to_owned()))
     }
 
     /// What the log has at the place that a view names; none if it is not this key's.

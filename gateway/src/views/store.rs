@@ -2,9 +2,12 @@
 
 use std::{
     fs, io,
+    ops::Bound,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
 };
+
+use bytes::Bytes;
 
 use super::last_value::Changes;
 use crate::journal::{Offset, PartitionId};
@@ -22,7 +25,7 @@ pub(super) struct Store {
 }
 
 /// The files of the views fail. They may be deleted while the gateway is stopped.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[error("the views in {folder}: {reason}; the folder may be deleted while the gateway is stopped")]
 pub struct StoreError {
     folder: String,
@@ -113,6 +116,33 @@ impl Store {
         let value = self.tree(partition)?.get(record_key(key)).map_err(failed)?;
         let offset = value.and_then(|value| Some(i64::from_be_bytes(value[..].try_into().ok()?)));
         Ok(offset.map(Offset))
+    }
+
+    /// Keys that begin with a prefix, behind another key, in order, and where their last records should be.
+    pub(super) fn keys(
+        &self,
+        partition: PartitionId,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+    ) -> Result<impl Iterator<Item = Result<(Bytes, Offset), StoreError>> + use<>, StoreError> {
+        let prefix = record_key(prefix);
+        let from = match after.map(record_key) {
+            Some(after) if after >= prefix => Bound::Excluded(after),
+            _ => Bound::Included(prefix.clone()),
+        };
+        let entries = self.tree(partition)?.range((from, Bound::Unbounded));
+        let within = entries.take_while(move |entry| {
+            entry.as_ref().map_or(true, |(key, _)| key.starts_with(&prefix))
+        });
+        let placed = within.filter_map(|entry| match entry {
+            Ok((key, value)) => {
+                let key = key.strip_prefix(&[RECORD])?;
+                let offset = i64::from_be_bytes(value[..].try_into().ok()?);
+                Some(Ok((Bytes::copy_from_slice(key), Offset(offset))))
+            }
+            Err(error) => Some(Err(failed(error))),
+        });
+        Ok(placed)
     }
 
     pub(super) fn flush(&self) -> Result<(), StoreError> {

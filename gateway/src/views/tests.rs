@@ -2,7 +2,11 @@
 
 use std::{collections::BTreeMap, fs, path::Path, sync::Arc, time::Duration};
 
-use super::{FOLDER, Views};
+use super::{
+    FOLDER, Listing, Views,
+    last_value::Changes,
+    store::{Applied, Store},
+};
 use crate::{
     Shutdown,
     broker::{AppendRequest, Broker, BrokerOptions, TopicDefaults},
@@ -141,5 +145,149 @@ async fn what_retention_took_leaves_a_view_that_was_away() {
     site.broker.delete_records(topic.partitions[index], None).await.unwrap();
     site.expect("a", None).await;
     assert!(site.broker.ends(topic.partitions[index]).start > Offset(1));
+    site.close().await;
+}
+
+impl Site {
+    /// All keys with a prefix, in pages of so many; each page's keys with their values.
+    async fn list(&self, prefix: &str, limit: usize) -> Vec<Vec<(String, String)>> {
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        let mut pages = Vec::new();
+        let mut after: Option<bytes::Bytes> = None;
+        loop {
+            let listing = Listing { prefix: prefix.as_bytes(), after: after.as_deref(), limit };
+            let page = self.views.list("t", listing).await.unwrap();
+            let pairs = page.found.iter().map(|(key, found)| {
+                let record = &found.as_ref().unwrap().record;
+                assert_eq!(record.key.as_ref(), Some(key));
+                (text(key), text(record.value.as_ref().unwrap()))
+            });
+            pages.push(pairs.collect());
+            match page.next {
+                Some(next) => after = Some(next),
+                None => return pages,
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listing_has_each_key_once_in_order_page_by_page() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = Site::open(folder.path()).await;
+    let mut model = BTreeMap::new();
+    for n in 0..60u32 {
+        let key = format!("{}/{}", if n % 3 == 0 { "b" } else { "a" }, n * 7 % 40);
+        let value = (n % 11 != 0).then(|| format!("{n}"));
+        site.put(&key, value.as_deref()).await;
+        match value {
+            Some(value) => drop(model.insert(key, value)),
+            None => drop(model.remove(&key)),
+        }
+    }
+    // Both partitions are followed to here.
+    for key in ["y", "z0", "z1", "z2", "z3"] {
+        site.put(key, Some("end")).await;
+        site.expect(key, Some("end")).await;
+        model.insert(key.to_owned(), "end".to_owned());
+    }
+    for prefix in ["", "a", "a/", "a/1", "b/", "y", "z", "none"] {
+        let expected: Vec<_> =
+            model.clone().into_iter().filter(|(key, _)| key.starts_with(prefix)).collect();
+        for limit in [1, 7, 1000] {
+            let pages = site.list(prefix, limit).await;
+            assert!(pages.iter().all(|page| page.len() <= limit));
+            assert_eq!(pages.len(), expected.len().div_ceil(limit).max(1), "{prefix} {limit}");
+            assert_eq!(pages.concat(), expected, "{prefix} {limit}");
+        }
+    }
+    // Nobody's place in the list is lost with its key.
+    let listing = Listing { prefix: b"a", after: Some(b"a/1x"), limit: 1 };
+    let page = site.views.list("t", listing).await.unwrap();
+    let expected = model.range("a/1x".to_owned()..).next().unwrap().0;
+    assert_eq!(page.found[0].0, expected.as_bytes());
+    let listing = Listing { prefix: b"", after: None, limit: 1 };
+    assert!(site.views.list("other", listing).await.is_err());
+    site.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_of_large_records_is_bounded_and_none_is_left_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = Site::open(folder.path()).await;
+    let large = "x".repeat(300_000);
+    for n in (0..9).rev() {
+        site.put(&format!("k{n}"), Some(&large)).await;
+    }
+    for n in 0..9 {
+        site.expect(&format!("k{n}"), Some(&large)).await;
+    }
+    let pages = site.list("k", 1000).await;
+    assert_eq!(pages.iter().map(Vec::len).collect::<Vec<_>>(), [3, 3, 3]);
+    let keys: Vec<_> = pages.concat().into_iter().map(|(key, _)| key).collect();
+    assert_eq!(keys, (0..9).map(|n| format!("k{n}")).collect::<Vec<_>>());
+    site.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_view_of_another_log_or_from_before_its_start_is_built_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = Site::open(folder.path()).await;
+    for (key, value) in [("a", "1"), ("b", "2")] {
+        site.put(key, Some(value)).await;
+        site.expect(key, Some(value)).await;
+    }
+    let topic = site.broker.topic("t").unwrap();
+    let (id, incarnation) = (topic.id, site.broker.incarnation());
+    let partitions = topic.partitions.clone();
+    site.close().await;
+    let right = Applied { topic: id, incarnation, next: 0 };
+    for wrong in [
+        Applied { incarnation: incarnation + 1, ..right },
+        Applied { topic: [9; 16], ..right },
+        Applied { next: 1000, ..right },
+        Applied { next: -1, ..right },
+    ] {
+        let store = Store::open(&folder.path().join(FOLDER)).unwrap();
+        for &partition in &partitions {
+            // A key that the log never had, and none of those that it has.
+            store.clear(partition).unwrap();
+            let mut changes = Changes::default();
+            changes.keys.insert("never".into(), Some(0));
+            store.apply(partition, &changes, &wrong).unwrap();
+        }
+        store.flush().unwrap();
+        drop(store);
+        let site = Site::open(folder.path()).await;
+        site.expect("a", Some("1")).await;
+        site.expect("b", Some("2")).await;
+        site.expect("never", None).await;
+        for &partition in &partitions {
+            assert_eq!(site.views.store.offset_of(partition, b"never").unwrap(), None, "{wrong:?}");
+        }
+        site.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_folder_may_be_deleted_under_a_running_gateway() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = Site::open(folder.path()).await;
+    for (key, value) in [("a", Some("1")), ("gone", Some("x")), ("b", Some("2"))] {
+        site.put(key, value).await;
+        site.expect(key, value).await;
+    }
+    fs::remove_dir_all(folder.path().join(FOLDER)).unwrap();
+    site.put("a", Some("3")).await;
+    site.put("gone", None).await;
+    for key in ["a", "b"] {
+        // What is found, if anything, is what was put.
+        let found = site.views.lookup("t", key.as_bytes()).await.ok().flatten();
+        let found = found.map(|found| found.record.value.unwrap());
+        assert!(found.as_deref().is_none_or(|it| matches!(it, b"1" | b"2" | b"3")), "{found:?}");
+    }
+    site.close().await;
+    let site = Site::open(folder.path()).await;
+    site.expect_all().await;
     site.close().await;
 }

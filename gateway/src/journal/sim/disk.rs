@@ -34,6 +34,7 @@ struct Inner {
     /// A disk that runs for long keeps no log.
     unlogged: bool,
     calls: Calls,
+    read_bytes: u64,
     fault: Option<Fault>,
     /// The file or folder that the fault has hit.
     hit: Option<String>,
@@ -198,6 +199,12 @@ impl SimDisk {
     #[must_use]
     pub fn calls(&self, call: Call) -> usize {
         self.lock().calls.of(call)
+    }
+
+    /// Bytes that were read from files.
+    #[must_use]
+    pub fn read_bytes(&self) -> u64 {
+        self.lock().read_bytes
     }
 
     /// This moment.
@@ -412,6 +419,7 @@ impl DiskFile for SimFile {
             inode.cache.get(place..place + buffer.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
         buffer.copy_from_slice(bytes);
         let length = buffer.len() as u64;
+        inner.read_bytes += length;
         let done = inner.card.as_mut().and_then(|card| card.read(self.inode, at, length));
         drop(inner);
         until(done);

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     ops::Range,
+    sync::atomic::{AtomicUsize, Ordering},
 };
 
 use bytes::Bytes;
@@ -10,11 +11,12 @@ use bytes::Bytes;
 use super::{
     disk::{Files, MemoryDisk, Random},
     effort::Effort,
+    many,
     model::{Model, random_append, read_all},
     support::{admit, append, batch, block_on, fact, small_options},
 };
 use crate::journal::{
-    Journal, JournalId, Offset, PartitionId, Position, ReadError, Space,
+    Journal, JournalId, Offset, PartitionId, Position, ReadError, Space, Want,
     format::{
         ALIGN, ENTRY_HEADER_BYTES, EntryHeader, EntryKind, FRAME_HEADER_BYTES, FactRef,
         FrameHeader, Seed, SegmentHeader,
@@ -31,6 +33,7 @@ struct Sample {
     facts: BTreeMap<Bytes, Vec<StoredAt>>,
     /// What hits the last frame of a journal that was not closed takes all of it.
     last_frame: Option<StoredAt>,
+    checks: AtomicUsize,
 }
 
 /// A batch with its file and the bytes that its entry takes there.
@@ -86,6 +89,7 @@ impl Sample {
             batches: BTreeMap::new(),
             facts: BTreeMap::new(),
             last_frame: None,
+            checks: AtomicUsize::new(0),
         };
         for file in files.names() {
             walk(files, &file, seed, &mut sample);
@@ -113,8 +117,16 @@ impl Sample {
             let within = |last: &StoredAt| last.file == stored.file && last.from < stored.from;
             hit(stored) || (excepted && self.last_frame.as_ref().is_some_and(within))
         };
-        for (&(partition, offset), stored) in &self.batches {
-            match journal.read(partition, offset, 1) {
+        let places = self.batches.keys();
+        let wants: Vec<_> =
+            places.map(|&(partition, from)| Want { partition, from, max_bytes: 1 }).collect();
+        let answers = journal.read_many(&wants, usize::MAX);
+        // One of them alone, another one each time: reads are the greater part of this test already.
+        let turn = self.checks.fetch_add(1, Ordering::Relaxed) % wants.len();
+        let Want { partition, from, max_bytes } = wants[turn];
+        many::same(&answers[turn], &journal.read(partition, from, max_bytes), what);
+        for ((&(partition, offset), stored), answer) in self.batches.iter().zip(answers) {
+            match answer {
                 Ok(batches) => match batches.first() {
                     Some(bytes) => {
                         assert_eq!(bytes, &stored.bytes, "{}: wrong bytes served", what());

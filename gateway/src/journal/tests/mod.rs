@@ -12,6 +12,7 @@ mod faults;
 mod golden;
 mod index;
 mod keep;
+mod many;
 mod model;
 mod nested;
 mod planted;

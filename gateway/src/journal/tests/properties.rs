@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::{
     disk::{Cut, MemoryDisk, Random},
+    many,
     model::{Model, random_transactional_append, read_all},
     support::{admit, block_on, small_options},
 };
@@ -23,6 +24,8 @@ enum Step {
     Burst { seed: u64, count: usize },
     /// Read at any offset, with any limit.
     Read { partition: u32, offset: i64, max_bytes: usize },
+    /// Read many partitions at once.
+    ReadMany { seed: u64 },
     /// Look a time up.
     AtTime { partition: u32, timestamp: i64 },
     /// Close and open.
@@ -48,6 +51,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => (0..5u32, -1..60i64, 1..20_000usize).prop_map(|(partition, offset, max_bytes)| {
             Step::Read { partition, offset, max_bytes }
         }),
+        2 => any::<u64>().prop_map(|seed| Step::ReadMany { seed }),
         2 => (0..5u32, 0..1i64 << 40)
             .prop_map(|(partition, timestamp)| Step::AtTime { partition, timestamp }),
         1 => Just(Step::Reopen),
@@ -160,6 +164,7 @@ impl Subject {
     fn all(&self) {
         self.model.check_records(&self.journal, self.model.len());
         self.scan(1500);
+        many::check(&self.journal, &mut Random(self.model.len() as u64 + 1));
     }
 
     /// What is stable in the state is stable in the log.
@@ -189,6 +194,7 @@ impl Subject {
                 self.stable();
             }
             Step::Read { partition, offset, max_bytes } => self.read(partition, offset, max_bytes),
+            Step::ReadMany { seed } => many::check(&self.journal, &mut Random(seed)),
             Step::AtTime { partition, timestamp } => self.at_time(partition, timestamp),
             Step::Fill(seed) => self.burst(seed, 10, 2500),
             Step::Clean => {

@@ -18,7 +18,7 @@ use crate::{
         UplinkConfig,
         units::{ByteSize, Span},
     },
-    journal::{Fact, JournalOptions, RealDisk},
+    journal::{Disk, Fact, JournalOptions, RealDisk},
     record::{BatchBuilder, Compression, TransactionOutcome},
     uplink::{Uplink, UplinkStatus, UplinkWatch},
 };
@@ -228,7 +228,11 @@ pub(super) async fn eventually<T, E: std::fmt::Debug>(
 
 async fn open(folder: &Path) -> Arc<Broker> {
     let options = JournalOptions { max_bytes: Some(64 << 20), ..JournalOptions::default() };
-    let disk = RealDisk::open(folder).unwrap();
+    open_on(RealDisk::open(folder).unwrap(), options).await
+}
+
+/// A broker on a disk of the test's own.
+pub(super) async fn open_on(disk: impl Disk + 'static, options: JournalOptions) -> Arc<Broker> {
     let (journal, state) = crate::journal::open(disk, &options).unwrap();
     let options = BrokerOptions {
         default_partitions: 1,
