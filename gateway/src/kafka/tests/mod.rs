@@ -9,3 +9,4 @@ mod groups;
 mod harness;
 mod hostile;
 mod produce;
+mod versions;
