@@ -30,7 +30,7 @@ pub enum SettingKind {
     Boolean,
     /// One of these.
     OneOf(&'static [&'static str]),
-    /// Any of these, separated by commas; at least one.
+    /// Any of these, separated by commas; none of them, too.
     SomeOf(&'static [&'static str]),
 }
 
@@ -98,7 +98,8 @@ pub const TOPIC_SETTINGS: &[TopicSetting] = &[
     ),
     setting("min.cleanable.dirty.ratio", "0.5", SettingKind::Ratio),
     setting(MIN_COMPACTION_LAG_MS, "0", NUMBER),
-    setting("min.insync.replicas", "1", SettingKind::Integer { min: 1, max: i32::MAX as i64 }),
+    // There is one replica, and a topic that wanted two would never take a record.
+    setting("min.insync.replicas", "1", SettingKind::Integer { min: 1, max: 1 }),
     setting("preallocate", "true", SettingKind::Boolean),
     setting(RETENTION_BYTES, "-1", LIMIT),
     setting(RETENTION_MS, "604800000", LIMIT),
@@ -132,6 +133,7 @@ impl TopicSetting {
             },
             SettingKind::Boolean => one_of(value, &["true", "false"]),
             SettingKind::OneOf(values) => one_of(value, values),
+            SettingKind::SomeOf(_) if value.is_empty() => Ok(()),
             SettingKind::SomeOf(values) => {
                 value.split(',').try_for_each(|part| one_of(part.trim(), values))
             }
@@ -166,7 +168,7 @@ pub struct TopicSettings {
     pub max_message_bytes: Option<usize>,
 }
 
-/// `cleanup.policy`; at least one of both holds.
+/// `cleanup.policy`; with neither everything is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CleanupPolicy {
     /// Old records are deleted by the retention settings.
@@ -415,11 +417,13 @@ mod tests {
             ("retention.ms", "", false),
             ("cleanup.policy", "compact,delete", true),
             ("cleanup.policy", "compact, delete", true),
-            ("cleanup.policy", "", false),
+            ("cleanup.policy", "", true),
+            ("cleanup.policy", "delete,delete", true),
             ("cleanup.policy", "compact,", false),
             ("max.message.bytes", "2147483647", true),
             ("max.message.bytes", "2147483648", false),
             ("min.insync.replicas", "0", false),
+            ("min.insync.replicas", "2", false),
             ("min.cleanable.dirty.ratio", "1.5", false),
             ("min.cleanable.dirty.ratio", "NaN", false),
             ("preallocate", "yes", false),

@@ -31,6 +31,11 @@ pub(crate) const NODE_ID: i32 = 1;
 pub(crate) const CLUSTER_OPERATIONS: i32 =
     1 << 5 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12;
 
+/// What everybody may do to a topic: read, write, create, delete, alter, describe, describe and alter
+/// configs.
+pub(crate) const TOPIC_OPERATIONS: i32 =
+    1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 10 | 1 << 11;
+
 /// Memory of all requests that are being received or answered: 16 MiB, a quarter of it for small
 /// ones alone.
 const SMALL_REQUEST_MEMORY_BYTES: usize = 4 * 1024 * 1024;
@@ -55,6 +60,8 @@ pub(crate) struct Context {
     pub(crate) groups: Groups,
     /// Kafka's cluster id: the gateway's id.
     pub(crate) cluster_id: StrBytes,
+    /// Where the gateway keeps its data, as it is told to clients.
+    pub(crate) data_folder: StrBytes,
     pub(crate) auto_create_topics: bool,
     pub(crate) frame_limits: FrameLimits,
     pub(crate) memory: RequestMemory,
@@ -79,6 +86,7 @@ impl Context {
             cluster_id: broker.cluster_id().into(),
             groups: Groups::new(Arc::clone(&broker), GroupOptions::default()),
             broker,
+            data_folder: StrBytes::default(),
             auto_create_topics: config.auto_create_topics,
             frame_limits: FrameLimits {
                 unproven_bytes: UNPROVEN_FRAME_BYTES,

@@ -7,11 +7,16 @@ use std::{future::Future, net::SocketAddr, pin::Pin, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
 use kafka_wire::{
-    ApiVersionsRequest, CreateTopicsRequest, DeleteGroupsRequest, DescribeClusterRequest,
-    DescribeConfigsRequest, DescribeGroupsRequest, FetchRequest, FindCoordinatorRequest,
-    HeartbeatRequest, InitProducerIdRequest, JoinGroupRequest, KafkaMessage, KafkaRequest,
-    KafkaResponse, LeaveGroupRequest, ListGroupsRequest, ListOffsetsRequest, MetadataRequest,
-    OffsetCommitRequest, OffsetFetchRequest, ProduceRequest, SyncGroupRequest,
+    AlterConfigsRequest, ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest,
+    DeleteGroupsRequest, DeleteRecordsRequest, DeleteTopicsRequest, DescribeClientQuotasRequest,
+    DescribeClusterRequest, DescribeConfigsRequest, DescribeGroupsRequest, DescribeLogDirsRequest,
+    DescribeProducersRequest, DescribeQuorumRequest, DescribeTopicPartitionsRequest,
+    ElectLeadersRequest, FetchRequest, FindCoordinatorRequest, HeartbeatRequest,
+    IncrementalAlterConfigsRequest, InitProducerIdRequest, JoinGroupRequest, KafkaMessage,
+    KafkaRequest, KafkaResponse, LeaveGroupRequest, ListConfigResourcesRequest, ListGroupsRequest,
+    ListOffsetsRequest, ListPartitionReassignmentsRequest, MetadataRequest, OffsetCommitRequest,
+    OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest,
+    SyncGroupRequest,
 };
 
 use super::{
@@ -50,10 +55,25 @@ pub(crate) static APIS: &[Api] = &[
     Api::of::<ListGroupsRequest>(0, 5, api::list_groups::handle),
     Api::of::<ApiVersionsRequest>(0, 4, api::api_versions::handle),
     Api::of::<CreateTopicsRequest>(2, 7, api::create_topics::handle),
+    Api::of::<DeleteTopicsRequest>(1, 6, api::delete_topics::handle),
+    Api::of::<DeleteRecordsRequest>(0, 2, api::delete_records::handle),
     Api::of::<InitProducerIdRequest>(0, 5, api::init_producer_id::handle),
+    Api::of::<OffsetForLeaderEpochRequest>(2, 4, api::offset_for_leader_epoch::handle),
     Api::of::<DescribeConfigsRequest>(1, 4, api::describe_configs::handle),
+    Api::of::<AlterConfigsRequest>(0, 2, api::alter_configs::handle),
+    Api::of::<DescribeLogDirsRequest>(1, 5, api::describe_log_dirs::handle),
+    Api::of::<CreatePartitionsRequest>(0, 3, api::create_partitions::handle),
     Api::of::<DeleteGroupsRequest>(0, 2, api::delete_groups::handle),
+    Api::of::<ElectLeadersRequest>(0, 2, api::elect_leaders::handle),
+    Api::of::<IncrementalAlterConfigsRequest>(0, 1, api::incremental_alter_configs::handle),
+    Api::of::<ListPartitionReassignmentsRequest>(0, 0, api::list_partition_reassignments::handle),
+    Api::of::<OffsetDeleteRequest>(0, 0, api::offset_delete::handle),
+    Api::of::<DescribeClientQuotasRequest>(0, 1, api::describe_client_quotas::handle),
+    Api::of::<DescribeQuorumRequest>(0, 2, api::describe_quorum::handle),
     Api::of::<DescribeClusterRequest>(0, 1, api::describe_cluster::handle),
+    Api::of::<DescribeProducersRequest>(0, 0, api::describe_producers::handle),
+    Api::of::<ListConfigResourcesRequest>(0, 1, api::list_config_resources::handle),
+    Api::of::<DescribeTopicPartitionsRequest>(0, 0, api::describe_topic_partitions::handle),
 ];
 
 /// How a handler takes a request: everything that must happen in the order of requests happens

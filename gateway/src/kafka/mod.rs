@@ -13,6 +13,7 @@
 mod api;
 mod budget;
 mod codec;
+mod config_resource;
 mod connection;
 mod context;
 mod dispatch;

@@ -16,7 +16,7 @@ use super::{
     Answer, Ask, CommitError, CommittedOffset, Coordinator, GroupDescription, GroupError,
     GroupOptions, GroupPhase, GroupSummary, JoinRequest, Joined, Leaving,
     MAX_OFFSET_METADATA_BYTES, MemberRef, OffsetCommit, SyncRequest, Synced,
-    coordinator::check_group_id, offset,
+    coordinator::check_group_id, offset, subscription::CONSUMER,
 };
 use crate::{
     broker::{AppendRequest, Broker, identity::random_uuid, space},
@@ -214,11 +214,52 @@ impl Groups {
         commit.durable().await.map_err(|poisoned| CommitError::Append(poisoned.into()))
     }
 
-    fn check_commit(&self, commit: &OffsetCommit) -> Result<(), CommitError> {
-        let topic = self.broker.topic(&commit.topic).ok_or(CommitError::UnknownPartition)?;
-        if commit.partition as usize >= topic.partitions.len() {
-            return Err(CommitError::UnknownPartition);
+    /// Forgets offsets that a group committed, durably when this returns; one result each, in order. A topic that members
+    /// read keeps its offsets.
+    pub async fn delete_offsets(
+        &self,
+        group: &str,
+        offsets: Vec<(String, u32)>,
+    ) -> Result<Vec<Result<(), CommitError>>, CommitError> {
+        let (results, commit) = self.inner.turn(|front, _| {
+            check_group_id(group)?;
+            let active = front.coordinator.describe(group);
+            if active.is_none() && self.offset_facts(group).is_empty() {
+                return Err(CommitError::Group(GroupError::NotFound));
+            }
+            if active.as_ref().is_some_and(|it| it.protocol_type != CONSUMER && it.has_members()) {
+                return Err(CommitError::Group(GroupError::NotEmpty));
+            }
+            let mut facts = Vec::new();
+            let results = offsets.iter().map(|(topic, partition)| {
+                self.check_partition(topic, *partition)?;
+                if active.as_ref().is_some_and(|group| group.reads(topic)) {
+                    return Err(CommitError::Group(GroupError::SubscribedToTopic));
+                }
+                let key = offset::key(group, topic, *partition);
+                if self.broker.fact(space::GROUP_OFFSET, &key).is_some() {
+                    facts.push(Fact { space: space::GROUP_OFFSET, key, value: None });
+                }
+                Ok(())
+            });
+            let results = results.collect();
+            let request = AppendRequest { batches: Vec::new(), facts };
+            Ok::<_, CommitError>((results, self.broker.append(request)?))
+        })?;
+        commit.durable().await.map_err(|poisoned| CommitError::Append(poisoned.into()))?;
+        Ok(results)
+    }
+
+    fn check_partition(&self, topic: &str, partition: u32) -> Result<(), CommitError> {
+        let topic = self.broker.topic(topic).ok_or(CommitError::UnknownPartition)?;
+        match topic.partitions.get(partition as usize) {
+            Some(_) => Ok(()),
+            None => Err(CommitError::UnknownPartition),
         }
+    }
+
+    fn check_commit(&self, commit: &OffsetCommit) -> Result<(), CommitError> {
+        self.check_partition(&commit.topic, commit.partition)?;
         let (bytes, limit) = (commit.metadata.len(), MAX_OFFSET_METADATA_BYTES);
         if bytes > limit {
             return Err(CommitError::MetadataTooLarge { bytes, limit });

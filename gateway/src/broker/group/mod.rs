@@ -13,6 +13,7 @@ mod offset;
 mod request;
 #[cfg(test)]
 mod scenarios;
+mod subscription;
 
 pub use coordinator::{Answer, Ask, Coordinator, GroupOptions};
 pub use error::{CommitError, GroupError};

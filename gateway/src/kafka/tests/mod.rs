@@ -1,8 +1,10 @@
 //! The server over real sockets, with a real broker on a temporary folder: APIs, limits, hostile
 //! bytes, a whole client.
 
+mod admin;
 mod apis;
 mod client;
+mod cluster;
 mod committed;
 mod consume;
 mod groups;
