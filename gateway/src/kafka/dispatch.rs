@@ -1,7 +1,8 @@
 //! The table of served APIs, and the way of one request from its frame to its handler.
 //!
-//! Adding an API is a file in `api/` and a line here. The set is Apache Kafka 3.9's, as far as it
-//! is served: clients that infer the broker's release from single entries must find one release.
+//! Adding an API is a file in `api/`, a line here and one in `apis.toml`. The set is Apache Kafka
+//! 4.3's, as far as it is served: clients that infer the broker's release from single entries must
+//! find one release.
 
 use std::{future::Future, net::SocketAddr, pin::Pin, sync::Arc};
 
@@ -40,18 +41,18 @@ const LARGE_CONTROL_BYTES: usize = 16 * 1024;
 #[rustfmt::skip]
 pub(crate) static APIS: &[Api] = &[
     // Clients before librdkafka 2.11.1 compress only for brokers that list version 0 of Produce.
-    Api::of::<ProduceRequest>(3, 11, api::produce::handle).listed_from(0),
-    Api::of::<FetchRequest>(4, 17, api::fetch::handle),
-    Api::of::<ListOffsetsRequest>(1, 9, api::list_offsets::handle),
-    Api::of::<MetadataRequest>(0, 12, api::metadata::handle),
-    Api::of::<OffsetCommitRequest>(2, 9, api::offset_commit::handle),
-    Api::of::<OffsetFetchRequest>(1, 9, api::offset_fetch::handle),
+    Api::of::<ProduceRequest>(3, 13, api::produce::handle).listed_from(0),
+    Api::of::<FetchRequest>(4, 18, api::fetch::handle),
+    Api::of::<ListOffsetsRequest>(1, 11, api::list_offsets::handle),
+    Api::of::<MetadataRequest>(0, 13, api::metadata::handle),
+    Api::of::<OffsetCommitRequest>(2, 10, api::offset_commit::handle),
+    Api::of::<OffsetFetchRequest>(1, 10, api::offset_fetch::handle),
     Api::of::<FindCoordinatorRequest>(0, 6, api::find_coordinator::handle),
     Api::of::<JoinGroupRequest>(0, 9, api::join_group::handle),
     Api::of::<HeartbeatRequest>(0, 4, api::heartbeat::handle),
     Api::of::<LeaveGroupRequest>(0, 5, api::leave_group::handle),
     Api::of::<SyncGroupRequest>(0, 5, api::sync_group::handle),
-    Api::of::<DescribeGroupsRequest>(0, 5, api::describe_groups::handle),
+    Api::of::<DescribeGroupsRequest>(0, 6, api::describe_groups::handle),
     Api::of::<ListGroupsRequest>(0, 5, api::list_groups::handle),
     Api::of::<ApiVersionsRequest>(0, 4, api::api_versions::handle),
     Api::of::<CreateTopicsRequest>(2, 7, api::create_topics::handle),
@@ -70,7 +71,7 @@ pub(crate) static APIS: &[Api] = &[
     Api::of::<OffsetDeleteRequest>(0, 0, api::offset_delete::handle),
     Api::of::<DescribeClientQuotasRequest>(0, 1, api::describe_client_quotas::handle),
     Api::of::<DescribeQuorumRequest>(0, 2, api::describe_quorum::handle),
-    Api::of::<DescribeClusterRequest>(0, 1, api::describe_cluster::handle),
+    Api::of::<DescribeClusterRequest>(0, 2, api::describe_cluster::handle),
     Api::of::<DescribeProducersRequest>(0, 0, api::describe_producers::handle),
     Api::of::<ListConfigResourcesRequest>(0, 1, api::list_config_resources::handle),
     Api::of::<DescribeTopicPartitionsRequest>(0, 0, api::describe_topic_partitions::handle),

@@ -18,7 +18,7 @@ use crate::{
     broker::{AppendRequest, Commit},
     journal::Offset,
     kafka::{
-        codec::{self, StrBytes},
+        codec::{self, StrBytes, Uuid},
         context::Context,
         dispatch::{Call, Pending},
         error_code::ErrorCode,
@@ -33,6 +33,9 @@ const FLEXIBLE_FROM: i16 = 9;
 
 /// First version in which batches may be compressed with zstd (KIP-110).
 const ZSTD_FROM: i16 = 7;
+
+/// First version that names topics by id (KIP-516).
+const TOPIC_IDS_FROM: i16 = 13;
 
 /// Partitions in one request; each costs memory beside its records.
 const MAX_PARTITIONS: usize = 4096;
@@ -49,18 +52,23 @@ pub(crate) fn handle(context: &Arc<Context>, call: &mut Call) -> Result<Pending,
         .topics
         .into_iter()
         .map(|topic| {
-            let known = context.broker.topic(&topic.name);
+            let broker = &context.broker;
+            let (known, unknown) = match version >= TOPIC_IDS_FROM {
+                true => (broker.topic_by_id(topic.id.as_bytes()), ErrorCode::UNKNOWN_TOPIC_ID),
+                false => (broker.topic(&topic.name), ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
+            };
             let append = |partition: PartitionData| {
                 let appended = match &known {
                     _ if !is_legal => Err(Rejected::plain(ErrorCode::INVALID_REQUIRED_ACKS)),
                     _ if request.is_transactional => Err(Rejected::transactional()),
-                    None => Err(Rejected::plain(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)),
+                    None => Err(Rejected::plain(unknown)),
                     Some(topic) => append(context, topic, &partition, version),
                 };
                 PartitionOutcome { index: partition.index, appended }
             };
             TopicOutcome {
                 name: topic.name,
+                id: topic.id,
                 partitions: topic.partitions.into_iter().map(append).collect(),
             }
         })
@@ -79,7 +87,9 @@ struct Request {
 }
 
 struct TopicData {
+    /// Empty where the id says which one it is, which is zero elsewhere.
     name: StrBytes,
+    id: Uuid,
     partitions: Vec<PartitionData>,
 }
 
@@ -97,6 +107,7 @@ enum Undecodable {
 /// What became of the partitions of a topic.
 struct TopicOutcome {
     name: StrBytes,
+    id: Uuid,
     partitions: Vec<PartitionOutcome>,
 }
 
@@ -130,9 +141,10 @@ fn decode(body: Bytes, version: i16) -> Result<Request, Undecodable> {
     let mut left = MAX_PARTITIONS;
     let mut topics = Vec::new();
     for _ in 0..count(&mut reader, is_flexible)?.get() {
-        let name = match is_flexible {
-            true => reader.read_compact_string()?,
-            false => reader.read_string()?,
+        let (name, id) = match is_flexible {
+            true if version >= TOPIC_IDS_FROM => (StrBytes::default(), reader.read_uuid()?),
+            true => (reader.read_compact_string()?, Uuid::ZERO),
+            false => (reader.read_string()?, Uuid::ZERO),
         };
         let partition_count = count(&mut reader, is_flexible)?.get();
         // A topic counts as well: a list of empty topics would cost memory too.
@@ -146,7 +158,7 @@ fn decode(body: Bytes, version: i16) -> Result<Request, Undecodable> {
         if is_flexible {
             reader.read_tagged_fields()?;
         }
-        topics.push(TopicData { name, partitions });
+        topics.push(TopicData { name, id, partitions });
     }
     if is_flexible {
         reader.read_tagged_fields()?;
@@ -230,6 +242,7 @@ async fn respond(topics: Vec<TopicOutcome>) -> ProduceResponse {
     for topic in topics {
         let mut answered = TopicProduceResponse::default();
         answered.name = topic.name;
+        answered.topic_id = topic.id;
         for outcome in topic.partitions {
             answered.partition_responses.push(conclude(outcome).await);
         }

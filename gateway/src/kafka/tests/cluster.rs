@@ -1,6 +1,6 @@
 //! What admin tools ask of a cluster, answered for one node; epochs and producers of partitions.
 
-use std::path::Path;
+use std::{io::ErrorKind, path::Path};
 
 use kafka_wire::{
     DescribeClientQuotasRequest, DescribeLogDirsRequest, DescribeProducersRequest,
@@ -48,7 +48,11 @@ fn copy_files(from: &Path, to: &Path) {
         let to = to.join(file.file_name());
         match file.file_type().expect("a kind").is_dir() {
             true => copy_files(&file.path(), &to),
-            false => drop(std::fs::copy(file.path(), to).expect("a copy")),
+            // A spare that was listed may have its next name by now.
+            false => match std::fs::copy(file.path(), to) {
+                Err(error) if error.kind() != ErrorKind::NotFound => panic!("no copy: {error}"),
+                _ => {}
+            },
         }
     }
 }

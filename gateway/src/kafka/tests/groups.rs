@@ -15,6 +15,7 @@ use kafka_wire::{
 };
 
 use super::harness::*;
+use crate::kafka::codec::Uuid;
 
 fn join(group: &str, member: &str) -> JoinGroupRequest {
     let mut protocol = JoinGroupRequestProtocol::default();
@@ -261,12 +262,13 @@ async fn groups_are_listed_described_and_deleted() {
     request.types_filter = vec!["consumer".into()];
     assert!(wire.call(5, &request).await.groups.is_empty());
 
-    for version in 0..=5 {
+    for version in 0..=6 {
         let mut request = DescribeGroupsRequest::default();
         request.groups = ["active", "offsets", "none", "active"].map(Into::into).to_vec();
         let response = wire.call(version, &request).await;
         let states: Vec<&str> = response.groups.iter().map(|it| it.group_state.as_str()).collect();
         assert_eq!(states, ["CompletingRebalance", "Empty", "Dead"], "version {version}");
+        assert_eq!(response.groups[2].error_code, if version < 6 { 0 } else { 69 });
         let member = &response.groups[0].members[0];
         assert_eq!(member.member_id, joined.member_id);
         assert_eq!(
@@ -306,6 +308,60 @@ async fn a_client_that_leaves_while_it_waits_is_noticed() {
         }
         assert!(tokio::time::Instant::now() < deadline, "the seat is given back");
     }
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn offsets_of_topics_by_id() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let gateway = Gateway::start(folder.path()).await;
+    create(&gateway, "t", 2).await;
+    let mut wire = Wire::connect(&gateway).await;
+    let known = Uuid::from_bytes(gateway.broker.topic("t").expect("a topic").id);
+    let unknown = Uuid::from_bytes([9; 16]);
+    let offsets = [("", 0, 3), ("", 5, 3), ("", -1, 3), ("", 0, 3)];
+    let mut request = commit("g", "", -1, &offsets);
+    for (topic, id) in request.topics.iter_mut().zip([known, known, known, unknown]) {
+        topic.topic_id = id;
+    }
+    let response = wire.call(10, &request).await;
+    let codes: Vec<_> =
+        response.topics.iter().map(|it| (it.topic_id, it.partitions[0].error_code)).collect();
+    assert_eq!(codes, [(known, 0), (known, 3), (known, 3), (unknown, 100)]);
+    // Of a group that is not there, no generation is the current one.
+    for (version, code) in [(8, 22), (9, 69)] {
+        let response = wire.call(version, &commit("h", "me", 1, &[("t", 0, 3)])).await;
+        assert_eq!(response.topics[0].partitions[0].error_code, code, "version {version}");
+    }
+    let ask = |topics: Option<&[(Uuid, &[i32])]>| {
+        let mut group = OffsetFetchRequestGroup::default();
+        group.group_id = "g".into();
+        group.topics = topics.map(|topics| {
+            let topic = |&(id, indexes): &(Uuid, &[i32])| {
+                let mut topic = OffsetFetchRequestTopics::default();
+                topic.topic_id = id;
+                topic.partition_indexes = indexes.to_vec();
+                topic
+            };
+            topics.iter().map(topic).collect()
+        });
+        let mut request = OffsetFetchRequest::default();
+        request.groups = vec![group];
+        request
+    };
+    let found = async |wire: &mut Wire, request: OffsetFetchRequest| {
+        let response = wire.call(10, &request).await;
+        let topics = response.groups[0].topics.clone();
+        let partitions = topics.into_iter().flat_map(|topic| {
+            let id = topic.topic_id;
+            topic.partitions.into_iter().map(move |it| (id, it.committed_offset, it.error_code))
+        });
+        partitions.collect::<Vec<_>>()
+    };
+    let some = ask(Some(&[(known, &[0, 1, -1]), (unknown, &[0])]));
+    let expect = [(known, 3, 0), (known, -1, 0), (known, -1, 0), (unknown, -1, 100)];
+    assert_eq!(found(&mut wire, some).await, expect);
+    assert_eq!(found(&mut wire, ask(None)).await, [(known, 3, 0)]);
     gateway.stop().await;
 }
 

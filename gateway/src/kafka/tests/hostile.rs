@@ -58,7 +58,7 @@ async fn frames_over_their_limit_close_the_connection() {
 async fn requests_that_nobody_serves_close_the_connection() {
     let folder = tempfile::tempdir().expect("a folder");
     let gateway = Gateway::start(folder.path()).await;
-    for (api_key, version) in [(4, 0), (-1, 0), (999, 0), (3, 13), (3, -1), (1, 3), (0, 12)] {
+    for (api_key, version) in [(4, 0), (-1, 0), (999, 0), (3, 14), (3, -1), (1, 3), (0, 14)] {
         let mut wire = Wire::connect(&gateway).await;
         wire.send_bytes(&raw_frame(api_key, version, false, &[0; 8])).await;
         wire.expect_close().await;

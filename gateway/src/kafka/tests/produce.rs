@@ -7,7 +7,10 @@ use kafka_wire::{
 };
 
 use super::harness::*;
-use crate::record::{Batch, BatchBuilder, BatchHeader, HEADER_BYTES};
+use crate::{
+    kafka::codec::Uuid,
+    record::{Batch, BatchBuilder, BatchHeader, HEADER_BYTES},
+};
 
 const ATTRIBUTES_AT: usize = 21;
 
@@ -50,7 +53,7 @@ async fn every_version_appends() {
     create(&gateway, "t", 2).await;
     let mut wire = Wire::connect(&gateway).await;
     let mut next = 0;
-    for version in 3..=11 {
+    for version in 3..=12 {
         for acks in [-1, 1] {
             let records = batch(&["a", "b"]).bytes().clone();
             let response = wire.call(version, &produce_request(acks, &[("t", 1, records)])).await;
@@ -245,5 +248,29 @@ async fn a_batch_over_the_topic_s_limit_is_refused() {
     assert_eq!(response.responses[1].partition_responses[0].error_code, 0);
     let request = produce_request(-1, &[("t", 0, large(1_048_588))]);
     assert_eq!(produced(&wire.call(9, &request).await).0, 10);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn topics_are_named_by_id_from_version_13_on() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let gateway = Gateway::start(folder.path()).await;
+    create(&gateway, "t", 1).await;
+    let mut wire = Wire::connect(&gateway).await;
+    let known = Uuid::from_bytes(gateway.broker.topic("t").expect("a topic").id);
+    let records = batch(&["a"]).bytes().clone();
+    for (id, index, expect) in [
+        (known, 0, (0, 0)),
+        (known, 1, (3, -1)),
+        (Uuid::from_bytes([9; 16]), 0, (100, -1)),
+        (Uuid::ZERO, 0, (100, -1)),
+    ] {
+        let mut request = produce_request(-1, &[("", index, records.clone())]);
+        request.topic_data[0].topic_id = id;
+        let response = wire.call(13, &request).await;
+        assert_eq!(produced(&response), expect, "{id:?} {index}");
+        assert_eq!(response.responses[0].topic_id, id);
+    }
+    assert_eq!(latest(&mut wire, "t", 0).await, 1);
     gateway.stop().await;
 }
