@@ -42,9 +42,9 @@ pub use partitioner::partition_for_key;
 pub use producers::ActiveProducer;
 pub use retention::DeleteRecordsError;
 pub use settings::{
-    CLEANUP_POLICY, CleanupPolicy, DAMAGE_POLICY, DamagePolicy, FULL_POLICY, FullPolicy,
-    MAX_MESSAGE_BYTES, RETENTION_BYTES, RETENTION_MS, SettingKind, TOPIC_SETTINGS, TopicDefaults,
-    TopicSetting, TopicSettings, UNREPLICATED_POLICY, UnreplicatedPolicy,
+    BatchRules, CLEANUP_POLICY, CleanupPolicy, DAMAGE_POLICY, DamagePolicy, FULL_POLICY,
+    FullPolicy, MAX_MESSAGE_BYTES, RETENTION_BYTES, RETENTION_MS, SettingKind, TOPIC_SETTINGS,
+    TopicDefaults, TopicSetting, TopicSettings, UNREPLICATED_POLICY, UnreplicatedPolicy,
 };
 pub use topic::{MAX_PARTITIONS_PER_TOPIC, MAX_TOPIC_NAME_BYTES, MAX_TOPICS, Topic, TopicError};
 pub use transaction::EndTransaction;

@@ -25,5 +25,6 @@ mod server;
 #[cfg(test)]
 mod tests;
 mod timer;
+mod topic_rules;
 
 pub use server::Server;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use kafka_wire::{
     ProduceResponse,
-    produce_response::{PartitionProduceResponse, TopicProduceResponse},
+    produce_response::{BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse},
 };
 use kafka_wire_core::{BoundedCount, DecodeError, Decoder};
 
@@ -24,6 +24,7 @@ use crate::{
         error_code::ErrorCode,
         output::Reply,
         refusal::Refusal,
+        topic_rules::{self, Broken, Shaped},
     },
     record::{Batch, BatchError, Compression},
 };
@@ -121,12 +122,15 @@ struct Appended {
     commit: Commit,
     base_offset: Offset,
     log_start: Offset,
+    append_time_ms: Option<i64>,
 }
 
 /// Why a batch was not taken.
 struct Rejected {
     code: ErrorCode,
     message: Option<String>,
+    /// Indexes of records with what is wrong with each.
+    records: Vec<(i32, String)>,
 }
 
 fn decode(body: Bytes, version: i16) -> Result<Request, Undecodable> {
@@ -194,13 +198,16 @@ fn append(
     let partition = Context::partition(topic, data.index)
         .ok_or(Rejected::plain(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION))?;
     let batch = check(data.records.as_ref(), version)?;
+    let defaults = &context.broker.options().topic_defaults;
+    let Shaped { batch, append_time_ms } = topic_rules::apply(batch, topic, data.index, defaults)?;
     let request = AppendRequest { batches: vec![(partition, batch)], facts: Vec::new() };
     let commit = context
         .broker
         .append(request)
         .map_err(|error| Rejected::because((&error).into(), &error))?;
     let base_offset = commit.base_offsets().first().copied().unwrap_or(Offset(-1));
-    Ok(Appended { commit, base_offset, log_start: context.broker.journal().log_start(partition) })
+    let log_start = context.broker.journal().log_start(partition);
+    Ok(Appended { commit, base_offset, log_start, append_time_ms })
 }
 
 /// Kafka's rules for what a client may send.
@@ -222,12 +229,6 @@ fn check(records: Option<&Bytes>, version: i16) -> Result<Batch, Rejected> {
         return Err(Rejected::because(
             ErrorCode::UNSUPPORTED_COMPRESSION_TYPE,
             "zstd needs version 7 of Produce",
-        ));
-    }
-    if header.is_log_append_time() {
-        return Err(Rejected::because(
-            ErrorCode::INVALID_TIMESTAMP,
-            "producers do not send batches stamped with the time of the append",
         ));
     }
     if header.base_offset != 0 {
@@ -258,24 +259,35 @@ async fn conclude(outcome: PartitionOutcome) -> PartitionProduceResponse {
     response.log_append_time_ms = -1;
     response.log_start_offset = -1;
     let durable = match outcome.appended {
-        Ok(Appended { commit, base_offset, log_start }) => match commit.durable().await {
-            Ok(()) => Ok((base_offset, log_start)),
-            Err(poisoned) => Err(Rejected::because(ErrorCode::KAFKA_STORAGE_ERROR, &poisoned)),
-        },
+        Ok(Appended { commit, base_offset, log_start, append_time_ms }) => {
+            match commit.durable().await {
+                Ok(()) => Ok((base_offset, log_start, append_time_ms)),
+                Err(poisoned) => Err(Rejected::because(ErrorCode::KAFKA_STORAGE_ERROR, &poisoned)),
+            }
+        }
         Err(rejected) => Err(rejected),
     };
     match durable {
-        Ok((base_offset, log_start)) => {
+        Ok((base_offset, log_start, append_time_ms)) => {
+            response.log_append_time_ms = append_time_ms.unwrap_or(-1);
             response.base_offset = base_offset.0;
             response.log_start_offset = log_start.0;
         }
-        Err(Rejected { code, message }) => {
+        Err(Rejected { code, message, records }) => {
             tracing::debug!(partition = outcome.index, code = code.0, message, "batch refused");
             response.error_code = code.0;
+            response.record_errors = records.into_iter().map(record_error).collect();
             response.error_message = message.map(Into::into);
         }
     }
     response
+}
+
+fn record_error((index, what): (i32, String)) -> BatchIndexAndErrorMessage {
+    let mut error = BatchIndexAndErrorMessage::default();
+    error.batch_index = index;
+    error.batch_index_error_message = Some(what.into());
+    error
 }
 
 /// Without acknowledgements there is no way to tell an error but to close the connection.
@@ -285,7 +297,7 @@ fn unacknowledged(topics: Vec<TopicOutcome>) -> Result<Pending, Refusal> {
         for outcome in topic.partitions {
             match outcome.appended {
                 Ok(appended) => commits.push(appended.commit),
-                Err(Rejected { code, message }) => {
+                Err(Rejected { code, message, .. }) => {
                     let message = message.unwrap_or_default();
                     return Err(Refusal::Unacknowledged(format!(
                         "partition {} of {:?}: error {} {message}",
@@ -320,15 +332,22 @@ fn batch_code(error: &BatchError) -> ErrorCode {
 
 impl Rejected {
     fn plain(code: ErrorCode) -> Self {
-        Self { code, message: None }
+        Self { code, message: None, records: Vec::new() }
     }
 
     fn because(code: ErrorCode, why: &(impl ToString + ?Sized)) -> Self {
-        Self { code, message: Some(why.to_string()) }
+        Self { code, message: Some(why.to_string()), records: Vec::new() }
     }
 
     fn transactional() -> Self {
         Self::because(ErrorCode::INVALID_TXN_STATE, "this gateway serves no transactions")
+    }
+}
+
+impl From<Broken> for Rejected {
+    fn from(broken: Broken) -> Self {
+        let Broken { code, message, records } = broken;
+        Self { code, message: Some(message), records }
     }
 }
 

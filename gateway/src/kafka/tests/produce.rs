@@ -9,7 +9,7 @@ use kafka_wire::{
 use super::harness::*;
 use crate::{
     kafka::codec::Uuid,
-    record::{Batch, BatchBuilder, BatchHeader, HEADER_BYTES},
+    record::{Batch, BatchBuilder, BatchHeader, Compression, HEADER_BYTES},
 };
 
 const ATTRIBUTES_AT: usize = 21;
@@ -96,7 +96,6 @@ async fn each_partition_has_its_own_result() {
         ("wrong count", 0, miscounted.into(), 87),
         ("control batch", 0, with_attributes(&good, 0x20), 87),
         ("transactional", 0, with_attributes(&good, 0x10), 48),
-        ("log append time", 0, with_attributes(&good, 0x08), 32),
         ("unknown codec", 0, with_attributes(&good, 0x05), 76),
         ("base offset", 0, with_base_offset(&good, 5), 87),
     ];
@@ -272,5 +271,62 @@ async fn topics_are_named_by_id_from_version_13_on() {
         assert_eq!(response.responses[0].topic_id, id);
     }
     assert_eq!(latest(&mut wire, "t", 0).await, 1);
+    gateway.stop().await;
+}
+
+/// Code, time of the append, indexes of the records that are to blame.
+fn judged(response: &kafka_wire::ProduceResponse) -> (i16, i64, Vec<i32>) {
+    let partition = &response.responses[0].partition_responses[0];
+    let indexes = partition.record_errors.iter().map(|it| it.batch_index).collect();
+    (partition.error_code, partition.log_append_time_ms, indexes)
+}
+
+#[tokio::test]
+async fn settings_of_a_topic_hold_for_what_is_sent_to_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let gateway = Gateway::start(folder.path()).await;
+    for (topic, setting, value) in [
+        ("compacted", "cleanup.policy", "compact"),
+        ("stamped", "message.timestamp.type", "LogAppendTime"),
+        ("recent", "message.timestamp.before.max.ms", "60000"),
+        ("packed", "compression.type", "gzip"),
+    ] {
+        let settings = [(setting.to_owned(), value.to_owned())].into();
+        gateway.broker.create_topic(topic, Some(1), settings).await.expect("a topic");
+    }
+    create(&gateway, "t", 1).await;
+    let mut wire = Wire::connect(&gateway).await;
+    // Without keys, and of 1970.
+    let plain = batch(&["a", "b"]);
+    let stamped = with_attributes(&plain, 0x08);
+    for version in [3, 7, 8, 12] {
+        let send = async |wire: &mut Wire, topic: &str, records: &Bytes| {
+            let request = produce_request(-1, &[(topic, 0, records.clone())]);
+            judged(&wire.call(version, &request).await)
+        };
+        let told = |indexes: &[i32]| if version < 8 { Vec::new() } else { indexes.to_vec() };
+        let expect = (87, -1, told(&[0, 1]));
+        assert_eq!(send(&mut wire, "compacted", plain.bytes()).await, expect);
+        let expect = (32, -1, told(&[0, 1]));
+        assert_eq!(send(&mut wire, "recent", plain.bytes()).await, expect);
+        assert_eq!(send(&mut wire, "stamped", &stamped).await, (32, -1, told(&[0])));
+        assert_eq!(send(&mut wire, "packed", plain.bytes()).await, (0, -1, vec![]));
+        // Such a mark means nothing where producers set the time.
+        assert_eq!(send(&mut wire, "t", &stamped).await, (0, -1, vec![]));
+        let (code, append_time_ms, _) = send(&mut wire, "stamped", plain.bytes()).await;
+        assert_eq!(code, 0);
+        assert!(append_time_ms > 1_700_000_000_000, "{append_time_ms}");
+    }
+    let stored = async |topic: &str| {
+        let partition = gateway.broker.topic(topic).expect("a topic").partitions[0];
+        let offset = crate::journal::Offset(0);
+        let batches = gateway.broker.read(partition, offset, 1).await.expect("a batch");
+        Batch::parse_stored(batches[0].clone()).expect("a batch").header()
+    };
+    assert_eq!(latest(&mut wire, "compacted", 0).await, 0);
+    assert_eq!(stored("packed").await.compression().expect("known"), Compression::Gzip);
+    assert!(stored("stamped").await.is_log_append_time());
+    let plain = stored("t").await;
+    assert!(!plain.is_log_append_time() && plain.max_timestamp == 1001);
     gateway.stop().await;
 }
