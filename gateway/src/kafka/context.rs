@@ -1,7 +1,7 @@
 //! What every handler needs: the broker, what this node says of itself, and the limits of the
 //! server.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::sync::Semaphore;
 
@@ -63,6 +63,8 @@ pub(crate) struct Context {
     /// Where the gateway keeps its data, as it is told to clients.
     pub(crate) data_folder: StrBytes,
     pub(crate) auto_create_topics: bool,
+    pub(crate) offsets_retention: Duration,
+    pub(crate) initial_rebalance_delay: Duration,
     pub(crate) frame_limits: FrameLimits,
     pub(crate) memory: RequestMemory,
     pub(crate) large_decodes: Semaphore,
@@ -84,7 +86,9 @@ impl Context {
         let produce_bytes = usize::try_from(config.max_request_bytes.0).unwrap_or(usize::MAX);
         Self {
             cluster_id: broker.cluster_id().into(),
-            groups: Groups::new(Arc::clone(&broker), GroupOptions::default()),
+            groups: Groups::new(Arc::clone(&broker), group_options(config)),
+            offsets_retention: config.offsets_retention.0,
+            initial_rebalance_delay: config.group_initial_rebalance_delay.0,
             broker,
             data_folder: StrBytes::default(),
             auto_create_topics: config.auto_create_topics,
@@ -100,6 +104,14 @@ impl Context {
             patience: Patience::default(),
             shutdown,
         }
+    }
+}
+
+fn group_options(config: &KafkaConfig) -> GroupOptions {
+    GroupOptions {
+        initial_rebalance_delay: config.group_initial_rebalance_delay.0,
+        offsets_retention: config.offsets_retention.0,
+        ..GroupOptions::default()
     }
 }
 

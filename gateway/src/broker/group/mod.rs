@@ -7,6 +7,7 @@
 mod classic;
 mod coordinator;
 mod error;
+mod expiry;
 mod front;
 mod member;
 mod offset;
