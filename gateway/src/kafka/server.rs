@@ -73,7 +73,8 @@ impl Server {
     /// Tells clients who ask for it where the gateway keeps its data.
     #[must_use]
     pub fn with_data_folder(self, data_folder: &Path) -> Self {
-        Self { data_folder: data_folder.to_owned(), ..self }
+        let absolute = std::path::absolute(data_folder);
+        Self { data_folder: absolute.unwrap_or_else(|_| data_folder.to_owned()), ..self }
     }
 
     /// The bound address (with the port that the system chose, if it was asked to).

@@ -1,6 +1,6 @@
 //! DescribeProducers: who writes to a partition, and which transactions are open in it (KIP-664).
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use kafka_wire::{
     DescribeProducersRequest, DescribeProducersResponse,
@@ -26,7 +26,9 @@ pub(crate) fn handle(context: &Arc<Context>, call: &mut Call) -> Result<Pending,
     let context = Arc::clone(context);
     Ok(call.answer_later(async move {
         let mut response = DescribeProducersResponse::default();
-        for asked in request.topics {
+        let mut seen_topics = HashSet::new();
+        let topics = request.topics.into_iter();
+        for asked in topics.filter(|asked| seen_topics.insert(asked.name.clone())) {
             let topic = context.broker.topic(&asked.name);
             let unknown = match Topic::is_legal_name(&asked.name) {
                 true => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
@@ -34,7 +36,9 @@ pub(crate) fn handle(context: &Arc<Context>, call: &mut Call) -> Result<Pending,
             };
             let mut result = TopicResponse::default();
             result.name = asked.name;
-            for index in asked.partition_indexes {
+            // Each once: a partition has many producers, and the answer is built in memory.
+            let mut seen = HashSet::new();
+            for index in asked.partition_indexes.into_iter().filter(|index| seen.insert(*index)) {
                 let known = topic.as_deref().and_then(|topic| Context::partition(topic, index));
                 result.partitions.push(partition(&context, index, known.ok_or(unknown)).await);
             }

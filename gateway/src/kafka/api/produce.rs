@@ -131,6 +131,8 @@ struct Rejected {
     message: Option<String>,
     /// Indexes of records with what is wrong with each.
     records: Vec<(i32, String)>,
+    /// Where the log starts, which is told when it was looked at.
+    log_start: Option<Offset>,
 }
 
 fn decode(body: Bytes, version: i16) -> Result<Request, Undecodable> {
@@ -199,14 +201,15 @@ fn append(
         .ok_or(Rejected::plain(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION))?;
     let batch = check(data.records.as_ref(), version)?;
     let defaults = &context.broker.options().topic_defaults;
-    let Shaped { batch, append_time_ms } = topic_rules::apply(batch, topic, data.index, defaults)?;
+    let log_start = context.broker.journal().log_start(partition);
+    let Shaped { batch, append_time_ms } = topic_rules::apply(batch, topic, data.index, defaults)
+        .map_err(|broken| Rejected::broken(broken, log_start))?;
     let request = AppendRequest { batches: vec![(partition, batch)], facts: Vec::new() };
     let commit = context
         .broker
         .append(request)
         .map_err(|error| Rejected::because((&error).into(), &error))?;
     let base_offset = commit.base_offsets().first().copied().unwrap_or(Offset(-1));
-    let log_start = context.broker.journal().log_start(partition);
     Ok(Appended { commit, base_offset, log_start, append_time_ms })
 }
 
@@ -273,9 +276,10 @@ async fn conclude(outcome: PartitionOutcome) -> PartitionProduceResponse {
             response.base_offset = base_offset.0;
             response.log_start_offset = log_start.0;
         }
-        Err(Rejected { code, message, records }) => {
+        Err(Rejected { code, message, records, log_start }) => {
             tracing::debug!(partition = outcome.index, code = code.0, message, "batch refused");
             response.error_code = code.0;
+            response.log_start_offset = log_start.map_or(-1, |start| start.0);
             response.record_errors = records.into_iter().map(record_error).collect();
             response.error_message = message.map(Into::into);
         }
@@ -332,11 +336,11 @@ fn batch_code(error: &BatchError) -> ErrorCode {
 
 impl Rejected {
     fn plain(code: ErrorCode) -> Self {
-        Self { code, message: None, records: Vec::new() }
+        Self { code, message: None, records: Vec::new(), log_start: None }
     }
 
     fn because(code: ErrorCode, why: &(impl ToString + ?Sized)) -> Self {
-        Self { code, message: Some(why.to_string()), records: Vec::new() }
+        Self { code, message: Some(why.to_string()), records: Vec::new(), log_start: None }
     }
 
     fn transactional() -> Self {
@@ -344,10 +348,11 @@ impl Rejected {
     }
 }
 
-impl From<Broken> for Rejected {
-    fn from(broken: Broken) -> Self {
+impl Rejected {
+    /// Because of single records.
+    fn broken(broken: Broken, log_start: Offset) -> Self {
         let Broken { code, message, records } = broken;
-        Self { code, message: Some(message), records }
+        Self { code, message: Some(message), records, log_start: Some(log_start) }
     }
 }
 

@@ -278,6 +278,7 @@ async fn topics_are_named_by_id_from_version_13_on() {
 fn judged(response: &kafka_wire::ProduceResponse) -> (i16, i64, Vec<i32>) {
     let partition = &response.responses[0].partition_responses[0];
     let indexes = partition.record_errors.iter().map(|it| it.batch_index).collect();
+    assert_eq!(partition.log_start_offset, 0, "where the log was looked at");
     (partition.error_code, partition.log_append_time_ms, indexes)
 }
 
@@ -299,7 +300,7 @@ async fn settings_of_a_topic_hold_for_what_is_sent_to_it() {
     // Without keys, and of 1970.
     let plain = batch(&["a", "b"]);
     let stamped = with_attributes(&plain, 0x08);
-    for version in [3, 7, 8, 12] {
+    for version in [5, 7, 8, 12] {
         let send = async |wire: &mut Wire, topic: &str, records: &Bytes| {
             let request = produce_request(-1, &[(topic, 0, records.clone())]);
             judged(&wire.call(version, &request).await)
