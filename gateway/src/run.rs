@@ -99,7 +99,8 @@ async fn serve(
 ) -> Result<(), RunError> {
     let kafka = kafka::Server::bind(&config.kafka, broker.clone())
         .await
-        .map_err(bind_error("kafka", config.kafka.listen))?;
+        .map_err(bind_error("kafka", config.kafka.listen))?
+        .with_data_folder(&config.storage.path);
     let devices = Devices::bind(&config.device, broker.clone())
         .await
         .map_err(bind_error("device", config.device.listen))?;

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use super::{
     AppendError, AppendRequest, FactError, MAX_PARTITIONS_PER_TOPIC, Topic, TopicDefaults,
     TopicError, TopicSettings, Uuid,
+    alter::finished,
     append::Admission,
     catalog::{Catalog, Draft},
     identity::{GATEWAY_ID_KEY, random_uuid},
@@ -83,7 +84,7 @@ pub(super) struct Core {
     pub(super) admission: Mutex<Admission>,
     options: BrokerOptions,
     catalog: RwLock<Catalog>,
-    /// Held while a topic is being created or deleted: of one name there is one.
+    /// Held while a topic is being created, changed or deleted: of one name there is one.
     pub(super) creating: tokio::sync::Mutex<()>,
     pub(super) keeping: Keeping,
     pub(super) protection: Protection,
@@ -181,13 +182,8 @@ impl Broker {
         self.check_topic(name, partitions, &settings)?;
         let core = Arc::clone(&self.core);
         let name = name.to_owned();
-        let creation =
-            tokio::spawn(async move { core.create_topic(&name, partitions, settings).await });
-        match creation.await {
-            Ok(result) => result,
-            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            Err(_) => Err(TopicError::Stopped),
-        }
+        let creation = async move { core.create_topic(&name, partitions, settings).await };
+        finished(tokio::spawn(creation)).await
     }
 
     /// Says whether [`Broker::create_topic`] would create the topic, without doing it.
@@ -257,6 +253,13 @@ impl Broker {
     #[must_use]
     pub fn incarnation(&self) -> u64 {
         self.admission().state.incarnation()
+    }
+
+    /// What the one node of the cluster agrees on with itself: the epoch that it leads under, and how much it made
+    /// durable since it started, in frames of the journal.
+    #[must_use]
+    pub fn quorum(&self) -> (i32, u64) {
+        (self.admission().state.leader_epoch(), self.core.journal.status().frames)
     }
 
     /// Resolves when any of the partitions has durable data past its offset; see [`Journal::wait_durable`].

@@ -92,20 +92,39 @@ impl Draft {
         let next = first.checked_add(partitions).ok_or(TopicError::TooMany(MAX_TOPICS))?;
         let partitions = (first..next).map(PartitionId).collect();
         let topic = Topic { name: name.to_owned(), id, partitions, settings };
-        let facts = vec![
-            Fact {
-                space: space::GATEWAY,
-                key: Bytes::from_static(NEXT_PARTITION_KEY),
-                value: Some(next_partition_fact(next)),
-            },
-            Fact {
-                space: space::TOPIC,
-                key: Bytes::copy_from_slice(name.as_bytes()),
-                value: Some(topic.to_fact()),
-            },
-        ];
+        let facts = vec![next_fact(next), topic_fact(&topic)];
         Ok(Self { topic, facts })
     }
+}
+
+impl Draft {
+    /// A topic whose fact is to be replaced.
+    pub(super) fn of_changed(topic: Topic) -> Self {
+        let facts = vec![topic_fact(&topic)];
+        Self { topic, facts }
+    }
+
+    /// A topic with more partitions, which take the next ids of the state.
+    pub(super) fn grown(state: &State, topic: &Topic, total: u32) -> Result<Self, TopicError> {
+        let there = u32::try_from(topic.partitions.len()).unwrap_or(u32::MAX);
+        let first = next_partition(state)?;
+        let next = first.checked_add(total.saturating_sub(there));
+        let next = next.ok_or(TopicError::TooMany(MAX_TOPICS))?;
+        let mut topic = topic.clone();
+        topic.partitions.extend((first..next).map(PartitionId));
+        let facts = vec![next_fact(next), topic_fact(&topic)];
+        Ok(Self { topic, facts })
+    }
+}
+
+fn topic_fact(topic: &Topic) -> Fact {
+    let key = Bytes::copy_from_slice(topic.name.as_bytes());
+    Fact { space: space::TOPIC, key, value: Some(topic.to_fact()) }
+}
+
+fn next_fact(next: u32) -> Fact {
+    let key = Bytes::from_static(NEXT_PARTITION_KEY);
+    Fact { space: space::GATEWAY, key, value: Some(next_partition_fact(next)) }
 }
 
 fn next_partition(state: &State) -> Result<u32, FactError> {

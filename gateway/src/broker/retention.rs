@@ -5,7 +5,10 @@
 
 use std::sync::Arc;
 
-use super::{AppendError, AppendRequest, Broker, Topic, TopicError, broker::Core, group, space};
+use super::{
+    AppendError, AppendRequest, Broker, Topic, TopicError, alter::finished, broker::Core, group,
+    space,
+};
 use crate::journal::{Fact, Offset, PartitionId, Retain, State};
 
 /// Why records were not deleted.
@@ -44,11 +47,13 @@ impl Broker {
                 return Err(AppendError::UnknownPartition(partition).into());
             }
             let known = admission.state.partition(partition).log_start;
-            let fact = (start > known).then(|| Fact::log_start(partition, start));
-            // An empty append is durable at once; one that moved it before is waited for by its own caller.
+            let start = start.max(known);
+            // One that moved it before may not be durable yet: what is said here once more then, is.
+            let is_durable = start <= self.journal().log_start(partition);
+            let fact = (!is_durable).then(|| Fact::log_start(partition, start));
             let facts = fact.into_iter().collect();
             let request = AppendRequest { batches: Vec::new(), facts };
-            (start.max(known), admission.append_freeing(&self.core.journal, request)?)
+            (start, admission.append_freeing(&self.core.journal, request)?)
         };
         commit.durable().await.map_err(AppendError::from)?;
         Ok(start)
@@ -59,21 +64,33 @@ impl Broker {
     ///
     /// What was begun is finished even if the caller stops waiting.
     pub async fn delete_topic(&self, name: &str) -> Result<(), TopicError> {
+        self.delete_topic_if(name, |_| true).await
+    }
+
+    /// As [`Broker::delete_topic`], if the topic is the very one of this id.
+    pub async fn delete_topic_of_id(&self, name: &str, id: [u8; 16]) -> Result<(), TopicError> {
+        self.delete_topic_if(name, move |topic| topic.id == id).await
+    }
+
+    async fn delete_topic_if(
+        &self,
+        name: &str,
+        is_meant: impl FnOnce(&Topic) -> bool + Send + 'static,
+    ) -> Result<(), TopicError> {
         let core = Arc::clone(&self.core);
         let name = name.to_owned();
-        let deletion = tokio::spawn(async move { core.delete_topic(&name).await });
-        match deletion.await {
-            Ok(result) => result,
-            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            Err(_) => Err(TopicError::Stopped),
-        }
+        finished(tokio::spawn(async move { core.delete_topic(&name, is_meant).await })).await
     }
 }
 
 impl Core {
-    async fn delete_topic(&self, name: &str) -> Result<(), TopicError> {
+    async fn delete_topic(
+        &self,
+        name: &str,
+        is_meant: impl FnOnce(&Topic) -> bool,
+    ) -> Result<(), TopicError> {
         let _creating = self.creating.lock().await;
-        let topic = self.catalog().topic(name).cloned();
+        let topic = self.catalog().topic(name).filter(|topic| is_meant(topic)).cloned();
         let topic = topic.ok_or_else(|| TopicError::Unknown(name.to_owned()))?;
         let commit = {
             let mut admission = self.admission();

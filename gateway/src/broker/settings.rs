@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::record::Compression;
+
 /// One known topic setting.
 #[derive(Clone, Copy, Debug)]
 pub struct TopicSetting {
@@ -30,7 +32,7 @@ pub enum SettingKind {
     Boolean,
     /// One of these.
     OneOf(&'static [&'static str]),
-    /// Any of these, separated by commas; at least one.
+    /// Any of these, separated by commas; none of them, too.
     SomeOf(&'static [&'static str]),
 }
 
@@ -48,6 +50,11 @@ pub const UNREPLICATED_POLICY: &str = "headwater.unreplicated.policy";
 pub const RETENTION_MS: &str = "retention.ms";
 /// `retention.bytes`.
 pub const RETENTION_BYTES: &str = "retention.bytes";
+const COMPRESSION_TYPE: &str = "compression.type";
+const TIMESTAMP_TYPE: &str = "message.timestamp.type";
+const TIMESTAMP_BEFORE: &str = "message.timestamp.before.max.ms";
+const TIMESTAMP_AFTER: &str = "message.timestamp.after.max.ms";
+const LOG_APPEND_TIME: &str = "LogAppendTime";
 const DELETE_RETENTION_MS: &str = "delete.retention.ms";
 const MIN_COMPACTION_LAG_MS: &str = "min.compaction.lag.ms";
 const MAX_COMPACTION_LAG_MS: &str = "max.compaction.lag.ms";
@@ -71,11 +78,11 @@ const LIMIT: SettingKind = SettingKind::Integer { min: -1, max: i64::MAX };
 const POSITIVE: SettingKind = SettingKind::Integer { min: 1, max: i64::MAX };
 const SIZE: SettingKind = SettingKind::Integer { min: 0, max: i32::MAX as i64 };
 
-/// Every topic setting, by name. Defaults are Kafka's.
+/// Every topic setting, by name. Defaults are Kafka's where nothing else is said.
 pub const TOPIC_SETTINGS: &[TopicSetting] = &[
     setting(CLEANUP_POLICY, DELETE, SettingKind::SomeOf(&[DELETE, COMPACT])),
     setting(
-        "compression.type",
+        COMPRESSION_TYPE,
         "producer",
         SettingKind::OneOf(&["producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"]),
     ),
@@ -89,16 +96,14 @@ pub const TOPIC_SETTINGS: &[TopicSetting] = &[
     setting("index.interval.bytes", "4096", SIZE),
     setting(MAX_COMPACTION_LAG_MS, "9223372036854775807", POSITIVE),
     setting(MAX_MESSAGE_BYTES, "1048588", SIZE),
-    setting("message.timestamp.after.max.ms", "9223372036854775807", NUMBER),
-    setting("message.timestamp.before.max.ms", "9223372036854775807", NUMBER),
-    setting(
-        "message.timestamp.type",
-        "CreateTime",
-        SettingKind::OneOf(&["CreateTime", "LogAppendTime"]),
-    ),
+    // Not Kafka's hour: a gateway whose own clock is not set yet would refuse every record.
+    setting(TIMESTAMP_AFTER, "9223372036854775807", NUMBER),
+    setting(TIMESTAMP_BEFORE, "9223372036854775807", NUMBER),
+    setting(TIMESTAMP_TYPE, "CreateTime", SettingKind::OneOf(&["CreateTime", LOG_APPEND_TIME])),
     setting("min.cleanable.dirty.ratio", "0.5", SettingKind::Ratio),
     setting(MIN_COMPACTION_LAG_MS, "0", NUMBER),
-    setting("min.insync.replicas", "1", SettingKind::Integer { min: 1, max: i32::MAX as i64 }),
+    // There is one replica, and a topic that wanted two would never take a record.
+    setting("min.insync.replicas", "1", SettingKind::Integer { min: 1, max: 1 }),
     setting("preallocate", "true", SettingKind::Boolean),
     setting(RETENTION_BYTES, "-1", LIMIT),
     setting(RETENTION_MS, "604800000", LIMIT),
@@ -132,6 +137,7 @@ impl TopicSetting {
             },
             SettingKind::Boolean => one_of(value, &["true", "false"]),
             SettingKind::OneOf(values) => one_of(value, values),
+            SettingKind::SomeOf(_) if value.is_empty() => Ok(()),
             SettingKind::SomeOf(values) => {
                 value.split(',').try_for_each(|part| one_of(part.trim(), values))
             }
@@ -164,9 +170,38 @@ pub struct TopicSettings {
     pub max_compaction_lag_ms: u64,
     /// Largest batch, bytes; none: what the gateway allows.
     pub max_message_bytes: Option<usize>,
+    /// What Kafka's clients are held to.
+    pub batches: BatchRules,
 }
 
-/// `cleanup.policy`; at least one of both holds.
+/// What a topic asks of the batches that Kafka's clients send, and makes of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchRules {
+    /// Every record needs a key, since the topic is compacted.
+    pub needs_keys: bool,
+    /// Records have the time of their append, not the producer's.
+    pub log_append_time: bool,
+    /// How far before now a producer's time may lie, ms.
+    pub before_max_ms: u64,
+    /// How far after now it may lie, ms.
+    pub after_max_ms: u64,
+    /// How batches are stored; none: as they come.
+    pub compression: Option<Compression>,
+    /// Largest batch, bytes; none: what the gateway allows.
+    pub max_message_bytes: Option<usize>,
+}
+
+impl BatchRules {
+    /// Whether settings say anything of the kind: where they do not, batches are stored as they come.
+    #[must_use]
+    pub fn are_set_by(settings: &BTreeMap<String, String>) -> bool {
+        [CLEANUP_POLICY, COMPRESSION_TYPE, TIMESTAMP_TYPE, TIMESTAMP_BEFORE, TIMESTAMP_AFTER]
+            .iter()
+            .any(|name| settings.contains_key(*name))
+    }
+}
+
+/// `cleanup.policy`; with neither everything is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CleanupPolicy {
     /// Old records are deleted by the retention settings.
@@ -265,8 +300,17 @@ impl TopicSettings {
         let span = |name| limit(name).unwrap_or(u64::MAX);
         let policies = value(CLEANUP_POLICY);
         let has = |policy| policies.split(',').any(|part| part.trim() == policy);
+        let max_message_bytes = settings.get(MAX_MESSAGE_BYTES).and_then(|it| it.parse().ok());
         Self {
             cleanup: CleanupPolicy { delete: has(DELETE), compact: has(COMPACT) },
+            batches: BatchRules {
+                needs_keys: has(COMPACT),
+                log_append_time: value(TIMESTAMP_TYPE) == LOG_APPEND_TIME,
+                before_max_ms: span(TIMESTAMP_BEFORE),
+                after_max_ms: span(TIMESTAMP_AFTER),
+                compression: compression(&value(COMPRESSION_TYPE)),
+                max_message_bytes,
+            },
             unreplicated: match value(UNREPLICATED_POLICY).as_str() {
                 DROP => UnreplicatedPolicy::Drop,
                 _ => UnreplicatedPolicy::Keep,
@@ -285,8 +329,20 @@ impl TopicSettings {
             delete_retention_ms: span(DELETE_RETENTION_MS),
             min_compaction_lag_ms: span(MIN_COMPACTION_LAG_MS),
             max_compaction_lag_ms: span(MAX_COMPACTION_LAG_MS),
-            max_message_bytes: settings.get(MAX_MESSAGE_BYTES).and_then(|it| it.parse().ok()),
+            max_message_bytes,
         }
+    }
+}
+
+/// What `compression.type` makes of batches; none of it where it leaves that to producers.
+fn compression(value: &str) -> Option<Compression> {
+    match value {
+        "uncompressed" => Some(Compression::None),
+        "gzip" => Some(Compression::Gzip),
+        "snappy" => Some(Compression::Snappy),
+        "lz4" => Some(Compression::Lz4),
+        "zstd" => Some(Compression::Zstd),
+        _ => None,
     }
 }
 
@@ -345,6 +401,14 @@ mod tests {
             min_compaction_lag_ms: 0,
             max_compaction_lag_ms: i64::MAX.unsigned_abs(),
             max_message_bytes: None,
+            batches: BatchRules {
+                needs_keys: false,
+                log_append_time: false,
+                before_max_ms: i64::MAX.unsigned_abs(),
+                after_max_ms: i64::MAX.unsigned_abs(),
+                compression: None,
+                max_message_bytes: None,
+            },
         };
         assert_eq!(of(&[("segment.ms", "1"), ("segment.bytes", "1")]), defaults, "accepted");
         let changed = of(&[
@@ -358,6 +422,10 @@ mod tests {
             ("min.compaction.lag.ms", "3"),
             ("max.compaction.lag.ms", "4"),
             ("max.message.bytes", "005"),
+            ("message.timestamp.type", "LogAppendTime"),
+            ("message.timestamp.before.max.ms", "6"),
+            ("message.timestamp.after.max.ms", "7"),
+            ("compression.type", "zstd"),
         ]);
         assert_eq!(
             changed,
@@ -372,6 +440,14 @@ mod tests {
                 min_compaction_lag_ms: 3,
                 max_compaction_lag_ms: 4,
                 max_message_bytes: Some(5),
+                batches: BatchRules {
+                    needs_keys: true,
+                    log_append_time: true,
+                    before_max_ms: 6,
+                    after_max_ms: 7,
+                    compression: Some(Compression::Zstd),
+                    max_message_bytes: Some(5),
+                },
             }
         );
         let both = of(&[("cleanup.policy", "compact, delete")]).cleanup;
@@ -415,11 +491,13 @@ mod tests {
             ("retention.ms", "", false),
             ("cleanup.policy", "compact,delete", true),
             ("cleanup.policy", "compact, delete", true),
-            ("cleanup.policy", "", false),
+            ("cleanup.policy", "", true),
+            ("cleanup.policy", "delete,delete", true),
             ("cleanup.policy", "compact,", false),
             ("max.message.bytes", "2147483647", true),
             ("max.message.bytes", "2147483648", false),
             ("min.insync.replicas", "0", false),
+            ("min.insync.replicas", "2", false),
             ("min.cleanable.dirty.ratio", "1.5", false),
             ("min.cleanable.dirty.ratio", "NaN", false),
             ("preallocate", "yes", false),

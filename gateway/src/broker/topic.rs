@@ -48,6 +48,14 @@ pub enum TopicError {
     /// Zero or more partitions than a topic may have.
     #[error("{0} partitions are not possible: use 1 to 1024")]
     IllegalPartitions(u32),
+    /// Partitions can only become more.
+    #[error("the topic has {there} partitions, and {asked} are not more")]
+    NoMorePartitions {
+        /// How many it has.
+        there: u32,
+        /// How many were asked for.
+        asked: u32,
+    },
     /// A setting that nobody knows, or a value it cannot take.
     #[error("topic setting {0:?}: {1}")]
     IllegalSetting(String, String),

@@ -6,8 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::broker::MAX_PARTITIONS_PER_TOPIC;
+
 use super::{
-    Config, JournalConfig, RetentionConfig,
+    Config, JournalConfig, KafkaConfig, RetentionConfig,
     nearest::nearest,
     units::{ByteSize, Span},
 };
@@ -74,6 +76,7 @@ pub fn check(config: &Config) -> Result<(), ConfigError> {
         }
         _ => {}
     }
+    check_kafka(&config.kafka)?;
     check_journal(&config.journal)?;
     check_retention(&config.log.retention)?;
     let mut clients: Vec<_> =
@@ -98,6 +101,15 @@ fn check_journal(journal: &JournalConfig) -> Result<(), ConfigError> {
     within("journal.space_retry", journal.space_retry, Span::millis(10), Span::millis(60_000))?;
     between("journal.read_threads", journal.read_threads, 1, 4)?;
     between("journal.reserve_segments", journal.reserve_segments, 1, 16)
+}
+
+fn check_kafka(kafka: &KafkaConfig) -> Result<(), ConfigError> {
+    between("kafka.default_partitions", kafka.default_partitions, 1, MAX_PARTITIONS_PER_TOPIC)?;
+    let delay = kafka.group_initial_rebalance_delay;
+    let (none, most) = (Span::millis(0), Span::millis(300_000));
+    within("kafka.group_initial_rebalance_delay", delay, none, most)?;
+    let (least, most) = (Span::millis(60_000), Span::millis(3_650 * 86_400_000));
+    within("kafka.offsets_retention", kafka.offsets_retention, least, most)
 }
 
 fn check_retention(retention: &RetentionConfig) -> Result<(), ConfigError> {

@@ -131,10 +131,14 @@ pub struct KafkaConfig {
     pub advertised: Option<String>,
     /// Listen beyond loopback without TLS.
     pub allow_plaintext: bool,
-    /// Create unknown topics on Metadata and Produce.
+    /// Create unknown topics on Metadata (Kafka's `auto.create.topics.enable`).
     pub auto_create_topics: bool,
-    /// Partitions of such topics.
+    /// Partitions of topics that are created without a count (Kafka's `num.partitions`).
     pub default_partitions: u32,
+    /// How long the first rebalance of an empty group waits for more members.
+    pub group_initial_rebalance_delay: Span,
+    /// How long the offsets of a group are kept after its last member left.
+    pub offsets_retention: Span,
     /// Largest request frame.
     pub max_request_bytes: ByteSize,
     /// Connections at once.
@@ -295,6 +299,8 @@ impl Default for KafkaConfig {
             allow_plaintext: false,
             auto_create_topics: true,
             default_partitions: 1,
+            group_initial_rebalance_delay: Span::millis(250),
+            offsets_retention: Span::millis(604_800_000),
             max_request_bytes: ByteSize::mib(8),
             max_connections: 512,
         }

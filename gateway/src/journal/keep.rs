@@ -2,7 +2,7 @@
 
 use super::{
     Journal, Offset, PartitionId, Position, ReadError,
-    index::Run,
+    index::{PartitionIndex, Run},
     log::{Log, Readable},
     shared::Shared,
 };
@@ -75,6 +75,20 @@ impl Journal {
         }
     }
 
+    /// Bytes of a partition's batches in the segments that hold some of it: those before the log start in the first of
+    /// them are counted, too. Blocks on file I/O.
+    pub fn partition_bytes(&self, partition: PartitionId) -> Result<u64, ReadError> {
+        let shared = self.shared();
+        let (mut bytes, left) = shared.log().bytes_of(partition);
+        for (run, readable) in left {
+            let (segment, end) = (&readable.segment, readable.end);
+            let index = shared.indexes.partition(segment, end, partition)?;
+            shared.log_mut().note_bytes(partition, run.segment, index.bytes());
+            bytes = bytes.saturating_add(index.bytes());
+        }
+        Ok(bytes)
+    }
+
     /// The cold segments and the oldest segments that could leave the log, of these at most so many, oldest first, with
     /// what holds them. Segments that the state needs are not among them.
     #[must_use]
@@ -139,6 +153,21 @@ impl Log {
             known = known.max(first);
         }
         Before::Known(known)
+    }
+
+    /// Bytes of a partition's batches as far as they were counted, and where the others are.
+    fn bytes_of(&self, partition: PartitionId) -> (u64, Vec<(Run, Readable)>) {
+        let start = self.log_start(partition);
+        let (_, active) = self.active(partition);
+        let mut bytes = active.map_or(0, PartitionIndex::bytes);
+        let mut left = Vec::new();
+        for (run, readable) in self.runs(partition).filter(|(run, _)| run.end > start) {
+            match self.bytes_in(partition, run.segment) {
+                Some(counted) => bytes = bytes.saturating_add(counted),
+                None => left.push((run, readable.clone())),
+            }
+        }
+        (bytes, left)
     }
 
     /// Walks back from the newest batch.

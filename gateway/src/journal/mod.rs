@@ -88,6 +88,8 @@ pub use options::JournalOptions;
 pub(crate) use options::{SCRUB_BYTES_PER_S, SCRUB_INTERVAL};
 pub use reads::Want;
 pub use scan::{Scan, Scanned};
-pub use state::{AbortedRange, Change, PartitionState, ProducerCheck, State, StateLimits};
+pub use state::{
+    AbortedRange, Change, KnownProducer, PartitionState, ProducerCheck, State, StateLimits,
+};
 pub use status::{DamagedRange, JournalStatus, RecoveryReport, ScrubStatus};
 pub use ticket::Ticket;

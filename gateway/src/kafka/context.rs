@@ -1,7 +1,7 @@
 //! What every handler needs: the broker, what this node says of itself, and the limits of the
 //! server.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::sync::Semaphore;
 
@@ -31,6 +31,11 @@ pub(crate) const NODE_ID: i32 = 1;
 pub(crate) const CLUSTER_OPERATIONS: i32 =
     1 << 5 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12;
 
+/// What everybody may do to a topic: read, write, create, delete, alter, describe, describe and alter
+/// configs.
+pub(crate) const TOPIC_OPERATIONS: i32 =
+    1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 10 | 1 << 11;
+
 /// Memory of all requests that are being received or answered: 16 MiB, a quarter of it for small
 /// ones alone.
 const SMALL_REQUEST_MEMORY_BYTES: usize = 4 * 1024 * 1024;
@@ -55,7 +60,11 @@ pub(crate) struct Context {
     pub(crate) groups: Groups,
     /// Kafka's cluster id: the gateway's id.
     pub(crate) cluster_id: StrBytes,
+    /// Where the gateway keeps its data, as it is told to clients.
+    pub(crate) data_folder: StrBytes,
     pub(crate) auto_create_topics: bool,
+    pub(crate) offsets_retention: Duration,
+    pub(crate) initial_rebalance_delay: Duration,
     pub(crate) frame_limits: FrameLimits,
     pub(crate) memory: RequestMemory,
     pub(crate) large_decodes: Semaphore,
@@ -77,8 +86,11 @@ impl Context {
         let produce_bytes = usize::try_from(config.max_request_bytes.0).unwrap_or(usize::MAX);
         Self {
             cluster_id: broker.cluster_id().into(),
-            groups: Groups::new(Arc::clone(&broker), GroupOptions::default()),
+            groups: Groups::new(Arc::clone(&broker), group_options(config)),
+            offsets_retention: config.offsets_retention.0,
+            initial_rebalance_delay: config.group_initial_rebalance_delay.0,
             broker,
+            data_folder: StrBytes::default(),
             auto_create_topics: config.auto_create_topics,
             frame_limits: FrameLimits {
                 unproven_bytes: UNPROVEN_FRAME_BYTES,
@@ -92,6 +104,14 @@ impl Context {
             patience: Patience::default(),
             shutdown,
         }
+    }
+}
+
+fn group_options(config: &KafkaConfig) -> GroupOptions {
+    GroupOptions {
+        initial_rebalance_delay: config.group_initial_rebalance_delay.0,
+        offsets_retention: config.offsets_retention.0,
+        ..GroupOptions::default()
     }
 }
 

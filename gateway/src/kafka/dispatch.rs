@@ -1,17 +1,23 @@
 //! The table of served APIs, and the way of one request from its frame to its handler.
 //!
-//! Adding an API is a file in `api/` and a line here. The set is Apache Kafka 3.9's, as far as it
-//! is served: clients that infer the broker's release from single entries must find one release.
+//! Adding an API is a file in `api/`, a line here and one in `apis.toml`. The set is Apache Kafka
+//! 4.3's, as far as it is served: clients that infer the broker's release from single entries must
+//! find one release.
 
 use std::{future::Future, net::SocketAddr, pin::Pin, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
 use kafka_wire::{
-    ApiVersionsRequest, CreateTopicsRequest, DeleteGroupsRequest, DescribeClusterRequest,
-    DescribeConfigsRequest, DescribeGroupsRequest, FetchRequest, FindCoordinatorRequest,
-    HeartbeatRequest, InitProducerIdRequest, JoinGroupRequest, KafkaMessage, KafkaRequest,
-    KafkaResponse, LeaveGroupRequest, ListGroupsRequest, ListOffsetsRequest, MetadataRequest,
-    OffsetCommitRequest, OffsetFetchRequest, ProduceRequest, SyncGroupRequest,
+    AlterConfigsRequest, ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest,
+    DeleteGroupsRequest, DeleteRecordsRequest, DeleteTopicsRequest, DescribeClientQuotasRequest,
+    DescribeClusterRequest, DescribeConfigsRequest, DescribeGroupsRequest, DescribeLogDirsRequest,
+    DescribeProducersRequest, DescribeQuorumRequest, DescribeTopicPartitionsRequest,
+    ElectLeadersRequest, FetchRequest, FindCoordinatorRequest, HeartbeatRequest,
+    IncrementalAlterConfigsRequest, InitProducerIdRequest, JoinGroupRequest, KafkaMessage,
+    KafkaRequest, KafkaResponse, LeaveGroupRequest, ListConfigResourcesRequest, ListGroupsRequest,
+    ListOffsetsRequest, ListPartitionReassignmentsRequest, MetadataRequest, OffsetCommitRequest,
+    OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest,
+    SyncGroupRequest,
 };
 
 use super::{
@@ -35,25 +41,40 @@ const LARGE_CONTROL_BYTES: usize = 16 * 1024;
 #[rustfmt::skip]
 pub(crate) static APIS: &[Api] = &[
     // Clients before librdkafka 2.11.1 compress only for brokers that list version 0 of Produce.
-    Api::of::<ProduceRequest>(3, 11, api::produce::handle).listed_from(0),
-    Api::of::<FetchRequest>(4, 17, api::fetch::handle),
-    Api::of::<ListOffsetsRequest>(1, 9, api::list_offsets::handle),
-    Api::of::<MetadataRequest>(0, 12, api::metadata::handle),
-    Api::of::<OffsetCommitRequest>(2, 9, api::offset_commit::handle),
-    Api::of::<OffsetFetchRequest>(1, 9, api::offset_fetch::handle),
+    Api::of::<ProduceRequest>(3, 13, api::produce::handle).listed_from(0),
+    Api::of::<FetchRequest>(4, 18, api::fetch::handle),
+    Api::of::<ListOffsetsRequest>(1, 11, api::list_offsets::handle),
+    Api::of::<MetadataRequest>(0, 13, api::metadata::handle),
+    Api::of::<OffsetCommitRequest>(2, 10, api::offset_commit::handle),
+    Api::of::<OffsetFetchRequest>(1, 10, api::offset_fetch::handle),
     Api::of::<FindCoordinatorRequest>(0, 6, api::find_coordinator::handle),
     Api::of::<JoinGroupRequest>(0, 9, api::join_group::handle),
     Api::of::<HeartbeatRequest>(0, 4, api::heartbeat::handle),
     Api::of::<LeaveGroupRequest>(0, 5, api::leave_group::handle),
     Api::of::<SyncGroupRequest>(0, 5, api::sync_group::handle),
-    Api::of::<DescribeGroupsRequest>(0, 5, api::describe_groups::handle),
+    Api::of::<DescribeGroupsRequest>(0, 6, api::describe_groups::handle),
     Api::of::<ListGroupsRequest>(0, 5, api::list_groups::handle),
     Api::of::<ApiVersionsRequest>(0, 4, api::api_versions::handle),
     Api::of::<CreateTopicsRequest>(2, 7, api::create_topics::handle),
+    Api::of::<DeleteTopicsRequest>(1, 6, api::delete_topics::handle),
+    Api::of::<DeleteRecordsRequest>(0, 2, api::delete_records::handle),
     Api::of::<InitProducerIdRequest>(0, 5, api::init_producer_id::handle),
+    Api::of::<OffsetForLeaderEpochRequest>(2, 4, api::offset_for_leader_epoch::handle),
     Api::of::<DescribeConfigsRequest>(1, 4, api::describe_configs::handle),
+    Api::of::<AlterConfigsRequest>(0, 2, api::alter_configs::handle),
+    Api::of::<DescribeLogDirsRequest>(1, 5, api::describe_log_dirs::handle),
+    Api::of::<CreatePartitionsRequest>(0, 3, api::create_partitions::handle),
     Api::of::<DeleteGroupsRequest>(0, 2, api::delete_groups::handle),
-    Api::of::<DescribeClusterRequest>(0, 1, api::describe_cluster::handle),
+    Api::of::<ElectLeadersRequest>(0, 2, api::elect_leaders::handle),
+    Api::of::<IncrementalAlterConfigsRequest>(0, 1, api::incremental_alter_configs::handle),
+    Api::of::<ListPartitionReassignmentsRequest>(0, 0, api::list_partition_reassignments::handle),
+    Api::of::<OffsetDeleteRequest>(0, 0, api::offset_delete::handle),
+    Api::of::<DescribeClientQuotasRequest>(0, 1, api::describe_client_quotas::handle),
+    Api::of::<DescribeQuorumRequest>(0, 2, api::describe_quorum::handle),
+    Api::of::<DescribeClusterRequest>(0, 2, api::describe_cluster::handle),
+    Api::of::<DescribeProducersRequest>(0, 0, api::describe_producers::handle),
+    Api::of::<ListConfigResourcesRequest>(0, 1, api::list_config_resources::handle),
+    Api::of::<DescribeTopicPartitionsRequest>(0, 0, api::describe_topic_partitions::handle),
 ];
 
 /// How a handler takes a request: everything that must happen in the order of requests happens

@@ -60,6 +60,8 @@ impl ErrorCode {
     pub(crate) const MEMBER_ID_REQUIRED: Self = Self(79);
     pub(crate) const GROUP_MAX_SIZE_REACHED: Self = Self(81);
     pub(crate) const FENCED_INSTANCE_ID: Self = Self(82);
+    pub(crate) const ELECTION_NOT_NEEDED: Self = Self(84);
+    pub(crate) const GROUP_SUBSCRIBED_TO_TOPIC: Self = Self(86);
     pub(crate) const INVALID_RECORD: Self = Self(87);
     pub(crate) const UNKNOWN_TOPIC_ID: Self = Self(100);
     pub(crate) const MISMATCHED_ENDPOINT_TYPE: Self = Self(114);
@@ -142,6 +144,7 @@ impl From<&GroupError> for ErrorCode {
             GroupError::TooLarge { .. } | GroupError::TooManyProtocols { .. } => {
                 Self::INVALID_REQUEST
             }
+            GroupError::SubscribedToTopic => Self::GROUP_SUBSCRIBED_TO_TOPIC,
             GroupError::NotEmpty => Self::NON_EMPTY_GROUP,
             GroupError::NotFound => Self::GROUP_ID_NOT_FOUND,
         }
@@ -166,7 +169,9 @@ impl From<&TopicError> for ErrorCode {
             TopicError::Exists(_) => Self::TOPIC_ALREADY_EXISTS,
             TopicError::Unknown(_) => Self::UNKNOWN_TOPIC_OR_PARTITION,
             TopicError::IllegalName(_) => Self::INVALID_TOPIC,
-            TopicError::IllegalPartitions(_) => Self::INVALID_PARTITIONS,
+            TopicError::IllegalPartitions(_) | TopicError::NoMorePartitions { .. } => {
+                Self::INVALID_PARTITIONS
+            }
             TopicError::IllegalSetting(..) => Self::INVALID_CONFIG,
             TopicError::TooMany(_) => Self::POLICY_VIOLATION,
             TopicError::Fact(_) => Self::UNKNOWN_SERVER_ERROR,

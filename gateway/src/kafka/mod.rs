@@ -13,6 +13,7 @@
 mod api;
 mod budget;
 mod codec;
+mod config_resource;
 mod connection;
 mod context;
 mod dispatch;
@@ -24,5 +25,6 @@ mod server;
 #[cfg(test)]
 mod tests;
 mod timer;
+mod topic_rules;
 
 pub use server::Server;

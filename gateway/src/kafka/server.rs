@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     io,
     net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -41,6 +42,7 @@ pub struct Server {
     advertised: Option<Endpoint>,
     broker: Arc<Broker>,
     patience: Patience,
+    data_folder: PathBuf,
 }
 
 impl Server {
@@ -64,7 +66,15 @@ impl Server {
             advertised,
             broker,
             patience: Patience::default(),
+            data_folder: PathBuf::new(),
         })
+    }
+
+    /// Tells clients who ask for it where the gateway keeps its data.
+    #[must_use]
+    pub fn with_data_folder(self, data_folder: &Path) -> Self {
+        let absolute = std::path::absolute(data_folder);
+        Self { data_folder: absolute.unwrap_or_else(|_| data_folder.to_owned()), ..self }
     }
 
     /// The bound address (with the port that the system chose, if it was asked to).
@@ -83,6 +93,7 @@ impl Server {
     pub async fn run(self, shutdown: Shutdown) {
         let mut context = Context::new(&self.config, self.broker, shutdown.clone());
         context.patience = self.patience;
+        context.data_folder = self.data_folder.to_string_lossy().as_ref().into();
         let context = Arc::new(context);
         let seats = Seats::new(self.config.max_connections);
         let refusals = RefusalLog::default();

@@ -3,10 +3,11 @@
 use bytes::{Bytes, BytesMut};
 
 use super::{
-    BatchError, BatchHeader, HEADER_BYTES, Record, Records,
+    BatchError, BatchHeader, Compression, HEADER_BYTES, Record, Records,
     header::{
-        ATTRIBUTES_AT, CONTROL_BIT, COUNT_AT, CRC_AT, LENGTH_AT, LENGTH_OVERHEAD, MAGIC, MAGIC_AT,
-        MAX_TIMESTAMP_AT, NO_SEQUENCE, PRODUCER_AT, TRANSACTIONAL_BIT,
+        ATTRIBUTES_AT, COMPRESSION_BITS, CONTROL_BIT, COUNT_AT, CRC_AT, LENGTH_AT, LENGTH_OVERHEAD,
+        LOG_APPEND_TIME_BIT, MAGIC, MAGIC_AT, MAX_TIMESTAMP_AT, NO_SEQUENCE, PRODUCER_AT,
+        TRANSACTIONAL_BIT,
     },
 };
 
@@ -179,18 +180,58 @@ impl Batch {
             return Ok(None);
         }
         let block = self.header.compression()?.compress(block);
-        let length = HEADER_BYTES + block.len() - LENGTH_OVERHEAD;
-        let length =
-            i32::try_from(length).map_err(|_| BatchError::TooLarge { limit: max_bytes })?;
         let header = BatchHeader { record_count: count, max_timestamp, ..self.header };
+        self.rebuilt(header, &block).map(Some).ok_or(BatchError::TooLarge { limit: max_bytes })
+    }
+
+    /// A copy whose records all have this time, a broker's, whatever their producer said.
+    #[must_use]
+    pub fn appended_at(&self, timestamp_ms: i64) -> Self {
+        let attributes = self.header.attributes | LOG_APPEND_TIME_BIT;
+        self.timed(BatchHeader { attributes, max_timestamp: timestamp_ms, ..self.header })
+    }
+
+    /// A copy whose records have the times that their producer gave them.
+    #[must_use]
+    pub fn with_create_time(&self) -> Self {
+        let attributes = self.header.attributes & !LOG_APPEND_TIME_BIT;
+        self.timed(BatchHeader { attributes, ..self.header })
+    }
+
+    fn timed(&self, header: BatchHeader) -> Self {
+        let block = self.bytes.get(HEADER_BYTES..).unwrap_or_default();
+        self.rebuilt(header, block).expect("it is as long as before")
+    }
+
+    /// A copy that is compressed in another way. Decompresses up to `max_bytes`.
+    pub fn recompressed(
+        &self,
+        compression: Compression,
+        max_bytes: usize,
+    ) -> Result<Self, BatchError> {
+        let block = self.bytes.slice(HEADER_BYTES..);
+        let block = self.header.compression()?.decompress(block, max_bytes)?;
+        let attributes = (self.header.attributes & !COMPRESSION_BITS) | compression.bits();
+        let header = BatchHeader { attributes, ..self.header };
+        // An uncompressed batch says how many records it can hold at most.
+        header.validate(block.len())?;
+        let block = compression.compress(block.into());
+        self.rebuilt(header, &block).ok_or(BatchError::TooLarge { limit: max_bytes })
+    }
+
+    /// A copy with other records, and what of the header depends on them; none if it would be too long for a length.
+    fn rebuilt(&self, header: BatchHeader, block: &[u8]) -> Option<Self> {
+        let length = i32::try_from(HEADER_BYTES + block.len() - LENGTH_OVERHEAD).ok()?;
         let mut bytes = BytesMut::with_capacity(HEADER_BYTES + block.len());
         bytes.extend_from_slice(self.bytes.get(..HEADER_BYTES).unwrap_or_default());
-        bytes[LENGTH_AT..LENGTH_AT + 4].copy_from_slice(&length.to_be_bytes());
-        bytes[MAX_TIMESTAMP_AT..MAX_TIMESTAMP_AT + 8].copy_from_slice(&max_timestamp.to_be_bytes());
-        bytes[COUNT_AT..COUNT_AT + 4].copy_from_slice(&count.to_be_bytes());
-        bytes.extend_from_slice(&block);
+        let mut put = |at: usize, field: &[u8]| bytes[at..at + field.len()].copy_from_slice(field);
+        put(LENGTH_AT, &length.to_be_bytes());
+        put(ATTRIBUTES_AT, &header.attributes.to_be_bytes());
+        put(MAX_TIMESTAMP_AT, &header.max_timestamp.to_be_bytes());
+        put(COUNT_AT, &header.record_count.to_be_bytes());
+        bytes.extend_from_slice(block);
         seal(&mut bytes);
-        Ok(Some(Self { bytes: bytes.freeze(), header }))
+        Some(Self { bytes: bytes.freeze(), header })
     }
 
     fn rewritten(&self, header: BatchHeader) -> Result<Self, BatchError> {

@@ -22,8 +22,8 @@ pub(super) const NO_SEQUENCE: i32 = -1;
 /// The only message format that this gateway speaks.
 pub(super) const MAGIC: u8 = 2;
 
-const COMPRESSION_BITS: i16 = 0x07;
-const LOG_APPEND_TIME_BIT: i16 = 0x08;
+pub(super) const COMPRESSION_BITS: i16 = 0x07;
+pub(super) const LOG_APPEND_TIME_BIT: i16 = 0x08;
 pub(crate) const TRANSACTIONAL_BIT: i16 = 0x10;
 pub(super) const CONTROL_BIT: i16 = 0x20;
 

@@ -27,6 +27,8 @@ pub struct GroupOptions {
     /// How long the first rebalance of an empty group waits for more members
     /// (`group.initial.rebalance.delay.ms`; Kafka's 3 s are for large clusters).
     pub initial_rebalance_delay: Duration,
+    /// How long offsets outlive the last member of their group (`offsets.retention.minutes`).
+    pub offsets_retention: Duration,
     /// Shortest session timeout (`group.min.session.timeout.ms`).
     pub min_session_timeout: Duration,
     /// Longest session timeout (`group.max.session.timeout.ms`).
@@ -45,6 +47,7 @@ impl Default for GroupOptions {
     fn default() -> Self {
         Self {
             initial_rebalance_delay: Duration::from_millis(250),
+            offsets_retention: Duration::from_hours(7 * 24),
             min_session_timeout: Duration::from_secs(6),
             max_session_timeout: Duration::from_secs(1800),
             max_groups: 1000,

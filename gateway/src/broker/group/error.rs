@@ -66,6 +66,9 @@ pub enum GroupError {
     /// Only a group without members can be deleted: `NON_EMPTY_GROUP`.
     #[error("the group has members")]
     NotEmpty,
+    /// A member reads the topic, so its offsets stay: `GROUP_SUBSCRIBED_TO_TOPIC`.
+    #[error("a member of the group reads the topic")]
+    SubscribedToTopic,
     /// Neither members nor offsets: `GROUP_ID_NOT_FOUND`.
     #[error("no such group")]
     NotFound,

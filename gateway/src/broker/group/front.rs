@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
@@ -16,12 +16,17 @@ use super::{
     Answer, Ask, CommitError, CommittedOffset, Coordinator, GroupDescription, GroupError,
     GroupOptions, GroupPhase, GroupSummary, JoinRequest, Joined, Leaving,
     MAX_OFFSET_METADATA_BYTES, MemberRef, OffsetCommit, SyncRequest, Synced,
-    coordinator::check_group_id, offset,
+    coordinator::check_group_id, expiry::Expiry, offset, subscription::CONSUMER,
 };
 use crate::{
-    broker::{AppendRequest, Broker, identity::random_uuid, space},
+    broker::{AppendError, AppendRequest, Broker, identity::random_uuid, space},
     journal::Fact,
 };
+
+/// How often it is looked for offsets that nobody came back for, Kafka's `offsets.retention.check.interval.ms`.
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(600);
+/// Offsets in one append.
+const EXPIRY_STEP: usize = 512;
 
 /// The groups of this gateway; share it by `Arc`.
 #[derive(Debug)]
@@ -55,11 +60,13 @@ impl Groups {
     /// task drives the timers until this is dropped.
     #[must_use]
     pub fn new(broker: Arc<Broker>, options: GroupOptions) -> Self {
+        let expiry = Expiry::new(options.offsets_retention, broker.journal().open_ms());
         let front =
             Front { coordinator: Coordinator::new(options), waiting: HashMap::new(), next_ask: 0 };
         let changed = Arc::new(Notify::new());
         let inner = Arc::new(Inner { state: Mutex::new(front), changed: Arc::clone(&changed) });
         tokio::spawn(drive_timers(Arc::downgrade(&inner), changed));
+        tokio::spawn(expire(Arc::downgrade(&inner), Arc::downgrade(&broker), expiry));
         Self { broker, inner }
     }
 
@@ -113,14 +120,14 @@ impl Groups {
     ) -> Result<Vec<Result<(), CommitError>>, CommitError> {
         // Before anything is made of it: keys carry 16-bit lengths.
         check_group_id(&who.group)?;
-        let committed_ms = wall_clock_ms();
+        let (committed_ms, open_ms) = (wall_clock_ms(), self.broker.journal().open_ms());
         let mut results = Vec::with_capacity(commits.len());
         let mut facts = Vec::with_capacity(commits.len());
         for commit in commits {
             let result = self.check_commit(&commit);
             if result.is_ok() {
                 let key = offset::key(&who.group, &commit.topic, commit.partition);
-                let value = CommittedOffset::new(commit, committed_ms).to_fact();
+                let value = CommittedOffset::new(commit, committed_ms, open_ms).to_fact();
                 facts.push(Fact { space: space::GROUP_OFFSET, key, value: Some(value) });
             }
             results.push(result);
@@ -214,11 +221,52 @@ impl Groups {
         commit.durable().await.map_err(|poisoned| CommitError::Append(poisoned.into()))
     }
 
-    fn check_commit(&self, commit: &OffsetCommit) -> Result<(), CommitError> {
-        let topic = self.broker.topic(&commit.topic).ok_or(CommitError::UnknownPartition)?;
-        if commit.partition as usize >= topic.partitions.len() {
-            return Err(CommitError::UnknownPartition);
+    /// Forgets offsets that a group committed, durably when this returns; one result each, in order. A topic that members
+    /// read keeps its offsets.
+    pub async fn delete_offsets(
+        &self,
+        group: &str,
+        offsets: Vec<(String, u32)>,
+    ) -> Result<Vec<Result<(), CommitError>>, CommitError> {
+        let (results, commit) = self.inner.turn(|front, _| {
+            check_group_id(group)?;
+            let active = front.coordinator.describe(group);
+            if active.is_none() && self.offset_facts(group).is_empty() {
+                return Err(CommitError::Group(GroupError::NotFound));
+            }
+            if active.as_ref().is_some_and(|it| it.protocol_type != CONSUMER && it.has_members()) {
+                return Err(CommitError::Group(GroupError::NotEmpty));
+            }
+            let mut facts = Vec::new();
+            let results = offsets.iter().map(|(topic, partition)| {
+                self.check_partition(topic, *partition)?;
+                if active.as_ref().is_some_and(|group| group.reads(topic)) {
+                    return Err(CommitError::Group(GroupError::SubscribedToTopic));
+                }
+                let key = offset::key(group, topic, *partition);
+                if self.broker.fact(space::GROUP_OFFSET, &key).is_some() {
+                    facts.push(Fact { space: space::GROUP_OFFSET, key, value: None });
+                }
+                Ok(())
+            });
+            let results = results.collect();
+            let request = AppendRequest { batches: Vec::new(), facts };
+            Ok::<_, CommitError>((results, self.broker.append(request)?))
+        })?;
+        commit.durable().await.map_err(|poisoned| CommitError::Append(poisoned.into()))?;
+        Ok(results)
+    }
+
+    fn check_partition(&self, topic: &str, partition: u32) -> Result<(), CommitError> {
+        let topic = self.broker.topic(topic).ok_or(CommitError::UnknownPartition)?;
+        match topic.partitions.get(partition as usize) {
+            Some(_) => Ok(()),
+            None => Err(CommitError::UnknownPartition),
         }
+    }
+
+    fn check_commit(&self, commit: &OffsetCommit) -> Result<(), CommitError> {
+        self.check_partition(&commit.topic, commit.partition)?;
         let (bytes, limit) = (commit.metadata.len(), MAX_OFFSET_METADATA_BYTES);
         if bytes > limit {
             return Err(CommitError::MetadataTooLarge { bytes, limit });
@@ -307,6 +355,50 @@ async fn drive_timers(inner: Weak<Inner>, changed: Arc<Notify>) {
     }
 }
 
+/// Forgets offsets that nobody came back for, until the groups are dropped.
+async fn expire(inner: Weak<Inner>, broker: Weak<Broker>, mut expiry: Expiry) {
+    loop {
+        tokio::time::sleep(EXPIRY_INTERVAL).await;
+        let (Some(inner), Some(broker)) = (inner.upgrade(), broker.upgrade()) else { return };
+        let expired = expire_once(&inner, &broker, &mut expiry).await;
+        match expired {
+            Ok(0) => {}
+            Ok(offsets) => tracing::info!(offsets, "offsets of groups that are gone were deleted"),
+            Err(error) => tracing::warn!(%error, "old offsets could not be deleted yet"),
+        }
+    }
+}
+
+/// How many were forgotten, durably.
+async fn expire_once(
+    inner: &Inner,
+    broker: &Broker,
+    expiry: &mut Expiry,
+) -> Result<usize, AppendError> {
+    let mut count = 0;
+    loop {
+        // One turn: between the look and the place in the log nobody may join or commit.
+        let (step, commit) = inner.turn(|front, _| {
+            let active = front.coordinator.list().into_iter().map(|group| group.group).collect();
+            let offsets = broker.facts(space::GROUP_OFFSET);
+            let due = expiry.due(broker.journal().open_ms(), &active, offsets);
+            let facts: Vec<Fact> = due
+                .into_iter()
+                .take(EXPIRY_STEP)
+                .map(|key| Fact { space: space::GROUP_OFFSET, key, value: None })
+                .collect();
+            let step = facts.len();
+            let request = AppendRequest { batches: Vec::new(), facts };
+            broker.append(request).map(|commit| (step, commit))
+        })?;
+        commit.durable().await?;
+        count += step;
+        if step < EXPIRY_STEP {
+            return Ok(count);
+        }
+    }
+}
+
 /// The runtime's clock, so that a paused one holds for groups too.
 fn now() -> std::time::Instant {
     Instant::now().into_std()
@@ -330,4 +422,40 @@ fn read_offset(value: Bytes) -> Option<CommittedOffset> {
     CommittedOffset::from_fact(value)
         .inspect_err(|error| tracing::error!(%error, "a group offset is not readable"))
         .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::tests::{open, reopen};
+
+    #[tokio::test]
+    async fn offsets_of_groups_that_are_gone_are_deleted_for_good() {
+        let folder = tempfile::tempdir().expect("folder");
+        let broker = open(folder.path()).await;
+        broker.create_topic("t", Some(1000), BTreeMap::new()).await.expect("created");
+        let groups = Groups::new(Arc::clone(&broker), GroupOptions::default());
+        let commit = |partition| OffsetCommit {
+            topic: "t".to_owned(),
+            partition,
+            offset: 1,
+            leader_epoch: -1,
+            metadata: String::new(),
+        };
+        let nobody = MemberRef {
+            group: "gone".to_owned(),
+            member_id: String::new(),
+            instance_id: None,
+            generation: -1,
+        };
+        let commits = (0..1000).map(commit).collect();
+        assert!(groups.commit(&nobody, commits).await.expect("taken").iter().all(Result::is_ok));
+        let mut patient = Expiry::new(Duration::ZERO, 0);
+        assert_eq!(expire_once(&groups.inner, &broker, &mut patient).await.expect("done"), 0);
+        let mut expiry = Expiry::impatient();
+        assert_eq!(expire_once(&groups.inner, &broker, &mut expiry).await.expect("done"), 1000);
+        drop(groups);
+        let broker = reopen(broker, folder.path()).await;
+        assert!(broker.facts(space::GROUP_OFFSET).is_empty());
+    }
 }

@@ -7,12 +7,14 @@
 mod classic;
 mod coordinator;
 mod error;
+mod expiry;
 mod front;
 mod member;
 mod offset;
 mod request;
 #[cfg(test)]
 mod scenarios;
+mod subscription;
 
 pub use coordinator::{Answer, Ask, Coordinator, GroupOptions};
 pub use error::{CommitError, GroupError};

@@ -20,42 +20,57 @@ pub struct CommittedOffset {
     pub leader_epoch: i32,
     /// When it was committed, Unix ms.
     pub committed_ms: i64,
+    /// How long the journal had been open then, ms; not known of facts that an earlier version wrote.
+    pub committed_open_ms: Option<u64>,
     /// The consumer's own note.
     pub metadata: String,
 }
 
 const FACT: &str = "group offset";
-const FACT_VERSION: u8 = 1;
+/// Without the time of open journal.
+const FACT_VERSION_1: u8 = 1;
+const FACT_VERSION: u8 = 2;
 
 impl CommittedOffset {
-    pub(super) fn new(commit: OffsetCommit, committed_ms: i64) -> Self {
+    pub(super) fn new(commit: OffsetCommit, committed_ms: i64, committed_open_ms: u64) -> Self {
         Self {
             offset: commit.offset,
             leader_epoch: commit.leader_epoch,
             committed_ms,
+            committed_open_ms: Some(committed_open_ms),
             metadata: commit.metadata,
         }
     }
 
     pub(super) fn to_fact(&self) -> Bytes {
-        let mut out = Vec::with_capacity(24 + self.metadata.len());
-        out.put_u8(FACT_VERSION);
+        let mut out = Vec::with_capacity(32 + self.metadata.len());
+        out.put_u8(if self.committed_open_ms.is_some() { FACT_VERSION } else { FACT_VERSION_1 });
         out.put_i64(self.offset);
         out.put_i32(self.leader_epoch);
         out.put_i64(self.committed_ms);
+        if let Some(open_ms) = self.committed_open_ms {
+            out.put_u64(open_ms);
+        }
         put_string(&mut out, &self.metadata);
         out.into()
     }
 
     pub(super) fn from_fact(value: Bytes) -> Result<Self, FactError> {
         let mut reader = FactReader::new(FACT, value);
-        reader.version(FACT_VERSION)?;
+        let version = reader.u8()?;
+        if !(FACT_VERSION_1..=FACT_VERSION).contains(&version) {
+            return Err(reader.error("version is not known"));
+        }
         let offset = reader.i64()?;
         let leader_epoch = reader.i32()?;
         let committed_ms = reader.i64()?;
+        let committed_open_ms = match version {
+            FACT_VERSION_1 => None,
+            _ => Some(u64::from_be_bytes(reader.array()?)),
+        };
         let metadata = reader.string()?;
         reader.end()?;
-        Ok(Self { offset, leader_epoch, committed_ms, metadata })
+        Ok(Self { offset, leader_epoch, committed_ms, committed_open_ms, metadata })
     }
 }
 
@@ -98,6 +113,7 @@ mod tests {
             offset: 258,
             leader_epoch: -1,
             committed_ms: 1,
+            committed_open_ms: None,
             metadata: "né".to_owned(),
         };
         let value: &[u8] = &[
@@ -105,7 +121,11 @@ mod tests {
             0xc3, 0xa9,
         ];
         assert_eq!(committed.to_fact(), value);
-        assert_eq!(CommittedOffset::from_fact(Bytes::from_static(value)), Ok(committed));
+        assert_eq!(CommittedOffset::from_fact(Bytes::from_static(value)), Ok(committed.clone()));
+        let timed = CommittedOffset { committed_open_ms: Some(0x0302), ..committed };
+        let value = [&[2], &value[1..21], &[0, 0, 0, 0, 0, 0, 3, 2], &value[21..]].concat();
+        assert_eq!(timed.to_fact(), value);
+        assert_eq!(CommittedOffset::from_fact(value.into()), Ok(timed));
         assert_eq!(&key("g", "top", 5)[..], b"\0\x01g\0\x03top\0\0\0\x05");
         let fields = ("g".to_owned(), "top".to_owned(), 5);
         assert_eq!(read_key(key("g", "top", 5)), Ok(fields));
@@ -115,8 +135,13 @@ mod tests {
 
     #[test]
     fn damaged_facts_are_refused() {
-        let committed =
-            CommittedOffset { offset: 1, leader_epoch: 2, committed_ms: 3, metadata: "x".into() };
+        let committed = CommittedOffset {
+            offset: 1,
+            leader_epoch: 2,
+            committed_ms: 3,
+            committed_open_ms: Some(4),
+            metadata: "x".into(),
+        };
         let (key, value) = (key("group", "topic", 7), committed.to_fact());
         for end in 0..key.len() {
             assert!(read_key(key.slice(..end)).is_err(), "{end}");

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::subscription;
+
 /// Asks to be a member.
 #[derive(Clone, Debug)]
 pub struct JoinRequest {
@@ -174,6 +176,24 @@ pub struct GroupDescription {
     pub protocol: String,
     /// Members by id.
     pub members: Vec<MemberDescription>,
+}
+
+impl GroupDescription {
+    /// Whether anybody is in it.
+    #[must_use]
+    pub fn has_members(&self) -> bool {
+        !self.members.is_empty()
+    }
+
+    /// Whether a member reads a topic. While that is not known, because members are about to say it or what they say is
+    /// not readable, they do.
+    #[must_use]
+    pub fn reads(&self, topic: &str) -> bool {
+        let reads = |member: &MemberDescription| {
+            subscription::names_topic(member.metadata.clone(), topic).unwrap_or(true)
+        };
+        self.members.iter().any(reads)
+    }
 }
 
 /// A member in full.

@@ -60,7 +60,7 @@ pub(crate) async fn open_gated(folder: &Path) -> (Arc<Broker>, Gate) {
 }
 
 /// Waits for the journal's threads to let go of the folder, then opens it again.
-async fn reopen(broker: Arc<Broker>, folder: &Path) -> Arc<Broker> {
+pub(crate) async fn reopen(broker: Arc<Broker>, folder: &Path) -> Arc<Broker> {
     assert_eq!(Arc::strong_count(&broker), 1, "somebody still holds the broker");
     drop(broker);
     open(folder).await

@@ -23,8 +23,8 @@ use super::{
 use crate::record::{BatchHeader, TransactionOutcome};
 
 pub use limits::StateLimits;
-pub use producer::ProducerCheck;
 use producer::Producers;
+pub use producer::{KnownProducer, ProducerCheck};
 pub(super) use snapshot::SnapshotReader;
 pub use transaction::AbortedRange;
 pub(super) use transaction::Transactions;
@@ -196,6 +196,11 @@ impl State {
             }
             _ => check,
         }
+    }
+
+    /// The idempotent producers that are remembered in a partition, by id.
+    pub fn producers_of(&self, partition: PartitionId) -> impl Iterator<Item = KnownProducer> {
+        self.producers.of(partition)
     }
 
     /// One past the last offset below which no transaction is open.

@@ -40,6 +40,19 @@ pub enum ProducerCheck {
     },
 }
 
+/// What is remembered of an idempotent producer in one partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KnownProducer {
+    /// Producer id.
+    pub producer_id: i64,
+    /// Its epoch.
+    pub epoch: i16,
+    /// Sequence of its last record.
+    pub last_sequence: Option<i32>,
+    /// Offset of the first record of its last batch.
+    pub last_batch: Option<Offset>,
+}
+
 /// All windows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Producers {
@@ -129,6 +142,17 @@ impl Producers {
 
     pub(super) fn len_in(&self, partition: PartitionId) -> usize {
         self.windows.range((partition, i64::MIN)..=(partition, i64::MAX)).count()
+    }
+
+    /// Those of a partition, by id.
+    pub(super) fn of(&self, partition: PartitionId) -> impl Iterator<Item = KnownProducer> {
+        let windows = self.windows.range((partition, i64::MIN)..=(partition, i64::MAX));
+        windows.map(|(&(_, producer_id), window)| KnownProducer {
+            producer_id,
+            epoch: window.epoch,
+            last_sequence: window.batches.back().map(|batch| batch.last_sequence),
+            last_batch: window.batches.back().map(|batch| batch.base_offset),
+        })
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (PartitionId, i64, &Window)> {

@@ -138,8 +138,17 @@ fn broker_entries(context: &Context, name: &str) -> Result<Vec<Entry>, (ErrorCod
     let fixed: BTreeMap<&'static str, (String, i8)> = BTreeMap::from([
         ("auto.create.topics.enable", (context.auto_create_topics.to_string(), BOOLEAN)),
         ("default.replication.factor", ("1".to_owned(), LONG)),
+        (
+            "group.initial.rebalance.delay.ms",
+            (context.initial_rebalance_delay.as_millis().to_string(), LONG),
+        ),
+        ("log.dirs", (context.data_folder.as_str().to_owned(), LIST)),
         ("node.id", (NODE_ID.to_string(), LONG)),
         ("num.partitions", (context.broker.options().default_partitions.to_string(), LONG)),
+        (
+            "offsets.retention.minutes",
+            ((context.offsets_retention.as_secs() / 60).to_string(), LONG),
+        ),
         ("socket.request.max.bytes", (context.frame_limits.produce_bytes.to_string(), LONG)),
     ]);
     let entry = |(name, (value, kind))| Entry {

@@ -13,12 +13,16 @@ use crate::{
         codec::StrBytes,
         context::Context,
         dispatch::{Call, Pending},
+        error_code::ErrorCode,
         refusal::Refusal,
     },
 };
 
 /// What everybody may do to a group, as bits by Kafka's operation codes: read, delete, describe.
 const GROUP_OPERATIONS: i32 = 1 << 3 | 1 << 6 | 1 << 8;
+
+/// First version that says of a group that it is not there.
+const NOT_FOUND_FROM: i16 = 6;
 
 /// Kafka's name for the state of a group that is not there.
 const DEAD: &str = "Dead";
@@ -30,6 +34,10 @@ pub(crate) fn handle(context: &Arc<Context>, call: &mut Call) -> Result<Pending,
     for name in request.groups.into_iter().filter(|name| seen.insert(name.clone())) {
         let mut group = match context.groups.describe(&name) {
             Some(description) => describe(name, description),
+            None if call.version() >= NOT_FOUND_FROM => {
+                response.groups.push(not_found(name));
+                continue;
+            }
             None => dead(name),
         };
         if request.include_authorized_operations {
@@ -59,6 +67,13 @@ fn member(description: MemberDescription) -> DescribedGroupMember {
     member.member_metadata = description.metadata;
     member.member_assignment = description.assignment;
     member
+}
+
+fn not_found(name: StrBytes) -> DescribedGroup {
+    let mut group = dead(name);
+    group.error_code = ErrorCode::GROUP_ID_NOT_FOUND.0;
+    group.error_message = Some(format!("Group {} not found.", group.group_id.as_str()).into());
+    group
 }
 
 fn dead(name: StrBytes) -> DescribedGroup {

@@ -26,17 +26,19 @@ const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
 const MAX_TIMESTAMP: i64 = -3;
 /// Of logs with a remote tier, which there is none of here: the first local offset is the first,
-/// and nothing is tiered.
+/// and nothing is tiered or waits for it.
 const EARLIEST_LOCAL: i64 = -4;
 const LATEST_TIERED: i64 = -5;
+const EARLIEST_PENDING_UPLOAD: i64 = -6;
 
 /// First version that tells epochs.
 const EPOCH_FROM: i16 = 4;
 
-/// First versions that know the last three of these times.
+/// First versions that know the last four of these times.
 const MAX_TIMESTAMP_FROM: i16 = 7;
 const EARLIEST_LOCAL_FROM: i16 = 8;
 const LATEST_TIERED_FROM: i16 = 9;
+const EARLIEST_PENDING_UPLOAD_FROM: i16 = 11;
 
 const READ_COMMITTED: i8 = 1;
 
@@ -105,6 +107,9 @@ fn lookup(
         EARLIEST => known(ends.start.0, UNKNOWN_EPOCH),
         EARLIEST_LOCAL if version >= EARLIEST_LOCAL_FROM => known(ends.start.0, UNKNOWN_EPOCH),
         LATEST_TIERED if version >= LATEST_TIERED_FROM => known(UNKNOWN, UNKNOWN_EPOCH),
+        EARLIEST_PENDING_UPLOAD if version >= EARLIEST_PENDING_UPLOAD_FROM => {
+            known(UNKNOWN, UNKNOWN_EPOCH)
+        }
         MAX_TIMESTAMP if version >= MAX_TIMESTAMP_FROM => Lookup::MaxTimestamp(id, visible),
         time if time >= 0 => Lookup::AtOrAfter(id, time, visible),
         _ => Lookup::Known(Err(ErrorCode::UNSUPPORTED_VERSION)),

@@ -13,17 +13,12 @@ use crate::{
     broker::{Topic, TopicError},
     kafka::{
         codec::{StrBytes, Uuid},
-        context::{CLUSTER_OPERATIONS, Context, Endpoint, NODE_ID},
+        context::{CLUSTER_OPERATIONS, Context, Endpoint, NODE_ID, TOPIC_OPERATIONS},
         dispatch::{Call, Pending},
         error_code::ErrorCode,
         refusal::Refusal,
     },
 };
-
-/// What everybody may do to a topic, as bits by Kafka's operation codes: read, write, create,
-/// delete, alter, describe, describe and alter configs.
-const TOPIC_OPERATIONS: i32 =
-    1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 10 | 1 << 11;
 
 /// What a request asks for.
 enum Wanted {

@@ -9,7 +9,7 @@ use kafka_wire::{
 };
 
 use crate::{
-    broker::group::{CommitError, MemberRef, OffsetCommit},
+    broker::group::{CommitError, GroupError, MemberRef, OffsetCommit},
     kafka::{
         codec::StrBytes,
         context::Context,
@@ -19,28 +19,56 @@ use crate::{
     },
 };
 
+/// First version that names topics by id.
+const TOPIC_IDS_FROM: i16 = 10;
+
+/// First version in which a group that is not there is told apart from one of another generation.
+const NOT_FOUND_FROM: i16 = 9;
+
+/// A topic of the request; its name is none if nothing has its id.
+type Asked = (Option<String>, OffsetCommitRequestTopic);
+
 pub(crate) fn handle(context: &Arc<Context>, call: &mut Call) -> Result<Pending, Refusal> {
     let request: OffsetCommitRequest = call.decode()?;
+    let version = call.version();
     let member = MemberRef {
         group: request.group_id.into_string(),
         member_id: request.member_id.into_string(),
         instance_id: request.group_instance_id.map(StrBytes::into_string),
         generation: request.generation_id_or_member_epoch,
     };
-    let topics = request.topics;
+    let named = |topic: OffsetCommitRequestTopic| {
+        let name = match version >= TOPIC_IDS_FROM {
+            true => {
+                let known = context.broker.topic_by_id(topic.topic_id.as_bytes());
+                known.map(|topic| topic.name.clone())
+            }
+            false => Some(topic.name.as_str().to_owned()),
+        };
+        (name, topic)
+    };
+    let topics: Vec<Asked> = request.topics.into_iter().map(named).collect();
     let commits = topics.iter().flat_map(commits).collect();
     let context = Arc::clone(context);
     Ok(call.answer_later(async move {
-        let results = context.groups.commit(&member, commits).await;
+        let mut results = context.groups.commit(&member, commits).await;
+        let is_illegal = matches!(results, Err(CommitError::Group(GroupError::IllegalGeneration)));
+        if is_illegal
+            && version >= NOT_FOUND_FROM
+            && context.groups.describe(&member.group).is_none()
+        {
+            results = Err(CommitError::Group(GroupError::NotFound));
+        }
         respond(topics, results)
     }))
 }
 
 /// The commits of one topic, those that name a possible partition.
-fn commits(topic: &OffsetCommitRequestTopic) -> impl Iterator<Item = OffsetCommit> {
-    topic.partitions.iter().filter_map(|partition| {
+fn commits((name, topic): &Asked) -> impl Iterator<Item = OffsetCommit> {
+    let partitions = name.iter().flat_map(|name| topic.partitions.iter().map(move |it| (name, it)));
+    partitions.filter_map(|(name, partition)| {
         Some(OffsetCommit {
-            topic: topic.name.as_str().to_owned(),
+            topic: name.clone(),
             partition: u32::try_from(partition.partition_index).ok()?,
             offset: partition.committed_offset,
             leader_epoch: partition.committed_leader_epoch,
@@ -50,7 +78,7 @@ fn commits(topic: &OffsetCommitRequestTopic) -> impl Iterator<Item = OffsetCommi
 }
 
 fn respond(
-    topics: Vec<OffsetCommitRequestTopic>,
+    topics: Vec<Asked>,
     results: Result<Vec<Result<(), CommitError>>, CommitError>,
 ) -> OffsetCommitResponse {
     // Either every partition has the group's error, or each its own.
@@ -58,22 +86,24 @@ fn respond(
         Ok(results) => (VecDeque::from(results), None),
         Err(error) => (VecDeque::new(), Some(ErrorCode::from(&error))),
     };
-    let mut code = |index: i32| match all {
+    let mut code = |is_known: bool, index: i32| match all {
+        _ if !is_known => ErrorCode::UNKNOWN_TOPIC_ID,
         Some(code) => code,
         None if index < 0 => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
         None => each.pop_front().map_or(ErrorCode::UNKNOWN_SERVER_ERROR, |it| ErrorCode::of(&it)),
     };
     let mut response = OffsetCommitResponse::default();
-    for asked in topics {
+    for (name, asked) in topics {
         let mut topic = OffsetCommitResponseTopic::default();
         topic.name = asked.name;
+        topic.topic_id = asked.topic_id;
         topic.partitions = asked
             .partitions
             .iter()
             .map(|asked| {
                 let mut partition = OffsetCommitResponsePartition::default();
                 partition.partition_index = asked.partition_index;
-                partition.error_code = code(asked.partition_index).0;
+                partition.error_code = code(name.is_some(), asked.partition_index).0;
                 partition
             })
             .collect();

@@ -14,7 +14,7 @@ use kafka_wire::{
 use crate::{
     broker::group::CommittedOffset,
     kafka::{
-        codec::StrBytes,
+        codec::{StrBytes, Uuid},
         context::Context,
         dispatch::{Call, Pending},
         error_code::ErrorCode,
@@ -24,6 +24,9 @@ use crate::{
 
 /// First version that asks for many groups at once.
 const BATCHED_FROM: i16 = 8;
+
+/// First version that names topics by id.
+const TOPIC_IDS_FROM: i16 = 10;
 
 /// Offset and epoch of a partition that the group never committed.
 const NEVER_COMMITTED: i64 = -1;
@@ -36,7 +39,12 @@ pub(crate) fn handle(context: &Arc<Context>, call: &mut Call) -> Result<Pending,
     let request: OffsetFetchRequest = call.decode()?;
     let mut response = OffsetFetchResponse::default();
     if call.version() >= BATCHED_FROM {
-        response.groups = request.groups.into_iter().map(|group| batched(context, group)).collect();
+        let has_ids = call.version() >= TOPIC_IDS_FROM;
+        let answer = |group| match has_ids {
+            true => by_id(context, group),
+            false => batched(context, group),
+        };
+        response.groups = request.groups.into_iter().map(answer).collect();
         return call.answer(&response);
     }
     let group = request.group_id.as_str();
@@ -78,6 +86,53 @@ fn batched(context: &Context, asked: OffsetFetchRequestGroup) -> OffsetFetchResp
         .collect();
     group.group_id = asked.group_id;
     group
+}
+
+/// As [`batched`], where topics are named by their ids alone.
+fn by_id(context: &Context, asked: OffsetFetchRequestGroup) -> OffsetFetchResponseGroup {
+    let mut group = OffsetFetchResponseGroup::default();
+    if asked.group_id.is_empty() {
+        group.error_code = ErrorCode::INVALID_GROUP_ID.0;
+        return group;
+    }
+    let answer = |id: Uuid, partitions: Vec<OffsetFetchResponsePartitions>| {
+        let mut topic = OffsetFetchResponseTopics::default();
+        topic.topic_id = id;
+        topic.partitions = partitions;
+        topic
+    };
+    group.topics = match asked.topics {
+        None => all_offsets(context, &asked.group_id)
+            .into_iter()
+            .filter_map(|(name, offsets)| {
+                let id = Uuid::from_bytes(context.broker.topic(&name)?.id);
+                Some(answer(id, offsets.into_iter().map(batched_partition).collect()))
+            })
+            .collect(),
+        Some(topics) => topics
+            .into_iter()
+            .map(|topic| {
+                let indexes = topic.partition_indexes;
+                let Some(known) = context.broker.topic_by_id(topic.topic_id.as_bytes()) else {
+                    return answer(topic.topic_id, indexes.into_iter().map(unknown_id).collect());
+                };
+                let committed = |index: i32| {
+                    let at = u32::try_from(index).ok();
+                    at.and_then(|at| context.groups.committed(&asked.group_id, &known.name, at))
+                };
+                let found = indexes.into_iter().map(|it| batched_partition((it, committed(it))));
+                answer(topic.topic_id, found.collect())
+            })
+            .collect(),
+    };
+    group.group_id = asked.group_id;
+    group
+}
+
+fn unknown_id(index: i32) -> OffsetFetchResponsePartitions {
+    let mut partition = batched_partition((index, None));
+    partition.error_code = ErrorCode::UNKNOWN_TOPIC_ID.0;
+    partition
 }
 
 /// The offsets that are asked for; `None` asks for all there are.

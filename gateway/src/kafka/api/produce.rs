@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use kafka_wire::{
     ProduceResponse,
-    produce_response::{PartitionProduceResponse, TopicProduceResponse},
+    produce_response::{BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse},
 };
 use kafka_wire_core::{BoundedCount, DecodeError, Decoder};
 
@@ -18,12 +18,13 @@ use crate::{
     broker::{AppendRequest, Commit},
     journal::Offset,
     kafka::{
-        codec::{self, StrBytes},
+        codec::{self, StrBytes, Uuid},
         context::Context,
         dispatch::{Call, Pending},
         error_code::ErrorCode,
         output::Reply,
         refusal::Refusal,
+        topic_rules::{self, Broken, Shaped},
     },
     record::{Batch, BatchError, Compression},
 };
@@ -33,6 +34,9 @@ const FLEXIBLE_FROM: i16 = 9;
 
 /// First version in which batches may be compressed with zstd (KIP-110).
 const ZSTD_FROM: i16 = 7;
+
+/// First version that names topics by id (KIP-516).
+const TOPIC_IDS_FROM: i16 = 13;
 
 /// Partitions in one request; each costs memory beside its records.
 const MAX_PARTITIONS: usize = 4096;
@@ -49,18 +53,23 @@ pub(crate) fn handle(context: &Arc<Context>, call: &mut Call) -> Result<Pending,
         .topics
         .into_iter()
         .map(|topic| {
-            let known = context.broker.topic(&topic.name);
+            let broker = &context.broker;
+            let (known, unknown) = match version >= TOPIC_IDS_FROM {
+                true => (broker.topic_by_id(topic.id.as_bytes()), ErrorCode::UNKNOWN_TOPIC_ID),
+                false => (broker.topic(&topic.name), ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
+            };
             let append = |partition: PartitionData| {
                 let appended = match &known {
                     _ if !is_legal => Err(Rejected::plain(ErrorCode::INVALID_REQUIRED_ACKS)),
                     _ if request.is_transactional => Err(Rejected::transactional()),
-                    None => Err(Rejected::plain(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)),
+                    None => Err(Rejected::plain(unknown)),
                     Some(topic) => append(context, topic, &partition, version),
                 };
                 PartitionOutcome { index: partition.index, appended }
             };
             TopicOutcome {
                 name: topic.name,
+                id: topic.id,
                 partitions: topic.partitions.into_iter().map(append).collect(),
             }
         })
@@ -79,7 +88,9 @@ struct Request {
 }
 
 struct TopicData {
+    /// Empty where the id says which one it is, which is zero elsewhere.
     name: StrBytes,
+    id: Uuid,
     partitions: Vec<PartitionData>,
 }
 
@@ -97,6 +108,7 @@ enum Undecodable {
 /// What became of the partitions of a topic.
 struct TopicOutcome {
     name: StrBytes,
+    id: Uuid,
     partitions: Vec<PartitionOutcome>,
 }
 
@@ -110,12 +122,17 @@ struct Appended {
     commit: Commit,
     base_offset: Offset,
     log_start: Offset,
+    append_time_ms: Option<i64>,
 }
 
 /// Why a batch was not taken.
 struct Rejected {
     code: ErrorCode,
     message: Option<String>,
+    /// Indexes of records with what is wrong with each.
+    records: Vec<(i32, String)>,
+    /// Where the log starts, which is told when it was looked at.
+    log_start: Option<Offset>,
 }
 
 fn decode(body: Bytes, version: i16) -> Result<Request, Undecodable> {
@@ -130,9 +147,10 @@ fn decode(body: Bytes, version: i16) -> Result<Request, Undecodable> {
     let mut left = MAX_PARTITIONS;
     let mut topics = Vec::new();
     for _ in 0..count(&mut reader, is_flexible)?.get() {
-        let name = match is_flexible {
-            true => reader.read_compact_string()?,
-            false => reader.read_string()?,
+        let (name, id) = match is_flexible {
+            true if version >= TOPIC_IDS_FROM => (StrBytes::default(), reader.read_uuid()?),
+            true => (reader.read_compact_string()?, Uuid::ZERO),
+            false => (reader.read_string()?, Uuid::ZERO),
         };
         let partition_count = count(&mut reader, is_flexible)?.get();
         // A topic counts as well: a list of empty topics would cost memory too.
@@ -146,7 +164,7 @@ fn decode(body: Bytes, version: i16) -> Result<Request, Undecodable> {
         if is_flexible {
             reader.read_tagged_fields()?;
         }
-        topics.push(TopicData { name, partitions });
+        topics.push(TopicData { name, id, partitions });
     }
     if is_flexible {
         reader.read_tagged_fields()?;
@@ -182,13 +200,17 @@ fn append(
     let partition = Context::partition(topic, data.index)
         .ok_or(Rejected::plain(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION))?;
     let batch = check(data.records.as_ref(), version)?;
+    let defaults = &context.broker.options().topic_defaults;
+    let log_start = context.broker.journal().log_start(partition);
+    let Shaped { batch, append_time_ms } = topic_rules::apply(batch, topic, data.index, defaults)
+        .map_err(|broken| Rejected::broken(broken, log_start))?;
     let request = AppendRequest { batches: vec![(partition, batch)], facts: Vec::new() };
     let commit = context
         .broker
         .append(request)
         .map_err(|error| Rejected::because((&error).into(), &error))?;
     let base_offset = commit.base_offsets().first().copied().unwrap_or(Offset(-1));
-    Ok(Appended { commit, base_offset, log_start: context.broker.journal().log_start(partition) })
+    Ok(Appended { commit, base_offset, log_start, append_time_ms })
 }
 
 /// Kafka's rules for what a client may send.
@@ -212,12 +234,6 @@ fn check(records: Option<&Bytes>, version: i16) -> Result<Batch, Rejected> {
             "zstd needs version 7 of Produce",
         ));
     }
-    if header.is_log_append_time() {
-        return Err(Rejected::because(
-            ErrorCode::INVALID_TIMESTAMP,
-            "producers do not send batches stamped with the time of the append",
-        ));
-    }
     if header.base_offset != 0 {
         return Err(invalid("the offsets of a batch count from 0"));
     }
@@ -230,6 +246,7 @@ async fn respond(topics: Vec<TopicOutcome>) -> ProduceResponse {
     for topic in topics {
         let mut answered = TopicProduceResponse::default();
         answered.name = topic.name;
+        answered.topic_id = topic.id;
         for outcome in topic.partitions {
             answered.partition_responses.push(conclude(outcome).await);
         }
@@ -245,24 +262,36 @@ async fn conclude(outcome: PartitionOutcome) -> PartitionProduceResponse {
     response.log_append_time_ms = -1;
     response.log_start_offset = -1;
     let durable = match outcome.appended {
-        Ok(Appended { commit, base_offset, log_start }) => match commit.durable().await {
-            Ok(()) => Ok((base_offset, log_start)),
-            Err(poisoned) => Err(Rejected::because(ErrorCode::KAFKA_STORAGE_ERROR, &poisoned)),
-        },
+        Ok(Appended { commit, base_offset, log_start, append_time_ms }) => {
+            match commit.durable().await {
+                Ok(()) => Ok((base_offset, log_start, append_time_ms)),
+                Err(poisoned) => Err(Rejected::because(ErrorCode::KAFKA_STORAGE_ERROR, &poisoned)),
+            }
+        }
         Err(rejected) => Err(rejected),
     };
     match durable {
-        Ok((base_offset, log_start)) => {
+        Ok((base_offset, log_start, append_time_ms)) => {
+            response.log_append_time_ms = append_time_ms.unwrap_or(-1);
             response.base_offset = base_offset.0;
             response.log_start_offset = log_start.0;
         }
-        Err(Rejected { code, message }) => {
+        Err(Rejected { code, message, records, log_start }) => {
             tracing::debug!(partition = outcome.index, code = code.0, message, "batch refused");
             response.error_code = code.0;
+            response.log_start_offset = log_start.map_or(-1, |start| start.0);
+            response.record_errors = records.into_iter().map(record_error).collect();
             response.error_message = message.map(Into::into);
         }
     }
     response
+}
+
+fn record_error((index, what): (i32, String)) -> BatchIndexAndErrorMessage {
+    let mut error = BatchIndexAndErrorMessage::default();
+    error.batch_index = index;
+    error.batch_index_error_message = Some(what.into());
+    error
 }
 
 /// Without acknowledgements there is no way to tell an error but to close the connection.
@@ -272,7 +301,7 @@ fn unacknowledged(topics: Vec<TopicOutcome>) -> Result<Pending, Refusal> {
         for outcome in topic.partitions {
             match outcome.appended {
                 Ok(appended) => commits.push(appended.commit),
-                Err(Rejected { code, message }) => {
+                Err(Rejected { code, message, .. }) => {
                     let message = message.unwrap_or_default();
                     return Err(Refusal::Unacknowledged(format!(
                         "partition {} of {:?}: error {} {message}",
@@ -307,15 +336,23 @@ fn batch_code(error: &BatchError) -> ErrorCode {
 
 impl Rejected {
     fn plain(code: ErrorCode) -> Self {
-        Self { code, message: None }
+        Self { code, message: None, records: Vec::new(), log_start: None }
     }
 
     fn because(code: ErrorCode, why: &(impl ToString + ?Sized)) -> Self {
-        Self { code, message: Some(why.to_string()) }
+        Self { code, message: Some(why.to_string()), records: Vec::new(), log_start: None }
     }
 
     fn transactional() -> Self {
         Self::because(ErrorCode::INVALID_TXN_STATE, "this gateway serves no transactions")
+    }
+}
+
+impl Rejected {
+    /// Because of single records.
+    fn broken(broken: Broken, log_start: Offset) -> Self {
+        let Broken { code, message, records } = broken;
+        Self { code, message: Some(message), records, log_start: Some(log_start) }
     }
 }
 

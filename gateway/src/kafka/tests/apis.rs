@@ -72,7 +72,7 @@ async fn metadata_in_every_version() {
     let gateway = Gateway::start(folder.path()).await;
     create(&gateway, "t", 2).await;
     let mut wire = Wire::connect(&gateway).await;
-    for version in 0..=12 {
+    for version in 0..=13 {
         let response = wire.call(version, &metadata_request(Some(&["t", "t"]), true)).await;
         let [node] = &response.brokers[..] else { panic!("one node") };
         assert_eq!((node.node_id, node.host.as_str()), (1, "127.0.0.1"));
@@ -348,7 +348,7 @@ async fn there_is_one_node_and_it_coordinates_groups() {
             assert_eq!(got, (expect, if expect == 0 { port } else { -1 }), "version {version}");
         }
     }
-    for version in 0..=1 {
+    for version in 0..=2 {
         let mut request = DescribeClusterRequest::default();
         let response = wire.call(version, &request).await;
         assert_eq!((response.error_code, response.controller_id), (0, 1));

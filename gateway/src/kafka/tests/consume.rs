@@ -63,7 +63,7 @@ async fn every_version_reads_whole_batches_from_the_one_with_the_offset() {
     let mut wire = Wire::connect(&gateway).await;
     append(&mut wire, "t", &["a", "b", "c"]).await;
     append(&mut wire, "t", &["d"]).await;
-    for version in 4..=17 {
+    for version in 4..=18 {
         let mut request = fetch("t", &[(0, 1)]);
         if version >= 13 {
             request.topics[0].topic = "".into();
@@ -256,6 +256,7 @@ async fn offsets_by_every_kind_of_time() {
         ("t", 0, -3, 7, (0, 5, 302)),
         ("t", 0, -4, 8, (0, 0, -1)),
         ("t", 0, -5, 9, (0, -1, -1)),
+        ("t", 0, -6, 11, (0, -1, -1)),
         ("t", 0, 0, 1, (0, 0, 100)),
         ("t", 0, 101, 1, (0, 1, 101)),
         ("t", 0, 103, 1, (0, 3, 300)),
@@ -269,7 +270,7 @@ async fn offsets_by_every_kind_of_time() {
         ("u", 0, -1, 1, (3, -1, -1)),
     ];
     for (topic, index, time, lowest, expect) in cases {
-        for version in lowest..=9 {
+        for version in lowest..=11 {
             let response = wire.call(version, &offsets(topic, index, time)).await;
             let it = &response.topics[0].partitions[0];
             let got = (it.error_code, it.offset, it.timestamp);

@@ -3,10 +3,11 @@
 use kafka_wire::{
     DeleteGroupsRequest, DescribeGroupsRequest, HeartbeatRequest, JoinGroupRequest,
     JoinGroupResponse, LeaveGroupRequest, ListGroupsRequest, OffsetCommitRequest,
-    OffsetFetchRequest, SyncGroupRequest,
+    OffsetDeleteRequest, OffsetFetchRequest, SyncGroupRequest,
     join_group_request::JoinGroupRequestProtocol,
     leave_group_request::MemberIdentity,
     offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic},
+    offset_delete_request::{OffsetDeleteRequestPartition, OffsetDeleteRequestTopic},
     offset_fetch_request::{
         OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
     },
@@ -14,6 +15,7 @@ use kafka_wire::{
 };
 
 use super::harness::*;
+use crate::kafka::codec::Uuid;
 
 fn join(group: &str, member: &str) -> JoinGroupRequest {
     let mut protocol = JoinGroupRequestProtocol::default();
@@ -260,12 +262,13 @@ async fn groups_are_listed_described_and_deleted() {
     request.types_filter = vec!["consumer".into()];
     assert!(wire.call(5, &request).await.groups.is_empty());
 
-    for version in 0..=5 {
+    for version in 0..=6 {
         let mut request = DescribeGroupsRequest::default();
         request.groups = ["active", "offsets", "none", "active"].map(Into::into).to_vec();
         let response = wire.call(version, &request).await;
         let states: Vec<&str> = response.groups.iter().map(|it| it.group_state.as_str()).collect();
         assert_eq!(states, ["CompletingRebalance", "Empty", "Dead"], "version {version}");
+        assert_eq!(response.groups[2].error_code, if version < 6 { 0 } else { 69 });
         let member = &response.groups[0].members[0];
         assert_eq!(member.member_id, joined.member_id);
         assert_eq!(
@@ -306,4 +309,131 @@ async fn a_client_that_leaves_while_it_waits_is_noticed() {
         assert!(tokio::time::Instant::now() < deadline, "the seat is given back");
     }
     gateway.stop().await;
+}
+
+#[tokio::test]
+async fn offsets_of_topics_by_id() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let gateway = Gateway::start(folder.path()).await;
+    create(&gateway, "t", 2).await;
+    let mut wire = Wire::connect(&gateway).await;
+    let known = Uuid::from_bytes(gateway.broker.topic("t").expect("a topic").id);
+    let unknown = Uuid::from_bytes([9; 16]);
+    let offsets = [("", 0, 3), ("", 5, 3), ("", -1, 3), ("", 0, 3)];
+    let mut request = commit("g", "", -1, &offsets);
+    for (topic, id) in request.topics.iter_mut().zip([known, known, known, unknown]) {
+        topic.topic_id = id;
+    }
+    let response = wire.call(10, &request).await;
+    let codes: Vec<_> =
+        response.topics.iter().map(|it| (it.topic_id, it.partitions[0].error_code)).collect();
+    assert_eq!(codes, [(known, 0), (known, 3), (known, 3), (unknown, 100)]);
+    // Of a group that is not there, no generation is the current one.
+    for (version, code) in [(8, 22), (9, 69)] {
+        let response = wire.call(version, &commit("h", "me", 1, &[("t", 0, 3)])).await;
+        assert_eq!(response.topics[0].partitions[0].error_code, code, "version {version}");
+    }
+    let ask = |topics: Option<&[(Uuid, &[i32])]>| {
+        let mut group = OffsetFetchRequestGroup::default();
+        group.group_id = "g".into();
+        group.topics = topics.map(|topics| {
+            let topic = |&(id, indexes): &(Uuid, &[i32])| {
+                let mut topic = OffsetFetchRequestTopics::default();
+                topic.topic_id = id;
+                topic.partition_indexes = indexes.to_vec();
+                topic
+            };
+            topics.iter().map(topic).collect()
+        });
+        let mut request = OffsetFetchRequest::default();
+        request.groups = vec![group];
+        request
+    };
+    let found = async |wire: &mut Wire, request: OffsetFetchRequest| {
+        let response = wire.call(10, &request).await;
+        let topics = response.groups[0].topics.clone();
+        let partitions = topics.into_iter().flat_map(|topic| {
+            let id = topic.topic_id;
+            topic.partitions.into_iter().map(move |it| (id, it.committed_offset, it.error_code))
+        });
+        partitions.collect::<Vec<_>>()
+    };
+    let some = ask(Some(&[(known, &[0, 1, -1]), (unknown, &[0])]));
+    let expect = [(known, 3, 0), (known, -1, 0), (known, -1, 0), (unknown, -1, 100)];
+    assert_eq!(found(&mut wire, some).await, expect);
+    assert_eq!(found(&mut wire, ask(None)).await, [(known, 3, 0)]);
+    gateway.stop().await;
+}
+
+/// Code of the whole answer, and of each partition in the order of the request.
+async fn delete_offsets(
+    wire: &mut Wire,
+    group: &str,
+    offsets: &[(&str, &[i32])],
+) -> (i16, Vec<i16>) {
+    let mut request = OffsetDeleteRequest::default();
+    request.group_id = group.into();
+    request.topics = offsets
+        .iter()
+        .map(|&(name, indexes)| {
+            let mut topic = OffsetDeleteRequestTopic::default();
+            topic.name = name.into();
+            topic.partitions = indexes
+                .iter()
+                .map(|&index| {
+                    let mut partition = OffsetDeleteRequestPartition::default();
+                    partition.partition_index = index;
+                    partition
+                })
+                .collect();
+            topic
+        })
+        .collect();
+    let response = wire.call(0, &request).await;
+    let partitions = response.topics.iter().flat_map(|topic| &topic.partitions);
+    (response.error_code, partitions.map(|it| it.error_code).collect())
+}
+
+#[tokio::test]
+async fn offsets_are_deleted_but_those_that_somebody_needs() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let gateway = Gateway::start(folder.path()).await;
+    create(&gateway, "t", 2).await;
+    create(&gateway, "u", 1).await;
+    let mut wire = Wire::connect(&gateway).await;
+    assert_eq!(delete_offsets(&mut wire, "", &[("t", &[0])]).await, (24, vec![]));
+    assert_eq!(delete_offsets(&mut wire, "g", &[("t", &[0])]).await, (69, vec![]));
+    let all = [("t", 0, 1), ("t", 1, 2), ("u", 0, 3)];
+    wire.call(9, &commit("g", "", -1, &all)).await;
+    let deleted = delete_offsets(&mut wire, "g", &[("t", &[0, 0, 2, -1]), ("nope", &[0])]).await;
+    assert_eq!(deleted, (0, vec![0, 0, 3, 3, 3]));
+    let left = committed(&mut wire, 8, "g", Some(("t", &[0, 1]))).await;
+    assert_eq!((left[0].1, left[1].1), (-1, 2));
+    // A member reads t: its offsets stay.
+    let mut joining = join("g", "");
+    joining.protocols[0].metadata = b"\0\0\0\0\0\x01\0\x01t\xff\xff\xff\xff"[..].into();
+    let joined = wire.call(3, &joining).await;
+    let mut sync = SyncGroupRequest::default();
+    sync.group_id = "g".into();
+    sync.member_id = joined.member_id.clone();
+    sync.generation_id = joined.generation_id;
+    assert_eq!(wire.call(3, &sync).await.error_code, 0);
+    let deleted = delete_offsets(&mut wire, "g", &[("t", &[1]), ("u", &[0])]).await;
+    assert_eq!(deleted, (0, vec![86, 0]));
+    // Nobody knows what members of other protocols read.
+    let mut other = join("h", "");
+    other.protocol_type = "connect".into();
+    wire.call(3, &other).await;
+    assert_eq!(delete_offsets(&mut wire, "h", &[("t", &[1])]).await, (68, vec![]));
+    gateway.stop().await;
+    let gateway = Gateway::start(folder.path()).await;
+    let left: Vec<_> = (0..2).map(|it| gateway_offset(&gateway, it)).collect();
+    assert_eq!(left, [false, true], "durably");
+    gateway.stop().await;
+}
+
+/// Whether group g has an offset of a partition of t.
+fn gateway_offset(gateway: &Gateway, partition: u8) -> bool {
+    let key = [&b"\0\x01g\0\x01t\0\0\0"[..], &[partition]].concat();
+    gateway.broker.fact(crate::broker::space::GROUP_OFFSET, &key).is_some()
 }

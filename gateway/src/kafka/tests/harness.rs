@@ -69,7 +69,7 @@ impl Gateway {
         };
         let broker = Broker::open(journal.clone(), state, options).await.expect("the broker opens");
         let server = Server::bind(&config, Arc::clone(&broker)).await.expect("a free port");
-        let server = server.with_patience(patience);
+        let server = server.with_patience(patience).with_data_folder(folder);
         let address = server.local_addr();
         let shutdown = Shutdown::new();
         let server = tokio::spawn(server.run(shutdown.clone()));

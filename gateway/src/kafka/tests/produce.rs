@@ -7,7 +7,10 @@ use kafka_wire::{
 };
 
 use super::harness::*;
-use crate::record::{Batch, BatchBuilder, BatchHeader, HEADER_BYTES};
+use crate::{
+    kafka::codec::Uuid,
+    record::{Batch, BatchBuilder, BatchHeader, Compression, HEADER_BYTES},
+};
 
 const ATTRIBUTES_AT: usize = 21;
 
@@ -50,7 +53,7 @@ async fn every_version_appends() {
     create(&gateway, "t", 2).await;
     let mut wire = Wire::connect(&gateway).await;
     let mut next = 0;
-    for version in 3..=11 {
+    for version in 3..=12 {
         for acks in [-1, 1] {
             let records = batch(&["a", "b"]).bytes().clone();
             let response = wire.call(version, &produce_request(acks, &[("t", 1, records)])).await;
@@ -93,7 +96,6 @@ async fn each_partition_has_its_own_result() {
         ("wrong count", 0, miscounted.into(), 87),
         ("control batch", 0, with_attributes(&good, 0x20), 87),
         ("transactional", 0, with_attributes(&good, 0x10), 48),
-        ("log append time", 0, with_attributes(&good, 0x08), 32),
         ("unknown codec", 0, with_attributes(&good, 0x05), 76),
         ("base offset", 0, with_base_offset(&good, 5), 87),
     ];
@@ -245,5 +247,87 @@ async fn a_batch_over_the_topic_s_limit_is_refused() {
     assert_eq!(response.responses[1].partition_responses[0].error_code, 0);
     let request = produce_request(-1, &[("t", 0, large(1_048_588))]);
     assert_eq!(produced(&wire.call(9, &request).await).0, 10);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn topics_are_named_by_id_from_version_13_on() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let gateway = Gateway::start(folder.path()).await;
+    create(&gateway, "t", 1).await;
+    let mut wire = Wire::connect(&gateway).await;
+    let known = Uuid::from_bytes(gateway.broker.topic("t").expect("a topic").id);
+    let records = batch(&["a"]).bytes().clone();
+    for (id, index, expect) in [
+        (known, 0, (0, 0)),
+        (known, 1, (3, -1)),
+        (Uuid::from_bytes([9; 16]), 0, (100, -1)),
+        (Uuid::ZERO, 0, (100, -1)),
+    ] {
+        let mut request = produce_request(-1, &[("", index, records.clone())]);
+        request.topic_data[0].topic_id = id;
+        let response = wire.call(13, &request).await;
+        assert_eq!(produced(&response), expect, "{id:?} {index}");
+        assert_eq!(response.responses[0].topic_id, id);
+    }
+    assert_eq!(latest(&mut wire, "t", 0).await, 1);
+    gateway.stop().await;
+}
+
+/// Code, time of the append, indexes of the records that are to blame.
+fn judged(response: &kafka_wire::ProduceResponse) -> (i16, i64, Vec<i32>) {
+    let partition = &response.responses[0].partition_responses[0];
+    let indexes = partition.record_errors.iter().map(|it| it.batch_index).collect();
+    assert_eq!(partition.log_start_offset, 0, "where the log was looked at");
+    (partition.error_code, partition.log_append_time_ms, indexes)
+}
+
+#[tokio::test]
+async fn settings_of_a_topic_hold_for_what_is_sent_to_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let gateway = Gateway::start(folder.path()).await;
+    for (topic, setting, value) in [
+        ("compacted", "cleanup.policy", "compact"),
+        ("stamped", "message.timestamp.type", "LogAppendTime"),
+        ("recent", "message.timestamp.before.max.ms", "60000"),
+        ("packed", "compression.type", "gzip"),
+    ] {
+        let settings = [(setting.to_owned(), value.to_owned())].into();
+        gateway.broker.create_topic(topic, Some(1), settings).await.expect("a topic");
+    }
+    create(&gateway, "t", 1).await;
+    let mut wire = Wire::connect(&gateway).await;
+    // Without keys, and of 1970.
+    let plain = batch(&["a", "b"]);
+    let stamped = with_attributes(&plain, 0x08);
+    for version in [5, 7, 8, 12] {
+        let send = async |wire: &mut Wire, topic: &str, records: &Bytes| {
+            let request = produce_request(-1, &[(topic, 0, records.clone())]);
+            judged(&wire.call(version, &request).await)
+        };
+        let told = |indexes: &[i32]| if version < 8 { Vec::new() } else { indexes.to_vec() };
+        let expect = (87, -1, told(&[0, 1]));
+        assert_eq!(send(&mut wire, "compacted", plain.bytes()).await, expect);
+        let expect = (32, -1, told(&[0, 1]));
+        assert_eq!(send(&mut wire, "recent", plain.bytes()).await, expect);
+        assert_eq!(send(&mut wire, "stamped", &stamped).await, (32, -1, told(&[0])));
+        assert_eq!(send(&mut wire, "packed", plain.bytes()).await, (0, -1, vec![]));
+        // Such a mark means nothing where producers set the time.
+        assert_eq!(send(&mut wire, "t", &stamped).await, (0, -1, vec![]));
+        let (code, append_time_ms, _) = send(&mut wire, "stamped", plain.bytes()).await;
+        assert_eq!(code, 0);
+        assert!(append_time_ms > 1_700_000_000_000, "{append_time_ms}");
+    }
+    let stored = async |topic: &str| {
+        let partition = gateway.broker.topic(topic).expect("a topic").partitions[0];
+        let offset = crate::journal::Offset(0);
+        let batches = gateway.broker.read(partition, offset, 1).await.expect("a batch");
+        Batch::parse_stored(batches[0].clone()).expect("a batch").header()
+    };
+    assert_eq!(latest(&mut wire, "compacted", 0).await, 0);
+    assert_eq!(stored("packed").await.compression().expect("known"), Compression::Gzip);
+    assert!(stored("stamped").await.is_log_append_time());
+    let plain = stored("t").await;
+    assert!(!plain.is_log_append_time() && plain.max_timestamp == 1001);
     gateway.stop().await;
 }
