@@ -10,7 +10,6 @@ use super::{
         index::{Coverage, Findings},
         segment::Segment,
     },
-    leftovers::DeadFile,
     replay::{self, FoundSnapshot},
     scan::{End, Scanner, Step, Tail},
     survey::{Found, Survey},
@@ -21,7 +20,7 @@ use super::{
 pub(super) struct Chain {
     pub(super) links: Vec<Link>,
     /// Files without an address that is part of the log.
-    pub(super) dead: Vec<DeadFile>,
+    pub(super) dead: Vec<Found>,
     /// Openings that did not get as far as one whole frame, with what is there instead.
     pub(super) torn: Vec<(Arc<Segment>, Tail)>,
     /// Where a segment begins whose predecessor is missing.
@@ -54,13 +53,13 @@ impl Chain {
                     Step::End(tail) => {
                         // A header whose first frame is not whole: nothing in it was acknowledged.
                         chain.torn.push((Arc::clone(&found.segment), tail));
-                        chain.dead.push(found.into_dead());
+                        chain.dead.push(found);
                         continue;
                     }
                     Step::Frame(_) | Step::Damage(_) => End::Open,
                 },
                 Some(Some(limit)) if header.first >= limit => {
-                    chain.dead.push(found.into_dead());
+                    chain.dead.push(found);
                     continue;
                 }
                 Some(Some(limit)) if limit <= header.end() && planted!(VoidServed) => End::Open,

@@ -167,6 +167,8 @@ impl Cold {
             tracing::error!(file = name, "its fact was lost to damage: it counts");
             report.cold_adopted += 1;
             notes.push(Fact::cold(sequence, Some(place)));
+            // That went with the fact. Nothing of the log is before it, or the file would not count.
+            notes.push(Fact::hot_start(place.to));
             self.facts.insert(sequence, place);
             self.found.push((cold, summary));
             let covered = self

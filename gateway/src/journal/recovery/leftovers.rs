@@ -118,7 +118,10 @@ fn trim(segment: &Segment, cut: Position) -> u64 {
 
 fn remove(disk: &dyn Disk, dead: &DeadFile) -> u64 {
     match disk.remove(&dead.name) {
-        Ok(()) => dead.length,
+        Ok(()) => {
+            tracing::info!(file = dead.name, length = dead.length, "removed: not part of the log");
+            dead.length
+        }
         Err(error) => {
             tracing::warn!(%error, file = dead.name, "could not remove a file that is not needed");
             0

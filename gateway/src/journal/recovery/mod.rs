@@ -24,11 +24,12 @@ use std::{
 pub(super) use carried::Carried;
 use chain::{Chain, Link};
 pub(super) use layout::{Laid, Layout};
+use leftovers::DeadFile;
 pub(super) use leftovers::Leftovers;
 use replay::{LogEnd, Replay};
 pub(super) use replay::{apply, marker, snapshot};
 pub(super) use scan::{ColdStep, Damage, End, FoundEntry, Scanner, Step, Tail};
-use survey::{SpareFile, Survey};
+use survey::{Found, SpareFile, Survey};
 
 use super::{
     Disk, JournalId, OpenError, Position, RecoveryReport, State,
@@ -133,8 +134,8 @@ fn recover_segments(disk: &dyn Disk) -> Result<Recovered, OpenError> {
     replay.report.reused_files = retired.len() as u64;
 
     let mut leftovers = Leftovers {
-        dead: chain.dead,
-        retired: retired.into_iter().map(survey::Found::into_spare).collect(),
+        dead: chain.dead.into_iter().map(void).collect(),
+        retired: retired.into_iter().map(reused).collect(),
         misfits: std::mem::take(&mut survey.misfits),
         trim: Vec::new(),
         unswitched: Vec::new(),
@@ -273,9 +274,27 @@ fn cut_off(
 /// past it.
 fn drop_empty_end(mut links: Vec<Link>, end: &LogEnd, leftovers: &mut Leftovers) -> Vec<Link> {
     if let Some(link) = links.pop_if(|link| end.cut <= link.found.segment.header.first) {
-        leftovers.dead.push(link.found.into_dead());
+        leftovers.dead.push(void(link.found));
     }
     links
+}
+
+/// A file that holds nothing of the log.
+fn void(found: Found) -> DeadFile {
+    let position = found.segment.header.first.0;
+    let dead = found.into_dead();
+    let (file, length) = (&dead.name, dead.length);
+    tracing::info!(file, position, length, "void: nothing in it is part of the log, it goes");
+    dead
+}
+
+/// A segment below the hot start.
+fn reused(found: Found) -> (u64, Spare) {
+    let position = found.segment.header.first.0;
+    let (number, spare) = found.into_spare();
+    let (file, length) = (&spare.name, spare.length);
+    tracing::info!(file, position, length, "it left the log before: its space is used again");
+    (number, spare)
 }
 
 /// The newest complete snapshot among the segments that stay: an opening without data takes its own along.
@@ -323,11 +342,18 @@ fn conclude(
             "nothing proves the last frame durable: it is written again"
         );
     }
-    let reused = report.torn_tails > 0 || state_damaged;
-    let barrier = Barrier {
-        incarnation: (state.incarnation().max(held.incarnation) + u64::from(reused)).max(1),
-        leader_epoch: state.leader_epoch().max(held.leader_epoch) + i32::from(!report.clean),
+    let known = Barrier {
+        incarnation: state.incarnation().max(held.incarnation),
+        leader_epoch: state.leader_epoch().max(held.leader_epoch),
     };
+    let cut = report.torn_tails > 0 || state_damaged;
+    let mut barrier = Barrier {
+        incarnation: (known.incarnation + u64::from(cut)).max(1),
+        leader_epoch: known.leader_epoch + i32::from(!report.clean),
+    };
+    if state_damaged {
+        barrier = above_all_before(barrier, survey.next_first);
+    }
     let newest = survey.newest_sequence;
     let (spares, stale): (Vec<_>, Vec<_>) =
         survey.spares.into_iter().partition(|(sequence, _)| *sequence > newest);
@@ -352,6 +378,17 @@ fn conclude(
         odd_names: BTreeMap::new(),
         state_whole: !state_damaged,
         uncovered: Vec::new(),
+    }
+}
+
+/// A barrier may be among what is lost, and no number of it must come again. Each opening takes two blocks at least:
+/// there were fewer of them, and so lower numbers, than there are blocks before the first unused one.
+fn above_all_before(barrier: Barrier, unused: Position) -> Barrier {
+    let blocks = unused.0 / ALIGN;
+    let epochs = i32::try_from(blocks).unwrap_or(i32::MAX).min(i32::MAX / 2);
+    Barrier {
+        incarnation: barrier.incarnation.max(blocks + 1),
+        leader_epoch: barrier.leader_epoch.max(epochs),
     }
 }
 

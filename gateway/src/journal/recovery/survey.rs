@@ -190,7 +190,13 @@ impl Survey {
         };
         // A copied file: the one under the right name stays.
         let (keep, double) = if named == sequence { (found, other) } else { (other, found) };
-        tracing::error!(kept = keep.name, double = double.name, "two files hold one segment");
+        tracing::error!(
+            file = double.name,
+            kept = keep.name,
+            position = double.segment.header.first.0,
+            length = double.segment.file.len().unwrap_or(0),
+            "two files hold one segment: this one is set aside"
+        );
         self.misfits.push(double.name);
         self.segments.insert(sequence, keep);
     }

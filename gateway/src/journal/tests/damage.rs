@@ -327,7 +327,7 @@ fn files_of_two_histories_are_told_apart() {
     mixed.damage(name, |content| content.copy_from_slice(other.content(name)));
     let (journal, state) = open_idle(MemoryDisk::new(mixed), &small_options()).unwrap();
     assert_eq!(journal.status().recovery.broken_chains, 1, "frames that do not follow are told");
-    assert_eq!(state.incarnation(), 2, "offsets may mean something else now");
+    assert!(state.incarnation() > 1, "offsets may mean something else now");
 }
 
 #[test]
@@ -376,7 +376,7 @@ fn a_write_that_went_to_the_wrong_place_brings_no_old_fact_back() {
     let (journal, state) = open_idle(MemoryDisk::new(files), &small_options()).unwrap();
     assert_eq!(state.fact(Space(1), b"key").map(|value| &value[..]), Some(&b"v3"[..]));
     assert_eq!(journal.status().recovery.damaged_ranges, 1, "the loss of v4 is told");
-    assert_eq!(state.incarnation(), 2);
+    assert!(state.incarnation() > 1);
 }
 
 #[test]

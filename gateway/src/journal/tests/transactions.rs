@@ -418,7 +418,7 @@ fn a_transaction_whose_marker_is_lost_is_given_up() {
         assert_eq!(journal.status().recovery.damaged_ranges, 1);
         if rolls == 0 {
             // What was open cannot be trusted to be whole: all of it is given up, and fenced.
-            assert_eq!(state.incarnation(), incarnation + 1);
+            assert!(state.incarnation() > incarnation);
             assert_eq!(all(&journal), [given_up(1, 2, 10), given_up(2, 4, 10)]);
             assert_eq!(journal.stable_end(PartitionId(0)), Offset(11));
             let rest = data(2, b"rest").with_producer(2, 0, 2).unwrap().header();

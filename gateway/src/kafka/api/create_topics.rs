@@ -7,7 +7,7 @@ use std::{
 
 use kafka_wire::{
     CreateTopicsRequest, CreateTopicsResponse,
-    create_topics_request::{CreatableReplicaAssignment, CreatableTopic},
+    create_topics_request::{CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig},
     create_topics_response::{CreatableTopicConfigs, CreatableTopicResult},
 };
 
@@ -76,6 +76,7 @@ pub(crate) fn handle(context: &Arc<Context>, call: &mut Call) -> Result<Pending,
 }
 
 fn plan(topic: CreatableTopic) -> Result<Plan, Refused> {
+    let settings = settings(topic.configs)?;
     let has_assignments = !topic.assignments.is_empty();
     let asked_for_count =
         topic.num_partitions != DEFAULT || i32::from(topic.replication_factor) != DEFAULT;
@@ -100,17 +101,26 @@ fn plan(topic: CreatableTopic) -> Result<Plan, Refused> {
             ),
         });
     }
-    let mut settings = BTreeMap::new();
-    for config in topic.configs {
-        let Some(value) = config.value else {
-            return Err(Refused {
-                code: ErrorCode::INVALID_CONFIG,
-                message: format!("setting {:?} has no value", config.name.as_str()),
-            });
-        };
-        settings.insert(config.name.into_string(), value.into_string());
-    }
     Ok(Plan { partitions, settings })
+}
+
+/// Kafka takes no null as "the default": all that have one are named.
+fn settings(configs: Vec<CreatableTopicConfig>) -> Result<BTreeMap<String, String>, Refused> {
+    let mut settings = BTreeMap::new();
+    let mut without_value = Vec::new();
+    for config in configs {
+        match config.value {
+            Some(value) => drop(settings.insert(config.name.into_string(), value.into_string())),
+            None => without_value.push(config.name.into_string()),
+        }
+    }
+    if without_value.is_empty() {
+        return Ok(settings);
+    }
+    Err(Refused {
+        code: ErrorCode::INVALID_CONFIG,
+        message: format!("Null value not supported for topic configs: {}", without_value.join(",")),
+    })
 }
 
 /// The number of partitions that a manual assignment gives to the one node.

@@ -276,6 +276,33 @@ async fn create_topics_judges_every_wish() {
 }
 
 #[tokio::test]
+async fn a_topic_is_not_created_with_settings_that_have_no_value() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let gateway = Gateway::start(folder.path()).await;
+    let mut wire = Wire::connect(&gateway).await;
+    let mut topic = configured("t", "retention.ms", None);
+    topic.configs.extend(configured("t", "segment.ms", Some("1000")).configs);
+    topic.configs.extend(configured("t", "cleanup.policy", None).configs);
+    // As in Kafka this comes before what else may be wrong.
+    topic.replication_factor = 3;
+    for version in 2..=7 {
+        for is_dry in [true, false] {
+            let mut request = CreateTopicsRequest::default();
+            request.topics = vec![topic.clone()];
+            request.validate_only = is_dry;
+            let result = wire.call(version, &request).await.topics.remove(0);
+            assert_eq!(result.error_code, 40, "version {version}, dry={is_dry}");
+            let message = result.error_message.expect("a message");
+            let named = "topic configs: retention.ms,cleanup.policy";
+            assert!(message.starts_with("Null value not supported"), "{message:?}");
+            assert!(message.ends_with(named), "{message:?}");
+            assert!(gateway.broker.topic("t").is_none());
+        }
+    }
+    gateway.stop().await;
+}
+
+#[tokio::test]
 async fn configs_of_topics_and_of_the_node() {
     let folder = tempfile::tempdir().expect("a folder");
     let gateway = Gateway::start(folder.path()).await;

@@ -112,6 +112,42 @@ fn a_cold_segment_that_is_not_what_its_fact_says_is_lost_and_nothing_else() {
 }
 
 #[test]
+fn a_cold_segment_with_a_damaged_entry_is_not_merged_and_goes_on() {
+    let mut subject = Subject::cleaned();
+    subject.fill(3);
+    subject.drop_short();
+    subject.journal.clean_oldest().unwrap().unwrap();
+    subject.journal.close().unwrap();
+    let mut files = subject.disk.files();
+    let [damaged, _] = &subject.cold_files()[..] else { panic!("{:?}", subject.cold_files()) };
+    files.damage(damaged, |content| content[ALIGN as usize + 300] ^= 1);
+    let damaged = damaged.clone();
+    subject.reopen(files);
+    let error = subject.journal.merge_cold().unwrap_err();
+    assert!(matches!(error, CleanError::Damaged { .. }), "{error}");
+    // The other one alone, and the damaged one not again.
+    for _ in 0..3 {
+        let merged = subject.journal.merge_cold().unwrap();
+        assert!(merged.is_none_or(|merged| merged.segments == 1), "{merged:?}");
+    }
+    subject.free();
+    assert!(subject.cold_files().contains(&damaged));
+    let lost = (0..subject.values.len()).filter(|&offset| {
+        match subject.journal.read(PartitionId(LONG), Offset(offset as i64), 1) {
+            Ok(batches) => {
+                assert_eq!(value(&batches[0]), subject.values[offset]);
+                false
+            }
+            Err(error) => {
+                assert!(matches!(error, ReadError::Damaged { .. }), "{error}");
+                true
+            }
+        }
+    });
+    assert_eq!(lost.count(), 1);
+}
+
+#[test]
 fn a_fact_lost_to_damage_does_not_take_its_cold_segment_along() {
     // The fact in the range that is replayed: every frame behind the newest snapshot is damaged in turn.
     let subject = Subject::cleaned();

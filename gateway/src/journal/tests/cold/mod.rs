@@ -31,14 +31,14 @@ use crate::{
 /// Dies soon.
 const SHORT: u32 = 1;
 /// Lives on.
-const LONG: u32 = 2;
+pub(super) const LONG: u32 = 2;
 const SEGMENT: u64 = 64 << 10;
 
 /// A journal with what the tests know of it.
-struct Subject {
-    disk: MemoryDisk,
+pub(super) struct Subject {
+    pub(super) disk: MemoryDisk,
     options: JournalOptions,
-    journal: Journal,
+    pub(super) journal: Journal,
     state: State,
     /// Values of the partition that lives on.
     values: Vec<Bytes>,
@@ -75,7 +75,7 @@ impl Subject {
     }
 
     /// Four segments of which the two oldest are cleaned.
-    fn cleaned() -> Self {
+    pub(super) fn cleaned() -> Self {
         let mut subject = Self::new();
         subject.fill(4);
         subject.drop_short();
@@ -121,7 +121,7 @@ impl Subject {
         assert_eq!(value(&found), self.values[0]);
     }
 
-    fn cold_files(&self) -> Vec<String> {
+    pub(super) fn cold_files(&self) -> Vec<String> {
         let names = self.disk.files().names().into_iter();
         names.filter(|name| name.starts_with("cold/")).collect()
     }
@@ -137,7 +137,7 @@ fn value(bytes: &Bytes) -> Bytes {
     batch.records(1 << 20).unwrap().remove(0).value.unwrap()
 }
 
-fn until(what: impl Fn() -> bool) {
+pub(super) fn until(what: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(30);
     while !what() {
         assert!(Instant::now() < deadline, "waited for 30 s");
