@@ -73,6 +73,8 @@ struct Inner {
     reserved: u64,
     /// Largest single one of them since nothing was set aside: what the end of a segment may waste.
     largest: u64,
+    /// Whether the opening has its segment: what is prepared before is not all for the reserve.
+    opened: bool,
     /// Whether the reserve was complete once, or there is no space to complete it. Until then it is on its way,
     /// and a gateway that starts does not wait for it.
     settled: bool,
@@ -117,7 +119,7 @@ impl Ledger {
     pub(super) fn prepared(&self, usable: u64) {
         let mut inner = self.lock();
         inner.prepared.push_back(usable);
-        inner.settled |= inner.prepared.len() as u64 >= self.reserve.segments;
+        inner.look_at(self.reserve);
     }
 
     /// Gives the newest prepared segment away, if what was set aside fits without it.
@@ -141,6 +143,8 @@ impl Ledger {
         let mut inner = self.lock();
         inner.prepared.pop_front();
         inner.current = current;
+        inner.opened = true;
+        inner.look_at(self.reserve);
     }
 
     /// A frame was written: what is left now, and what its appends had set aside.
@@ -156,6 +160,11 @@ impl Ledger {
 }
 
 impl Inner {
+    /// Notes whether the reserve is complete.
+    fn look_at(&mut self, reserve: Reserve) {
+        self.settled |= self.opened && self.prepared.len() as u64 >= reserve.segments;
+    }
+
     /// How many prepared segments are there of so many that are not to be used, and how many are missing.
     fn kept(&self, segments: u64) -> (usize, u64) {
         let there = self.prepared.len();
@@ -352,6 +361,20 @@ mod tests {
         assert!(is_full(&admit(&ledger, 1)));
         ledger.prepared(USABLE);
         assert!(admit(&ledger, 1).is_ok());
+    }
+
+    #[test]
+    fn a_start_does_not_wait_for_the_reserve() {
+        let reserve = Reserve { segments: 2, usable_bytes: 8 * BLOCK, whole_bytes: 11 * BLOCK };
+        let ledger = Ledger::new(100_000, 0, reserve);
+        // Two that the run before had prepared, one of them for the opening.
+        ledger.prepared(8 * BLOCK);
+        ledger.prepared(8 * BLOCK);
+        ledger.rolled(10 * BLOCK);
+        assert!(admit(&ledger, 1).is_ok());
+        ledger.prepared(8 * BLOCK);
+        ledger.rolled(10 * BLOCK);
+        assert!(is_full(&admit(&ledger, 1)), "it was complete once");
     }
 
     #[test]

@@ -309,8 +309,11 @@ impl Preparer {
 
     fn add(&self, prepared: Prepared) {
         let usable = self.settings.usable(prepared.length);
-        self.lock().ready.push_back(prepared);
+        let mut inner = self.lock();
+        inner.ready.push_back(prepared);
+        // Before the writer can take it: what it takes has to be known.
         self.ledger.prepared(usable);
+        drop(inner);
         self.changed.notify_all();
     }
 

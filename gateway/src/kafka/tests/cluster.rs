@@ -1,6 +1,10 @@
 //! What admin tools ask of a cluster, answered for one node; epochs and producers of partitions.
 
-use std::{io::ErrorKind, path::Path};
+use std::{
+    collections::BTreeSet,
+    io::ErrorKind,
+    path::{Path, PathBuf},
+};
 
 use kafka_wire::{
     DescribeClientQuotasRequest, DescribeLogDirsRequest, DescribeProducersRequest,
@@ -42,19 +46,39 @@ async fn epochs_end_where_the_next_one_begins() {
     }
 }
 
+/// A copy as of one moment: files that are prepared, renamed or removed meanwhile make another one necessary.
 fn copy_files(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).expect("a folder");
-    for file in std::fs::read_dir(from).expect("a folder").map_while(Result::ok) {
-        let to = to.join(file.file_name());
-        match file.file_type().expect("a kind").is_dir() {
-            true => copy_files(&file.path(), &to),
-            // A spare that was listed may have its next name by now.
-            false => match std::fs::copy(file.path(), to) {
-                Err(error) if error.kind() != ErrorKind::NotFound => panic!("no copy: {error}"),
-                _ => {}
-            },
+    loop {
+        let before = names(from);
+        let copied = before.iter().try_for_each(|name| {
+            let to = to.join(name);
+            std::fs::create_dir_all(to.parent().expect("below the folder")).expect("a folder");
+            std::fs::copy(from.join(name), to).map(drop)
+        });
+        match copied {
+            Ok(()) if names(from) == before => return,
+            Err(error) if error.kind() != ErrorKind::NotFound => panic!("no copy: {error}"),
+            _ => std::fs::remove_dir_all(to).expect("what was copied goes"),
         }
     }
+}
+
+/// All files below a folder, by their paths in it.
+fn names(folder: &Path) -> BTreeSet<PathBuf> {
+    let mut found = BTreeSet::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(next) = folders.pop() {
+        for file in std::fs::read_dir(next).expect("a folder").map_while(Result::ok) {
+            match file.file_type().expect("a kind").is_dir() {
+                true => folders.push(file.path()),
+                false => {
+                    let path = file.path();
+                    found.insert(path.strip_prefix(folder).expect("below it").to_owned());
+                }
+            }
+        }
+    }
+    found
 }
 
 /// Epochs and where the log ended under each.
