@@ -62,10 +62,14 @@ impl Broker {
             let mut batches = journal.read(partition, from, max_bytes)?;
             batches.retain(|batch| header(batch).is_some_and(|it| it.base_offset < end.0));
             let last = batches.last().and_then(header);
-            let aborted = last.filter(|_| isolation == Isolation::Committed).map(|last| {
-                journal.aborted(partition, from, Offset(last.last_offset().saturating_add(1)))
-            });
-            Ok(Fetched { batches, aborted: aborted.unwrap_or_default() })
+            let aborted = match last.filter(|_| isolation == Isolation::Committed) {
+                Some(last) => {
+                    let to = Offset(last.last_offset().saturating_add(1));
+                    journal.aborted(partition, from, to)?
+                }
+                None => Vec::new(),
+            };
+            Ok(Fetched { batches, aborted })
         })
         .await
     }

@@ -267,7 +267,7 @@ impl Model {
     ) {
         let log = &self.logs[index];
         let (_, aborted) = open_transactions(log);
-        let told = broker.journal().aborted(id, Offset(0), Offset(i64::MAX)).into_iter();
+        let told = broker.journal().aborted(id, Offset(0), Offset(i64::MAX)).unwrap().into_iter();
         let told = told.map(|it| (it.producer_id, it.first.0 as usize, it.last.0 as usize));
         let told: Vec<_> = told.collect();
         assert!(told.iter().all(|range| aborted.contains(range)), "{told:?} of {aborted:?}");
