@@ -76,7 +76,7 @@ impl Broker {
             let answers = journal.read_many(&wants, max_bytes);
             let answers = answers.into_iter().zip(wants.iter().zip(ends));
             let isolated = answers.map(|(answer, (want, end))| {
-                answer.map(|batches| isolate(journal, want, batches, end, isolation))
+                answer.and_then(|batches| isolate(journal, want, batches, end, isolation))
             });
             Ok(isolated.collect())
         };
@@ -97,14 +97,17 @@ fn isolate(
     mut batches: Vec<Bytes>,
     end: Offset,
     isolation: Isolation,
-) -> Fetched {
+) -> Result<Fetched, ReadError> {
     batches.retain(|batch| header(batch).is_some_and(|it| it.base_offset < end.0));
     let last = batches.last().and_then(header);
-    let aborted = last.filter(|_| isolation == Isolation::Committed).map(|last| {
-        let to = Offset(last.last_offset().saturating_add(1));
-        journal.aborted(want.partition, want.from, to)
-    });
-    Fetched { batches, aborted: aborted.unwrap_or_default() }
+    let aborted = match last.filter(|_| isolation == Isolation::Committed) {
+        Some(last) => {
+            let to = Offset(last.last_offset().saturating_add(1));
+            journal.aborted(want.partition, want.from, to)?
+        }
+        None => Vec::new(),
+    };
+    Ok(Fetched { batches, aborted })
 }
 
 /// The header of a stored batch.

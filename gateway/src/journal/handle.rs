@@ -12,8 +12,8 @@ use std::{
 };
 
 use super::{
-    AbortedRange, AdmitError, Append, CleanError, Disk, JournalId, JournalOptions, JournalStatus,
-    Offset, OpenError, PartitionId, Permit, Poisoned, State, StateLimits, Ticket,
+    AdmitError, Append, CleanError, Disk, JournalId, JournalOptions, JournalStatus, Offset,
+    OpenError, PartitionId, Permit, Poisoned, State, StateLimits, Ticket,
     admission::{Ledger, Purpose, Reserve},
     cold::{self, Cleaned, Cleaner, Retain},
     damage::DamageMap,
@@ -137,6 +137,7 @@ fn assemble(
     opening.apply(&mut state);
     let mut log = recovered.log;
     log.adopt(&recovered.state);
+    log.keep_aborted(settings.aborted_ranges);
     let needed = opening.needed_bytes(&settings, &recovered.state);
     let reserve = Reserve {
         segments: settings.reserve_segments(),
@@ -252,13 +253,6 @@ impl Journal {
         }
     }
 
-    /// Aborted transactions with an offset from `from` up to, not including, `to`, by their last offsets. Below
-    /// the stable end all are known.
-    #[must_use]
-    pub fn aborted(&self, partition: PartitionId, from: Offset, to: Offset) -> Vec<AbortedRange> {
-        self.shared.log().aborted(partition, from, to)
-    }
-
     pub(super) fn shared(&self) -> &Shared {
         &self.shared
     }
@@ -340,6 +334,7 @@ impl Journal {
             index_damaged: shared.indexes.damaged(),
             tail_bytes: shared.tail.bytes() as u64,
             index_cache_bytes: shared.indexes.bytes() as u64,
+            aborted_ranges: shared.log().resident_aborted() as u64,
             poisoned: shared.poison.get().map(|poisoned| poisoned.reason.to_string()),
             recovery: shared.recovery.clone(),
         }

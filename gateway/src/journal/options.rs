@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     Clock, JournalId, Medium, OpenError, StateLimits, SystemClock,
+    aborted::MOST_RESIDENT,
     format::{ALIGN, FRAME_HEADER_BYTES, FrameHeader, SEGMENT_HEADER_BYTES, align_up},
 };
 use crate::config::{JournalConfig, JournalProfile, StorageConfig};
@@ -30,6 +31,8 @@ pub struct JournalOptions {
     pub index_interval_bytes: u64,
     /// Memory for the indexes of segments that are not in use.
     pub index_cache_bytes: usize,
+    /// Ranges of aborted transactions in memory, beside those of the segment in use; the others are read when needed.
+    pub aborted_ranges: usize,
     /// Memory for the last frames, so that whoever reads fresh data touches no file.
     pub tail_bytes: usize,
     /// Threads that read files, 1 to 4.
@@ -112,6 +115,7 @@ impl Default for JournalOptions {
             slice_bytes: SLICE_BYTES,
             index_interval_bytes: INDEX_INTERVAL_BYTES,
             index_cache_bytes: INDEX_CACHE_BYTES,
+            aborted_ranges: MOST_RESIDENT,
             tail_bytes: TAIL_BYTES,
             read_threads: READ_THREADS,
             space_retry: SPACE_RETRY,
@@ -201,6 +205,7 @@ impl JournalOptions {
             slice_bytes: self.slice_bytes.clamp(1, SLICE_BYTES),
             index_interval_bytes: self.index_interval_bytes.clamp(ALIGN, INDEX_INTERVAL_BYTES),
             index_cache_bytes: self.index_cache_bytes,
+            aborted_ranges: self.aborted_ranges,
             tail_bytes: self.tail_bytes,
             read_threads: self.read_threads.clamp(1, MAX_READ_THREADS),
             read_queue: READ_QUEUE,
@@ -238,6 +243,7 @@ pub(super) struct Settings {
     pub(super) slice_bytes: usize,
     pub(super) index_interval_bytes: u64,
     pub(super) index_cache_bytes: usize,
+    pub(super) aborted_ranges: usize,
     pub(super) tail_bytes: usize,
     pub(super) read_threads: usize,
     pub(super) read_queue: usize,

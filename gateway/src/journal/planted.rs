@@ -73,11 +73,13 @@ pub(super) enum Bug {
     TombstoneEarly,
     /// The aborted ranges of what is copied are not kept.
     AbortedLost,
+    /// Those that are not in memory are taken for none.
+    SpilledForgotten,
 }
 
 #[cfg(test)]
 impl Bug {
-    const ALL: [Self; 26] = [
+    const ALL: [Self; 27] = [
         Self::SkipSync,
         Self::AcknowledgeEarly,
         Self::ServeUnsynced,
@@ -104,6 +106,7 @@ impl Bug {
         Self::ColdIntoState,
         Self::TombstoneEarly,
         Self::AbortedLost,
+        Self::SpilledForgotten,
     ];
 }
 

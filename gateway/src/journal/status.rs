@@ -49,6 +49,8 @@ pub struct JournalStatus {
     pub tail_bytes: u64,
     /// Memory of the indexes of segments that are not in use.
     pub index_cache_bytes: u64,
+    /// Aborted ranges of transactions in memory.
+    pub aborted_ranges: u64,
     /// Why nothing is accepted any more, if so.
     pub poisoned: Option<String>,
     /// What the last opening found.

@@ -45,6 +45,8 @@ pub(crate) async fn open_on(disk: impl Disk + 'static) -> Arc<Broker> {
     let options = JournalOptions {
         max_bytes: Some(32 << 20),
         segment_bytes: Some(1 << 20),
+        // Those of earlier runs are read again.
+        aborted_ranges: 0,
         ..JournalOptions::default()
     };
     let (journal, state) = journal::open(disk, &options).expect("a healthy folder");

@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -16,8 +17,8 @@ use super::{
     transactions::{committed, end},
 };
 use crate::{
-    broker::{AppendRequest, Broker, EndTransaction, space},
-    journal::{Fact, Offset, PartitionId},
+    broker::{AppendError, AppendRequest, Broker, EndTransaction, space},
+    journal::{AdmitError, Fact, Offset, PartitionId},
     record::{Batch, BatchBuilder, TransactionOutcome},
 };
 
@@ -169,7 +170,7 @@ impl Model {
                 None => after.facts.remove(&key),
             };
         }
-        match (broker.append(request), expected) {
+        match (admitted(|| broker.append(request.clone())).await, expected) {
             (Ok(commit), Some(expected)) => {
                 assert_eq!(commit.base_offsets(), expected);
                 commit.durable().await.expect("durable");
@@ -202,7 +203,8 @@ impl Model {
         let (key, value) = (Bytes::from_static(&[200]), Bytes::copy_from_slice(&[count]));
         let facts = vec![Fact { space: space::DEVICE, key, value: Some(value) }];
         let request = EndTransaction { facts, ..end(producer, 0, outcome, &partitions) };
-        let commit = broker.end_transaction(request).expect("nobody is fenced");
+        let ended = admitted(|| broker.end_transaction(request.clone())).await;
+        let commit = ended.expect("nobody is fenced");
         assert_eq!(commit.base_offsets(), expected);
         commit.durable().await.expect("durable");
     }
@@ -235,6 +237,19 @@ impl Model {
     }
 }
 
+/// Space is prepared on another thread: a moment after an opening there may be none yet.
+async fn admitted<T>(attempt: impl Fn() -> Result<T, AppendError>) -> Result<T, AppendError> {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        match attempt() {
+            Err(AppendError::Journal(AdmitError::Full)) if Instant::now() < deadline => {
+                tokio::task::yield_now().await;
+            }
+            done => return done,
+        }
+    }
+}
+
 impl Model {
     fn check_stable(&self, broker: &Broker, ids: &[PartitionId]) {
         for (log, id) in self.logs.iter().zip(ids) {
@@ -252,7 +267,7 @@ impl Model {
     ) {
         let log = &self.logs[index];
         let (_, aborted) = open_transactions(log);
-        let told = broker.journal().aborted(id, Offset(0), Offset(i64::MAX)).into_iter();
+        let told = broker.journal().aborted(id, Offset(0), Offset(i64::MAX)).unwrap().into_iter();
         let told = told.map(|it| (it.producer_id, it.first.0 as usize, it.last.0 as usize));
         let told: Vec<_> = told.collect();
         assert!(told.iter().all(|range| aborted.contains(range)), "{told:?} of {aborted:?}");

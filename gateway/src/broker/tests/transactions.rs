@@ -125,10 +125,10 @@ async fn what_is_open_or_aborted_is_not_committed() {
             has_marker: true,
         };
         let journal = broker.journal();
-        assert_eq!(journal.aborted(p, Offset(0), Offset(1)), []);
-        assert_eq!(journal.aborted(p, Offset(6), Offset(7)), []);
+        assert_eq!(journal.aborted(p, Offset(0), Offset(1)).unwrap(), []);
+        assert_eq!(journal.aborted(p, Offset(6), Offset(7)).unwrap(), []);
         // Once the cleaner took the data there is nothing to tell either.
-        let aborted = |partition| journal.aborted(partition, Offset(0), Offset(7));
+        let aborted = |partition| journal.aborted(partition, Offset(0), Offset(7)).unwrap();
         assert!([vec![range(1, 5)], vec![]].contains(&aborted(p)));
         assert!([vec![range(0, 1)], vec![]].contains(&aborted(q)));
         broker = reopen(broker, folder.path()).await;
@@ -244,12 +244,12 @@ async fn nothing_is_stable_before_it_is_durable() {
     let mut ended = tokio::spawn(ended.durable());
     assert!(tokio::time::timeout(SOON, &mut ended).await.is_err());
     assert_eq!((stable(&broker, p), stable(&broker, q)), ((0, 2), (0, 1)));
-    assert_eq!(broker.journal().aborted(p, Offset(0), Offset(9)), []);
+    assert_eq!(broker.journal().aborted(p, Offset(0), Offset(9)).unwrap(), []);
     assert!(!waiting.is_finished());
     gate.set(Sync::Pass);
     ended.await.expect("no panic").expect("durable");
     waiting.await.expect("no panic");
     assert_eq!((stable(&broker, p), stable(&broker, q)), ((3, 3), (2, 2)));
-    assert_eq!(broker.journal().aborted(p, Offset(0), Offset(9)).len(), 1);
+    assert_eq!(broker.journal().aborted(p, Offset(0), Offset(9)).unwrap().len(), 1);
     broker.wait_stable(&wants).await;
 }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, io, sync::Arc};
 
 use super::super::{
-    Disk, JournalId, PartitionId, Position,
+    AbortedRange, Disk, JournalId, PartitionId, Position,
     append::Replaced,
     format::{COLD_HEADER_BYTES, ChunkHeader, ColdHeader, Seed, SegmentHeader, align_up},
     index::{IndexFile, PartitionIndex, Summary, placed},
@@ -123,6 +123,17 @@ pub(in crate::journal) fn index(
         partitions.entry(entry.header.partition).or_default().insert(&placed);
     }
     Ok(partitions)
+}
+
+/// The aborted ranges that are kept with it; none if nothing tells them.
+pub(in crate::journal) fn aborted(
+    segment: &Segment,
+    seed: Seed,
+    end: End,
+) -> Vec<(PartitionId, AbortedRange)> {
+    let End::Known(to) = end else { return Vec::new() };
+    let found = chunks(segment, seed, Some(segment.at(to)));
+    found.map_or_else(Vec::new, |chunks| chunks.summary.aborted)
 }
 
 fn chunks(segment: &Segment, seed: Seed, end: Option<u64>) -> Option<Chunks> {

@@ -22,7 +22,7 @@ mod writer;
 pub(super) use cleaner::{Cleaner, clean};
 #[cfg(test)]
 pub(super) use cleaner::{clean_oldest, merge_cold};
-pub(super) use file::{ColdError, ColdSegment, index};
+pub(super) use file::{ColdError, ColdSegment, aborted, index};
 pub use retain::Retain;
 pub(super) use set::ColdSet;
 

@@ -4,11 +4,12 @@ use std::{collections::BTreeMap, ops::ControlFlow, sync::Arc};
 
 use super::super::{
     AbortedRange, AdmitError, Append, CleanError, Fact, Offset, PartitionId, Permit, Position,
-    ReadError,
+    ReadError, aborted,
     admission::Purpose,
     append::Replaced,
     index::{Run, Summary},
     log::{Cleanable, Readable, Replacement, Source},
+    lookup::Reach,
     reader::{self, StoredBatch, batch_header},
     recovery::marker,
     retire,
@@ -116,7 +117,7 @@ impl<'a> Pass<'a> {
 
     fn copy_partition(&mut self, part: Part<'_>) -> Result<(), CleanError> {
         let Part { partition, bounds, .. } = part;
-        let aborted = self.shared.log().aborted(partition, bounds.first, bounds.end);
+        let aborted = self.aborted(partition, bounds)?;
         let mut survivors = Survivors::new(bounds, aborted);
         let retain = self.shared.cleaner.retain().of(partition);
         let limit = self.compaction_limit(partition, retain)?;
@@ -165,6 +166,18 @@ impl<'a> Pass<'a> {
         }
         self.gone.extend(outcome.gone.into_iter().map(|range| (partition, range)));
         Ok(())
+    }
+
+    fn aborted(
+        &self,
+        partition: PartitionId,
+        bounds: Bounds,
+    ) -> Result<Vec<AbortedRange>, CleanError> {
+        match aborted::find(self.shared, partition, (bounds.first, bounds.end), Reach::Files) {
+            Ok(Some(ranges)) => Ok(ranges),
+            Err(ReadError::Io(error)) => Err(error.into()),
+            Ok(None) | Err(_) => Err(damaged(partition, bounds.first)),
+        }
     }
 
     /// Up to where records may be replaced by later ones.

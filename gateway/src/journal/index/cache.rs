@@ -1,4 +1,4 @@
-//! Indexes of segments that were left: loaded when somebody reads there, the longest unused ones dropped.
+//! Indexes and aborted ranges of segments that were left: loaded when somebody reads there, the longest unused ones dropped.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -9,9 +9,13 @@ use std::{
     },
 };
 
-use super::{Coverage, Findings, Offset, PartitionId, PartitionIndex, Position, RangeIndex};
+use super::{
+    Coverage, Events, Findings, Offset, PartitionId, PartitionIndex, Position, RangeIndex,
+};
 use crate::journal::{
-    Disk, cold,
+    AbortedRange, Disk,
+    aborted::Spilled,
+    cold,
     format::{ENTRY_ALIGN, Seed},
     recovery::End,
     segment::Segment,
@@ -32,7 +36,19 @@ pub(in crate::journal) struct IndexCache {
 }
 
 /// By segment (its `first`) and partition.
-type Key = (Position, PartitionId);
+type Key = (Position, PartitionId, Kind);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Kind {
+    Batches,
+    Aborted,
+}
+
+#[derive(Clone, Debug)]
+enum Content {
+    Batches(Arc<PartitionIndex>),
+    Aborted(Arc<[AbortedRange]>),
+}
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -45,7 +61,7 @@ struct Inner {
 
 #[derive(Debug)]
 struct Entry {
-    index: Arc<PartitionIndex>,
+    content: Content,
     bytes: usize,
     used: u64,
 }
@@ -78,7 +94,7 @@ impl IndexCache {
         partition: PartitionId,
     ) -> io::Result<Arc<PartitionIndex>> {
         let first = segment.header.first;
-        if let Some(index) = self.lock().hit((first, partition)) {
+        if let Some(index) = self.held(segment, partition) {
             return Ok(index);
         }
         let mut partitions = self.load(segment, end)?;
@@ -86,8 +102,59 @@ impl IndexCache {
         // Whoever reads one partition of a segment will hardly be the only one.
         self.keep(first, partitions);
         let wanted = Arc::new(wanted);
-        self.lock().insert((first, partition), Arc::clone(&wanted), self.budget_bytes);
+        let content = Content::Batches(Arc::clone(&wanted));
+        self.lock().insert((first, partition, Kind::Batches), content, self.budget_bytes);
         Ok(wanted)
+    }
+
+    /// Aborted ranges of one partition whose markers are in one segment. None: what can be read are not those that
+    /// were spilled. Reads files when they are not in memory.
+    pub(in crate::journal) fn aborted(
+        &self,
+        segment: &Segment,
+        end: End,
+        partition: PartitionId,
+        spilled: &Spilled,
+    ) -> io::Result<Option<Arc<[AbortedRange]>>> {
+        if let Some(ranges) = self.held_aborted(segment, partition) {
+            return Ok(Some(ranges));
+        }
+        let found = if segment.header.first.is_cold() {
+            let told = cold::aborted(segment, self.seed, end);
+            let told = told.into_iter().filter(|(of, _)| *of == partition);
+            spilled.accept(&told.map(|(_, range)| range).collect::<Vec<_>>())
+        } else {
+            self.find_aborted(segment, end, partition, spilled)?
+        };
+        let Some(ranges) = found else { return Ok(None) };
+        let ranges: Arc<[AbortedRange]> = ranges.into();
+        let key = (segment.header.first, partition, Kind::Aborted);
+        self.lock().insert(key, Content::Aborted(Arc::clone(&ranges)), self.budget_bytes);
+        Ok(Some(ranges))
+    }
+
+    /// What the steps in an index file tell, or else those of the entries themselves.
+    fn find_aborted(
+        &self,
+        segment: &Segment,
+        end: End,
+        partition: PartitionId,
+        spilled: &Spilled,
+    ) -> io::Result<Option<Vec<AbortedRange>>> {
+        let accept = |events: &Events| {
+            // Whether the barrier of an opening gave up what stands before it, the segment alone does not tell.
+            let mut told = [false, true].into_iter().map(|it| events.aborted(partition, it));
+            told.find_map(|told| spilled.accept(&told))
+        };
+        if let End::Known(limit) = end
+            && let Some((_, summary)) =
+                Coverage::sealed(&*self.disk, self.seed, segment, (limit, 0))
+            && let Some(ranges) = accept(&summary.events)
+        {
+            return Ok(Some(ranges));
+        }
+        let all = RangeIndex::scan(segment, self.seed, segment.header.frames(), end)?;
+        Ok(accept(&all.events))
     }
 
     /// How many bytes each partition has in a segment. Reads files, and keeps nothing.
@@ -108,7 +175,22 @@ impl IndexCache {
         segment: &Segment,
         partition: PartitionId,
     ) -> Option<Arc<PartitionIndex>> {
-        self.lock().hit((segment.header.first, partition))
+        match self.lock().hit((segment.header.first, partition, Kind::Batches))? {
+            Content::Batches(index) => Some(index),
+            Content::Aborted(_) => None,
+        }
+    }
+
+    /// Those aborted ranges, if they are in memory.
+    pub(in crate::journal) fn held_aborted(
+        &self,
+        segment: &Segment,
+        partition: PartitionId,
+    ) -> Option<Arc<[AbortedRange]>> {
+        match self.lock().hit((segment.header.first, partition, Kind::Aborted))? {
+            Content::Aborted(ranges) => Some(ranges),
+            Content::Batches(_) => None,
+        }
     }
 
     /// Takes over the indexes of a segment.
@@ -119,7 +201,8 @@ impl IndexCache {
     ) {
         let mut inner = self.lock();
         for (partition, index) in partitions {
-            inner.insert((segment, partition), Arc::new(index), self.budget_bytes);
+            let content = Content::Batches(Arc::new(index));
+            inner.insert((segment, partition, Kind::Batches), content, self.budget_bytes);
         }
     }
 
@@ -161,23 +244,32 @@ impl IndexCache {
     }
 }
 
+impl Content {
+    fn heap_bytes(&self) -> usize {
+        match self {
+            Self::Batches(index) => index.heap_bytes(),
+            Self::Aborted(ranges) => size_of_val::<[AbortedRange]>(ranges),
+        }
+    }
+}
+
 impl Inner {
-    fn hit(&mut self, key: Key) -> Option<Arc<PartitionIndex>> {
+    fn hit(&mut self, key: Key) -> Option<Content> {
         let entry = self.entries.get_mut(&key)?;
         self.order.remove(&entry.used);
         self.next_use += 1;
         entry.used = self.next_use;
         self.order.insert(entry.used, key);
-        Some(Arc::clone(&entry.index))
+        Some(entry.content.clone())
     }
 
-    fn insert(&mut self, key: Key, index: Arc<PartitionIndex>, budget_bytes: usize) {
-        let bytes = index.heap_bytes() + ENTRY_OVERHEAD_BYTES;
+    fn insert(&mut self, key: Key, content: Content, budget_bytes: usize) {
+        let bytes = content.heap_bytes() + ENTRY_OVERHEAD_BYTES;
         self.remove(key);
         self.next_use += 1;
         let used = self.next_use;
         self.order.insert(used, key);
-        self.entries.insert(key, Entry { index, bytes, used });
+        self.entries.insert(key, Entry { content, bytes, used });
         self.bytes += bytes;
         while self.bytes > budget_bytes {
             let Some((_, &oldest)) = self.order.first_key_value() else { return };

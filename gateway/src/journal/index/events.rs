@@ -5,7 +5,10 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{Offset, PartitionId};
-use crate::{journal::format::Cursor, record::TransactionOutcome};
+use crate::{
+    journal::{AbortedRange, format::Cursor},
+    record::TransactionOutcome,
+};
 
 const BEGIN: u8 = 1;
 const ABORT: u8 = 2;
@@ -71,6 +74,39 @@ impl Events {
 
     pub(in crate::journal) fn iter(&self) -> impl Iterator<Item = &Event> {
         self.steps.iter().flatten()
+    }
+
+    /// The transactions of a partition that markers aborted, by these steps alone: one that began before seems to begin
+    /// with its first batch here. `gives_up`: a barrier ends those before it.
+    pub(in crate::journal) fn aborted(
+        &self,
+        partition: PartitionId,
+        gives_up: bool,
+    ) -> Vec<AbortedRange> {
+        let mut open: HashMap<i64, Offset> = HashMap::new();
+        let mut aborted = Vec::new();
+        for event in self.iter() {
+            match *event {
+                Event::Begin { partition: of, producer_id, offset } if of == partition => {
+                    open.entry(producer_id).or_insert(offset);
+                }
+                Event::End { partition: of, producer_id, offset: last, outcome }
+                    if of == partition =>
+                {
+                    let first = open.remove(&producer_id);
+                    let first = first.filter(|_| outcome == TransactionOutcome::Abort);
+                    aborted.extend(first.map(|first| AbortedRange {
+                        producer_id,
+                        first,
+                        last,
+                        has_marker: true,
+                    }));
+                }
+                Event::Barrier { .. } if gives_up => open.clear(),
+                Event::Begin { .. } | Event::End { .. } | Event::Barrier { .. } => {}
+            }
+        }
+        aborted
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {

@@ -2,6 +2,7 @@
 //!
 //! Of the segment in use every batch is indexed here; of the ones before only which offsets they hold.
 
+mod aborted;
 mod holding;
 mod replacing;
 
@@ -14,7 +15,7 @@ pub(super) use replacing::{Cleanable, Replacement};
 
 use super::{
     AbortedRange, Held, Holding, Offset, PartitionId, Position, ReadError, State,
-    aborted::Aborted,
+    aborted::{Aborted, Spilled},
     age::{Aged, Ages},
     append::Replaced,
     cold::{ColdSegment, ColdSet},
@@ -37,6 +38,8 @@ pub(super) struct Log {
     active: Option<Position>,
     durable: Position,
     ages: Ages,
+    /// How many aborted ranges may stay in memory; None: the usual number.
+    most_aborted: Option<usize>,
 }
 
 #[derive(Debug, Default)]
@@ -45,7 +48,9 @@ struct PartitionLog {
     durable_end: Offset,
     /// Where the first open transaction begins, if one is open.
     first_open: Option<Offset>,
+    /// Aborted ranges in memory, and what is known of the others, in the order of the runs.
     aborted: Aborted,
+    spilled: Vec<Spilled>,
     /// Offsets that were accepted as lost, in order.
     given_up: Vec<(Offset, Offset)>,
     /// Cold segments, then segments that were left, by offset.
@@ -120,6 +125,7 @@ impl Log {
             }
         }
         self.segments.insert(readable.segment.header.first, readable);
+        self.spill_aborted();
         doubled
     }
 
@@ -144,6 +150,7 @@ impl Log {
                 indexes.push((partition, index));
             }
         }
+        self.spill_aborted();
         Some((left, indexes))
     }
 
@@ -207,11 +214,6 @@ impl Log {
         self.partitions.entry(partition).or_default().first_open = first;
     }
 
-    /// Notes a transaction that was aborted durably.
-    pub(super) fn add_aborted(&mut self, partition: PartitionId, range: AbortedRange) {
-        self.partitions.entry(partition).or_default().aborted.insert(range);
-    }
-
     /// Moves a log start, never back.
     pub(super) fn move_log_start(&mut self, partition: PartitionId, start: Offset) {
         let log = self.partitions.entry(partition).or_default();
@@ -241,17 +243,6 @@ impl Log {
             log.first_open
                 .map_or(log.durable_end, |first| first.max(log.log_start).min(log.durable_end))
         })
-    }
-
-    /// Aborted transactions with an offset in a range.
-    pub(super) fn aborted(
-        &self,
-        partition: PartitionId,
-        from: Offset,
-        to: Offset,
-    ) -> Vec<AbortedRange> {
-        let log = self.partitions.get(&partition);
-        log.map_or_else(Vec::new, |log| log.aborted.overlapping(from, to))
     }
 
     /// Notes where a partition ends, as a snapshot has it.
@@ -430,6 +421,7 @@ impl Log {
             // Cold ones have the largest addresses.
             partition.runs.retain(|run| run.segment >= start);
             partition.bytes = partition.bytes.split_off(&start);
+            partition.spilled.retain(|spilled| spilled.segment >= start);
         }
         retired.into_values().map(|readable| readable.segment).collect()
     }

@@ -65,11 +65,10 @@ impl Log {
         self.note_aged(summary);
         for &(partition, range) in summary.aborted.iter().filter(|(id, _)| knows(*id)) {
             let log = self.partitions.entry(partition).or_default();
-            if !log.aborted.overlapping(range.last, Offset(range.last.0 + 1)).contains(&range) {
-                log.aborted.insert(range);
-            }
+            log.insert_aborted(range);
         }
         self.cold.add(cold);
+        self.spill_aborted();
         doubled
     }
 
@@ -159,6 +158,7 @@ impl Log {
         left.extend(with.sources.iter().filter_map(|&first| self.cold.remove(first)));
         for log in self.partitions.values_mut() {
             log.runs.retain(|run| !with.sources.contains(&run.segment));
+            log.spilled.retain(|spilled| !with.sources.contains(&spilled.segment));
         }
         if let Some((cold, summary)) = &with.cold {
             for (partition, run) in summary.runs() {
@@ -170,13 +170,10 @@ impl Log {
             self.note_aged(summary);
             self.cold.add(cold.clone());
         }
-        for (partition, range) in &with.gone {
-            if let Some(log) = self.partitions.get_mut(partition) {
-                log.aborted.remove(range);
-            }
-        }
+        self.replace_aborted(with);
         left
     }
+
     /// What a copy of some runs has to tell of their age.
     pub(in crate::journal) fn aged(
         &self,

@@ -430,8 +430,7 @@ impl DiskFile for SimFile {
         let inner = self.shared.lock();
         let inode = inner.files.inodes.get(&self.inode).ok_or(io::ErrorKind::NotFound)?;
         let rest = usize::try_from(at).ok().and_then(|at| inode.cache.get(at..));
-        let found = rest.unwrap_or_default().iter().position(|&byte| byte != 0);
-        Ok(found.map(|found| at + found as u64))
+        Ok(first_data(rest.unwrap_or_default()).map(|found| at + found as u64))
     }
 
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
@@ -477,4 +476,14 @@ impl DiskFile for SimFile {
         until(done);
         self.shared.lock().sync(self.inode)
     }
+}
+
+/// The first byte that is not zero. Nearly all that is asked about is unused space: a block at once.
+fn first_data(bytes: &[u8]) -> Option<usize> {
+    const ZEROS: [u8; SIM_BLOCK_BYTES] = [0; SIM_BLOCK_BYTES];
+    let is_data = |block: &&[u8]| ZEROS.get(..block.len()) != Some(block);
+    let (index, block) =
+        bytes.chunks(SIM_BLOCK_BYTES).enumerate().find(|(_, block)| is_data(block))?;
+    let within = block.iter().position(|&byte| byte != 0)?;
+    Some(index * SIM_BLOCK_BYTES + within)
 }

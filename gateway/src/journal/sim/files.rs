@@ -211,6 +211,8 @@ pub(super) fn apply_content(content: &mut Arc<Vec<u8>>, event: &Event) {
             // The allocator has zeroed pages at hand.
             *content = Arc::new(vec![0; *length]);
         }
+        // Not worth a copy of its own.
+        Event::Resize { length, .. } if content.len() == *length => {}
         Event::Resize { length, .. } => Arc::make_mut(content).resize(*length, 0),
         _ => {}
     }

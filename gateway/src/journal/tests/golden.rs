@@ -122,7 +122,7 @@ fn a_cleaned_folder_of_format_1_opens_and_holds_what_it_held() {
     });
     assert_eq!(values.count() as i64, state.partition(PartitionId(1)).log_end.0);
     let transactions = PartitionId(3);
-    let aborted = journal.aborted(transactions, Offset(0), Offset(9));
+    let aborted = journal.aborted(transactions, Offset(0), Offset(9)).unwrap();
     let ranges: Vec<_> = aborted.iter().map(|it| (it.producer_id, it.first.0, it.last.0)).collect();
     assert!([vec![(40, 0, 1)], vec![]].contains(&ranges), "{ranges:?}");
     assert_eq!(journal.ends(transactions).stable, Offset(2));

@@ -1,5 +1,6 @@
 //! Tests of the journal as a whole.
 
+mod aborted;
 mod basics;
 mod cold;
 mod crash;

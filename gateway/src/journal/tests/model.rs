@@ -186,7 +186,7 @@ impl Model {
                 let bytes = stored.next().expect("it is here");
                 assert_eq!(bytes[16..], batch.bytes()[16..], "{partition:?} {offset:?}");
                 let producer = batch.header().producer_id;
-                let known = journal.aborted(partition, offset, Offset(offset.0 + 1));
+                let known = journal.aborted(partition, offset, Offset(offset.0 + 1)).unwrap();
                 let known = known.iter().any(|range| range.producer_id == producer);
                 let aborted = ranges.iter().any(|(_, id, range)| {
                     *id == partition

@@ -107,6 +107,7 @@ planted_tests! {
     state_derived_from_a_cold_segment: ColdIntoState by CLEANING,
     a_deletion_dropped_early: TombstoneEarly by COMPACTION,
     an_aborted_range_lost: AbortedLost by CLEANING,
+    aborted_ranges_forgotten_with_their_memory: SpilledForgotten by CLEANING,
 }
 
 #[test]

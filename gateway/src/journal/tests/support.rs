@@ -35,6 +35,8 @@ pub(in crate::journal) fn small_options() -> JournalOptions {
         clean: false,
         clean_bytes_per_second: Some(u64::MAX),
         index_interval_bytes: 16 << 10,
+        // So that nearly all are read again.
+        aborted_ranges: 3,
         clock: Arc::new(FixedClock),
         new_id: Some(JournalId(*b"headwater-tests!")),
         ..JournalOptions::default()

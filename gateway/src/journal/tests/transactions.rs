@@ -25,12 +25,12 @@ use crate::{
 const PARTITIONS: u32 = 3;
 const PRODUCERS: i64 = 3;
 
-fn data(producer: i64, value: &[u8]) -> Batch {
+pub(super) fn data(producer: i64, value: &[u8]) -> Batch {
     let batch = batch(&[value, b"second"]).with_producer(producer, 0, 0).unwrap();
     batch.in_transaction().unwrap()
 }
 
-fn marker(producer: i64, outcome: TransactionOutcome) -> Batch {
+pub(super) fn marker(producer: i64, outcome: TransactionOutcome) -> Batch {
     TransactionMarker { outcome, coordinator_epoch: 0 }.batch(producer, 0, 0).unwrap()
 }
 
@@ -231,7 +231,11 @@ fn check(journal: &Journal, lists: &[List]) {
                     .copied()
                     .collect();
                 if from >= list.start {
-                    assert_eq!(journal.aborted(id, Offset(from), Offset(to)), expected, "{id:?}");
+                    assert_eq!(
+                        journal.aborted(id, Offset(from), Offset(to)).unwrap(),
+                        expected,
+                        "{id:?}"
+                    );
                 }
             }
         }
@@ -328,7 +332,7 @@ fn a_transaction_goes_on_over_a_roll() {
             subject.take(step);
         }
         subject.check();
-        let ranges = subject.journal.aborted(PartitionId(0), Offset(0), Offset(99));
+        let ranges = subject.journal.aborted(PartitionId(0), Offset(0), Offset(99)).unwrap();
         assert_eq!(ranges.len(), if outcome == Abort { 2 } else { 1 });
     }
 }
@@ -360,7 +364,7 @@ fn the_end_of_a_transaction_is_whole_or_not_there() {
             let count = |partition| {
                 let (id, zero) = (PartitionId(partition), Offset(0));
                 let ends = journal.ends(id);
-                let aborted = journal.aborted(id, zero, ends.durable).len();
+                let aborted = journal.aborted(id, zero, ends.durable).unwrap().len();
                 // Given up as well, if the frame was torn.
                 let open = state.open_transaction(id, 1).is_some();
                 assert_eq!(aborted == 0, open);
@@ -388,7 +392,7 @@ fn damage_stored(files: &mut Files, batch: &Batch) {
     panic!("not stored");
 }
 
-fn given_up(producer_id: i64, first: i64, last: i64) -> AbortedRange {
+pub(super) fn given_up(producer_id: i64, first: i64, last: i64) -> AbortedRange {
     let (first, last) = (Offset(first), Offset(last));
     AbortedRange { producer_id, first, last, has_marker: false }
 }
@@ -397,7 +401,7 @@ fn given_up(producer_id: i64, first: i64, last: i64) -> AbortedRange {
 /// counts as aborted.
 #[test]
 fn a_transaction_whose_marker_is_lost_is_given_up() {
-    let all = |journal: &Journal| journal.aborted(PartitionId(0), Offset(0), Offset(99));
+    let all = |journal: &Journal| journal.aborted(PartitionId(0), Offset(0), Offset(99)).unwrap();
     for rolls in [0, 2] {
         let mut subject = Subject::new();
         subject.take(Step::Plain { partition: 0, bytes: 1 });

@@ -134,6 +134,31 @@ async fn end(
 }
 
 #[tokio::test]
+async fn what_was_aborted_before_a_restart_is_told_after_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let gateway = Gateway::start(folder.path()).await;
+    create(&gateway, "t", 1).await;
+    let p = gateway.broker.topic("t").expect("created").partitions[0];
+    // 0, 1-2 aborted by 3, 4.
+    write(&gateway.broker, p, batch_at(100, &["a"])).await;
+    write(&gateway.broker, p, in_transaction(&["b", "c"], 1, 0, 0)).await;
+    end(&gateway.broker, p, 1, 0, Abort).await;
+    write(&gateway.broker, p, batch_at(3000, &["d"])).await;
+    gateway.stop().await;
+    let gateway = Gateway::start(folder.path()).await;
+    assert_eq!(gateway.broker.journal().status().aborted_ranges, 0, "none in memory");
+    let mut wire = Wire::connect(&gateway).await;
+    for from in [0, 0, 2] {
+        let response = wire.call(12, &fetch(COMMITTED, from)).await;
+        let bases = if from == 0 { vec![0, 1, 3, 4] } else { vec![1, 3, 4] };
+        assert_eq!(seen(&response), (bases, 5, vec![(1, 1)]), "from {from}");
+        let values = if from == 0 { vec!["a", "d"] } else { vec!["d"] };
+        assert_eq!(delivered(&response), values, "from {from}");
+    }
+    gateway.stop().await;
+}
+
+#[tokio::test]
 async fn committed_data_is_what_lies_before_the_first_open_transaction() {
     let folder = tempfile::tempdir().expect("a folder");
     let gateway = Gateway::start(folder.path()).await;

@@ -59,7 +59,9 @@ impl Gateway {
         let mut config = KafkaConfig { listen: ([127, 0, 0, 1], 0).into(), ..Default::default() };
         configure(&mut config);
         let disk = Arc::new(RealDisk::open(folder).expect("the folder is free"));
-        let options = JournalOptions { max_bytes: Some(64 << 20), ..Default::default() };
+        // Aborted ranges of earlier runs are read again.
+        let options =
+            JournalOptions { max_bytes: Some(64 << 20), aborted_ranges: 0, ..Default::default() };
         let (journal, state) = journal::open(disk, &options).expect("the journal opens");
         let options = BrokerOptions {
             default_partitions: config.default_partitions,

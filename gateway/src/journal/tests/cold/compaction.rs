@@ -28,7 +28,7 @@ fn an_aborted_range_lives_as_long_as_data_of_it() {
     subject.drop_short();
     subject.journal.clean_oldest().unwrap().unwrap();
     let aborted = |subject: &Subject| {
-        let ranges = subject.journal.aborted(long, Offset(0), Offset(i64::MAX));
+        let ranges = subject.journal.aborted(long, Offset(0), Offset(i64::MAX)).unwrap();
         ranges.iter().map(|range| (range.producer_id, range.first.0)).collect::<Vec<_>>()
     };
     assert_eq!(aborted(&subject), []);

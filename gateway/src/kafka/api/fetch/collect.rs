@@ -118,9 +118,26 @@ impl Partition {
     ) -> bool {
         let was_left = self.take_batches(journal, answer, isolation, max_bytes, takes_oversize);
         if isolation == Isolation::Committed && !self.batches.is_empty() {
-            self.aborted = journal.aborted(self.id, Offset(self.from), Offset(self.next));
+            match journal.aborted(self.id, Offset(self.from), Offset(self.next)) {
+                Ok(ranges) => self.aborted = ranges,
+                Err(error) => {
+                    // Nobody could tell which of them are committed.
+                    tracing::debug!(partition = self.id.0, offset = self.from, "aborted: {error}");
+                    self.code = (&error).into();
+                    (self.batches, self.bytes) = (Vec::new(), 0);
+                    return false;
+                }
+            }
         }
         was_left
+    }
+
+    /// Whether no file has to be read to tell which of these batches are committed.
+    fn knows_aborted(&self, journal: &Journal, batches: &[Bytes], isolation: Isolation) -> bool {
+        let last = batches.last().and_then(|batch| batch.first_chunk::<HEADER_BYTES>());
+        let Some(last) = last.filter(|_| isolation == Isolation::Committed) else { return true };
+        let to = Offset(BatchHeader::read(last).last_offset().saturating_add(1));
+        journal.aborted_in_memory(self.id, Offset(self.from), to).is_some()
     }
 
     fn take_batches(
@@ -177,9 +194,8 @@ impl Partition {
         if isolation == Isolation::Uncommitted {
             return i64::MAX;
         }
-        let aborted = journal.aborted(self.id, from, to).into_iter();
-        let ends = aborted.filter(|range| !range.has_marker).map(|range| range.last.0 + 1);
-        ends.min().unwrap_or(i64::MAX)
+        let unmarked = journal.aborted_without_marker(self.id, from, to).into_iter();
+        unmarked.map(|range| range.last.0 + 1).min().unwrap_or(i64::MAX)
     }
 }
 
@@ -202,11 +218,15 @@ impl Collector {
     /// where files may be read.
     pub(super) async fn read(mut self, journal: &Journal, room: usize) -> Self {
         let before = self.collected_bytes();
+        let isolation = self.isolation;
         let in_memory = |partition: &Partition, from, max_bytes| {
             let answer = journal.read_memory(partition.id, from, max_bytes);
-            // What lies behind damage has to be looked for in files.
-            let is_damage = matches!(answer, Some(Err(ReadError::Damaged { .. })));
-            answer.filter(|_| !(is_damage && partition.damage == DamagePolicy::Skip))
+            answer.filter(|answer| match answer {
+                Ok(batches) => partition.knows_aborted(journal, batches, isolation),
+                // What lies behind damage has to be looked for in files.
+                Err(ReadError::Damaged { .. }) => partition.damage != DamagePolicy::Skip,
+                Err(_) => true,
+            })
         };
         if self.read_with(journal, room, in_memory) {
             return self;
@@ -294,7 +314,7 @@ impl Collector {
                 break;
             };
             is_full |= partition.take(journal, answer, isolation, max_bytes, is_first);
-            let grown = partition.bytes - before;
+            let grown = partition.bytes.saturating_sub(before);
             collected += grown;
             room = room.saturating_sub(grown);
         }

@@ -1,7 +1,7 @@
-//! Aborted transactions of one partition, for readers of committed data. Durable ones only; rebuilt
-//! by a scan.
+//! The aborted ranges of one partition that are in memory. Durable ones only.
 
-use super::{AbortedRange, Offset};
+use super::{AbortedRange, Offset, Spilled};
+use crate::journal::index::Run;
 
 /// Ranges whose lowest first offset is kept: a query looks into a block only if something in it may
 /// match.
@@ -9,7 +9,7 @@ const BLOCK_RANGES: usize = 64;
 
 /// Ranges in the order of their last offsets.
 #[derive(Debug, Default)]
-pub(super) struct Aborted {
+pub(in crate::journal) struct Aborted {
     ranges: Vec<AbortedRange>,
     /// Lowest first offset of each block: a transaction may have begun long before it was aborted.
     lowest: Vec<Offset>,
@@ -18,14 +18,14 @@ pub(super) struct Aborted {
 impl Aborted {
     /// Adds a range, as a rule the one that ends last: markers become durable in order. Ranges
     /// given up at once may share an end.
-    pub(super) fn insert(&mut self, range: AbortedRange) {
+    pub(in crate::journal) fn insert(&mut self, range: AbortedRange) {
         let at = self.ranges.partition_point(|known| known.last <= range.last);
         self.ranges.insert(at, range);
         self.index_from(at / BLOCK_RANGES);
     }
 
     /// Forgets a range that nothing is left of.
-    pub(super) fn remove(&mut self, range: &AbortedRange) {
+    pub(in crate::journal) fn remove(&mut self, range: &AbortedRange) {
         let at = self.ranges.partition_point(|known| known.last < range.last);
         let same = self.ranges.iter().skip(at).take_while(|known| known.last == range.last);
         if let Some(further) = same.into_iter().position(|known| known == range) {
@@ -35,7 +35,7 @@ impl Aborted {
     }
 
     /// Forgets what lies before the log's start.
-    pub(super) fn forget_before(&mut self, start: Offset) {
+    pub(in crate::journal) fn forget_before(&mut self, start: Offset) {
         let dead = self.ranges.partition_point(|known| known.last < start);
         // Not one by one: the rest moves each time.
         if dead >= BLOCK_RANGES || dead == self.ranges.len() {
@@ -45,7 +45,7 @@ impl Aborted {
     }
 
     /// Ranges with an offset from `from` up to, not including, `to`, by their last offsets.
-    pub(super) fn overlapping(&self, from: Offset, to: Offset) -> Vec<AbortedRange> {
+    pub(in crate::journal) fn overlapping(&self, from: Offset, to: Offset) -> Vec<AbortedRange> {
         let mut found = Vec::new();
         let mut at = self.ranges.partition_point(|known| known.last < from);
         while at < self.ranges.len() {
@@ -58,6 +58,34 @@ impl Aborted {
             at = end;
         }
         found
+    }
+
+    /// Those without a marker that have an offset from `from` up to, not including, `to`.
+    pub(in crate::journal) fn unmarked(&self, from: Offset, to: Offset) -> Vec<AbortedRange> {
+        let mut found = self.overlapping(from, to);
+        found.retain(|range| !range.has_marker);
+        found
+    }
+
+    pub(in crate::journal) fn len(&self) -> usize {
+        self.ranges.len()
+    }
+
+    /// Lets go of what a segment that was left tells by itself; None if that is nothing. What ended before `since` means
+    /// nothing any more.
+    pub(in crate::journal) fn spill(&mut self, run: &Run, since: Offset) -> Option<Spilled> {
+        let from = self.ranges.partition_point(|known| known.last < run.first);
+        let to = self.ranges.partition_point(|known| known.last < run.end);
+        let within = self.ranges.get(from..to).unwrap_or_default();
+        let marked = within.iter().filter(|range| range.has_marker && range.last >= since);
+        let (gone, elsewhere): (Vec<AbortedRange>, Vec<_>) =
+            marked.partition(|range| run.segment.is_cold() || range.first >= run.first);
+        let elsewhere = elsewhere.into_iter().map(|range| range.last).collect();
+        let spilled = Spilled::of(run.segment, since, &gone, elsewhere)?;
+        let mut gone = gone.iter().peekable();
+        self.ranges.retain(|range| gone.next_if_eq(&range).is_none());
+        self.index_from(from / BLOCK_RANGES);
+        Some(spilled)
     }
 
     fn index_from(&mut self, block: usize) {
