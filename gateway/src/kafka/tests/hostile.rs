@@ -201,8 +201,9 @@ async fn silence_ends_a_connection() {
         let patience = Patience { idle, stalled, tick, ..Patience::default() };
         let gateway = Gateway::start_patient(folder.path(), patience, |_| {}).await;
         let mut silent = Wire::connect(&gateway).await;
-        silent.call(0, &ApiVersionsRequest::default()).await;
+        // Before the last thing that is said: the server's silence begins before its answer is here.
         let began = Instant::now();
+        silent.call(0, &ApiVersionsRequest::default()).await;
         if is_partial {
             silent.send_bytes(&large_frame()[..5]).await;
         }
