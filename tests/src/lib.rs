@@ -5,6 +5,7 @@
 pub mod batch;
 pub mod central;
 pub mod checks;
+pub mod churn;
 pub mod clients;
 pub mod cluster;
 pub mod effort;

@@ -2,6 +2,8 @@
 //!
 //! It shares no code with the gateway or with a client library, so an error of theirs is not repeated here.
 
+pub mod member;
+
 use std::{
     io::{self, Read, Write},
     net::{SocketAddr, TcpStream},

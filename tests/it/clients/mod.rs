@@ -2,6 +2,7 @@
 //! tests against a real Apache Kafka. They describe Kafka, not Headwater.
 
 mod go;
+mod groups;
 mod java;
 mod kcat;
 mod node;

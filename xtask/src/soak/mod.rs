@@ -43,6 +43,11 @@ const SOAKS: &[Soak] = &[
         about: "J9: the whole gateway on an SD card for 60 s",
         steps: &[Step::BlackBox { filter: "card::" }],
     },
+    Soak {
+        name: "kafka-groups",
+        about: "K3: 20 members of a group come, go and crash for 60 s, over 6 SIGKILLs of the broker",
+        steps: &[Step::BlackBox { filter: "clients::groups::" }],
+    },
 ];
 
 /// Options of `cargo xtask soak`.

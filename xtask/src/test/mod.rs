@@ -48,7 +48,8 @@ const MATRIX: &str = "clients::";
 const KAFKAS_AT_ONCE: usize = 3;
 
 /// Black-box tests that need Java, Node, Go or minutes; `--quick` leaves them out.
-const SLOW: [&str; 5] = ["central_kafka", "clients::go", "clients::java", "clients::node", "demo"];
+const SLOW: [&str; 6] =
+    ["central_kafka", "clients::go", "clients::groups", "clients::java", "clients::node", "demo"];
 
 /// How much the enumerations of faults do, as a multiple of a normal run.
 const EFFORT: &str = "HEADWATER_SOAK";
