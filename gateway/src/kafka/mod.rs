@@ -18,6 +18,7 @@ mod connection;
 mod context;
 mod dispatch;
 mod error_code;
+mod fetch_sessions;
 mod frames;
 mod output;
 mod refusal;
