@@ -13,6 +13,7 @@ mod demo;
 mod fleet;
 mod hostile_bytes;
 mod journal_tools;
+mod kafka_hostile;
 mod kafka_server;
 mod kills;
 mod mosquitto_bridge;

@@ -219,6 +219,12 @@ impl Wire {
         Fields(&answer).i16()
     }
 
+    /// Sends the body of any request whose header has no tagged fields; gives the body of its answer.
+    pub fn ask(&mut self, api: (i16, i16), body: &[u8]) -> io::Result<Vec<u8>> {
+        self.send(api, body)?;
+        self.receive()
+    }
+
     fn send(&mut self, (key, version): (i16, i16), body: &[u8]) -> io::Result<()> {
         self.correlation += 1;
         let mut frame = Vec::with_capacity(body.len() + 32);

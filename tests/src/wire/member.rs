@@ -193,11 +193,6 @@ impl Wire {
         }
         Ok(Ok(found))
     }
-
-    fn ask(&mut self, api: (i16, i16), body: &[u8]) -> io::Result<Vec<u8>> {
-        self.send(api, body)?;
-        self.receive()
-    }
 }
 
 /// How the requests of a member begin.

@@ -36,7 +36,12 @@ const SOAKS: &[Soak] = &[
     Soak {
         name: "journal-fuzz",
         about: "J8: every decoder of the journal for 60 s each, coverage-guided where cargo fuzz is installed",
-        steps: &[Step::Fuzz { seconds: 60 }],
+        steps: &[Step::Fuzz { room: "journal", seconds: 60 }],
+    },
+    Soak {
+        name: "kafka-fuzz",
+        about: "any bytes as a Kafka request, decoded and handled, for 300 s, coverage-guided where cargo fuzz is installed",
+        steps: &[Step::Fuzz { room: "kafka", seconds: 300 }],
     },
     Soak {
         name: "journal-card",

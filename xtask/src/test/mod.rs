@@ -112,7 +112,8 @@ fn checks(tally: &mut Tally) -> Result<()> {
     for mut check in board::format_checks()? {
         tally.check("cargo fmt of a board", &mut check)?;
     }
-    let targets = ["clippy", "--quiet", "--workspace", "--all-targets", "--test", "it"];
+    let targets =
+        ["clippy", "--quiet", "--profile", PROFILE, "--workspace", "--all-targets", "--test", "it"];
     let mut clippy = workspace::cargo(&targets);
     tally.check("cargo clippy", clippy.args(["--", "--deny", "warnings"]))?;
     match tidy::run() {

@@ -68,7 +68,7 @@ fn tests() -> PathBuf {
 pub(super) fn kafka_jars() -> Result<()> {
     let pom = tests().join("kafka/pom.xml");
     let libs = kafka_libs();
-    once_per(&[pom.clone()], &libs.join(".fetched"), || {
+    once_per(std::slice::from_ref(&pom), &libs.join(".fetched"), || {
         println!("fetching Apache Kafka's jars");
         let mut maven = Command::new("mvn");
         maven.args(["--batch-mode", "--quiet", "--file"]).arg(&pom);
@@ -95,7 +95,7 @@ fn java() -> Result<()> {
 fn python() -> Result<()> {
     let requirements = tests().join("python/requirements.txt");
     let environment = environment();
-    once_per(&[requirements.clone()], &environment.join(".fetched"), || {
+    once_per(std::slice::from_ref(&requirements), &environment.join(".fetched"), || {
         println!("fetching the Python clients");
         run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&environment))?;
         let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"];
