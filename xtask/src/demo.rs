@@ -6,6 +6,8 @@
 //! input that the outer one is gone, whatever ended it (Ctrl-C, a closed terminal, a kill), and
 //! stops everything in order.
 
+mod workspace;
+
 use std::{
     env, fs,
     io::{self, BufRead, BufReader, Read, Write},
@@ -71,11 +73,7 @@ fn main() -> ExitCode {
 fn outer(arguments: &[String]) -> Result<bool> {
     // Asked before the build, which may take long: a file replaced meanwhile has no path any more.
     let program = env::current_exe()?;
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let built = Command::new(cargo)
-        .args(["build", "--release", "--workspace", "--bins"])
-        .current_dir(root)
+    let built = workspace::cargo(&["build", "--release", "--workspace", "--bins"])
         .status()
         .context("cargo could not be started")?;
     ensure!(built.success(), "the build failed");
@@ -136,11 +134,7 @@ struct Addresses {
 
 impl Demo {
     fn start(options: &Options, folder: &Path, notes: &Sender<Note>) -> Result<Self> {
-        let programs = env::current_exe()?
-            .ancestors()
-            .nth(2)
-            .context("this program lies in no target folder")?
-            .join("release");
+        let programs = workspace::target().join("release");
         let links = folder.join("serial");
         fs::create_dir_all(folder.join("ledgers"))?;
         fs::create_dir_all(&links)?;

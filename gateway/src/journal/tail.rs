@@ -50,7 +50,11 @@ impl Tail {
         }
         drop(inner);
         let unshared = gone.and_then(|frame| frame.try_into_mut().ok());
-        unshared.map_or_else(Vec::new, |frame: BytesMut| frame.into())
+        unshared.map_or_else(Vec::new, |mut frame: BytesMut| {
+            // Else all of it would be moved to the front of its memory.
+            frame.clear();
+            frame.into()
+        })
     }
 
     /// Bytes at a position, if they are here.
