@@ -66,12 +66,11 @@ impl Server {
             max_message_bytes: 1 << 20,
             topic_defaults: TopicDefaults::default(),
         };
-        let broker = runtime.block_on(async {
+        let context = runtime.block_on(async {
             let broker = Broker::open(journal, state, options).await.expect("a broker");
             broker.create_topic("t", Some(2), Default::default()).await.expect("a topic");
-            broker
+            Arc::new(Context::new(&config, broker, Shutdown::new()))
         });
-        let context = Arc::new(Context::new(&config, broker, Shutdown::new()));
         let peer = SocketAddr::from(([127, 0, 0, 1], 1));
         Self { runtime, context, peer, endpoint: Endpoint::of_socket(peer) }
     }
