@@ -1,35 +1,52 @@
-//! The targets of `headwater::journal::fuzz` by name, for libFuzzer's programs in `fuzz_targets/`.
+//! The fuzz targets by name, for libFuzzer's programs in `fuzz_targets/`: those of `headwater::journal::fuzz`, and
+//! `kafka_request` of `headwater::kafka::fuzz`.
 //!
-//! `cargo xtask soak journal-fuzz` runs them where `cargo fuzz` is installed.
+//! `cargo xtask soak journal-fuzz` and `kafka-fuzz` run them where `cargo fuzz` is installed.
 
-use std::path::Path;
+use std::{io, path::Path};
 
-use headwater::journal::fuzz::{Corpus, TARGETS, Target};
+use headwater::{
+    journal::fuzz::{Corpus, TARGETS},
+    kafka::fuzz::{Server, examples},
+};
 
-/// Feeds one target.
+/// The target that is a whole Kafka server.
+pub const KAFKA_REQUEST: &str = "kafka_request";
+
+thread_local! {
+    /// Kept from input to input: starting one takes longer than thousands of them.
+    static SERVER: Server = Server::start();
+}
+
+/// Feeds a target.
 ///
 /// # Panics
 /// If there is none of this name, or if it breaks a promise.
 pub fn run(name: &str, input: &[u8]) {
-    (target(name).run)(input);
+    if name == KAFKA_REQUEST {
+        let _ = SERVER.with(|server| server.take(input));
+        return;
+    }
+    let target = TARGETS.iter().find(|target| target.name == name).expect("a target of the table");
+    (target.run)(input);
 }
 
 /// Writes the examples of every target to `FOLDER/NAME/`, where libFuzzer begins.
 ///
 /// # Errors
 /// If a file cannot be written.
-pub fn write_corpus(folder: &Path) -> std::io::Result<()> {
+pub fn write_corpus(folder: &Path) -> io::Result<()> {
     let corpus = Corpus::of_a_short_life();
     for target in TARGETS {
-        let folder = folder.join(target.name);
-        std::fs::create_dir_all(&folder)?;
-        for (number, input) in target.corpus(&corpus).iter().enumerate() {
-            std::fs::write(folder.join(format!("{number:04}")), input)?;
-        }
+        write(&folder.join(target.name), &target.corpus(&corpus))?;
     }
-    Ok(())
+    write(&folder.join(KAFKA_REQUEST), &examples())
 }
 
-fn target(name: &str) -> &'static Target {
-    TARGETS.iter().find(|target| target.name == name).expect("a target of the table")
+fn write(folder: &Path, examples: &[Vec<u8>]) -> io::Result<()> {
+    std::fs::create_dir_all(folder)?;
+    for (number, input) in examples.iter().enumerate() {
+        std::fs::write(folder.join(format!("{number:04}")), input)?;
+    }
+    Ok(())
 }

@@ -20,10 +20,30 @@ pub fn kafka_libs() -> PathBuf {
     path_from("HEADWATER_KAFKA_LIBS", "kafka-libs")
 }
 
+/// The folder of what tests/java compiles to.
+#[must_use]
+pub fn java_classes() -> PathBuf {
+    path_from("HEADWATER_JAVA_CLASSES", "java-classes")
+}
+
 /// A Python interpreter with the Kafka clients installed.
 #[must_use]
 pub fn python() -> PathBuf {
     path_from("HEADWATER_PYTHON", "venv/bin/python")
+}
+
+/// The folder of the Node clients.
+#[must_use]
+pub fn node_modules() -> PathBuf {
+    path_from("HEADWATER_NODE_MODULES", "node-clients/node_modules")
+}
+
+/// The folder of what tests/go compiles to, where there is a Go.
+#[must_use]
+pub fn go_clients() -> Option<PathBuf> {
+    let folder = std::env::var_os("HEADWATER_GO_CLIENTS").map(PathBuf::from);
+    assert!(folder.iter().all(|it| it.exists()), "{folder:?} is missing: run `cargo xtask test`");
+    folder
 }
 
 /// The emulated board's image.

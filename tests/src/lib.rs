@@ -4,7 +4,10 @@
 
 pub mod batch;
 pub mod central;
+pub mod checks;
+pub mod churn;
 pub mod clients;
+pub mod cluster;
 pub mod effort;
 pub mod emulator;
 pub mod environment;

@@ -2,6 +2,8 @@
 //!
 //! It shares no code with the gateway or with a client library, so an error of theirs is not repeated here.
 
+pub mod member;
+
 use std::{
     io::{self, Read, Write},
     net::{SocketAddr, TcpStream},
@@ -215,6 +217,12 @@ impl Wire {
         self.send(HEARTBEAT, &member.fields())?;
         let answer = self.receive()?;
         Fields(&answer).i16()
+    }
+
+    /// Sends the body of any request whose header has no tagged fields; gives the body of its answer.
+    pub fn ask(&mut self, api: (i16, i16), body: &[u8]) -> io::Result<Vec<u8>> {
+        self.send(api, body)?;
+        self.receive()
     }
 
     fn send(&mut self, (key, version): (i16, i16), body: &[u8]) -> io::Result<()> {

@@ -18,6 +18,7 @@ use crate::{
 use super::{
     budget::Budget,
     codec::StrBytes,
+    fetch_sessions::FetchSessions,
     frames::{FrameLimits, RequestMemory},
     refusal::RefusalLog,
     timer::Patience,
@@ -58,6 +59,7 @@ const CONTROL_FRAME_BYTES: usize = 512 * 1024;
 pub(crate) struct Context {
     pub(crate) broker: Arc<Broker>,
     pub(crate) groups: Groups,
+    pub(crate) fetch_sessions: FetchSessions,
     /// Kafka's cluster id: the gateway's id.
     pub(crate) cluster_id: StrBytes,
     /// Where the gateway keeps its data, as it is told to clients.
@@ -87,6 +89,7 @@ impl Context {
         Self {
             cluster_id: broker.cluster_id().into(),
             groups: Groups::new(Arc::clone(&broker), group_options(config)),
+            fetch_sessions: FetchSessions::default(),
             offsets_retention: config.offsets_retention.0,
             initial_rebalance_delay: config.group_initial_rebalance_delay.0,
             broker,

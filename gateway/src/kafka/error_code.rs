@@ -54,6 +54,7 @@ impl ErrorCode {
     pub(crate) const NON_EMPTY_GROUP: Self = Self(68);
     pub(crate) const GROUP_ID_NOT_FOUND: Self = Self(69);
     pub(crate) const FETCH_SESSION_ID_NOT_FOUND: Self = Self(70);
+    pub(crate) const INVALID_FETCH_SESSION_EPOCH: Self = Self(71);
     pub(crate) const FENCED_LEADER_EPOCH: Self = Self(74);
     pub(crate) const UNKNOWN_LEADER_EPOCH: Self = Self(75);
     pub(crate) const UNSUPPORTED_COMPRESSION_TYPE: Self = Self(76);
@@ -64,6 +65,7 @@ impl ErrorCode {
     pub(crate) const GROUP_SUBSCRIBED_TO_TOPIC: Self = Self(86);
     pub(crate) const INVALID_RECORD: Self = Self(87);
     pub(crate) const UNKNOWN_TOPIC_ID: Self = Self(100);
+    pub(crate) const FETCH_SESSION_TOPIC_ID_ERROR: Self = Self(106);
     pub(crate) const MISMATCHED_ENDPOINT_TYPE: Self = Self(114);
 }
 

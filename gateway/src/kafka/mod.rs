@@ -18,7 +18,10 @@ mod connection;
 mod context;
 mod dispatch;
 mod error_code;
+mod fetch_sessions;
 mod frames;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 mod output;
 mod refusal;
 mod server;

@@ -36,7 +36,7 @@ impl Reply {
     }
 
     /// All bytes in one piece.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzz"))]
     pub(crate) fn into_bytes(self) -> Vec<u8> {
         match self {
             Self::Frame(chunks, _) => chunks.concat(),

@@ -12,18 +12,21 @@ use crate::{test::PROFILE, workspace};
 
 /// A decoder that takes more memory than this for an input of a few KiB has trusted a length.
 const MEMORY_LIMIT: &str = "-rss_limit_mb=512";
+/// How targets of the room `kafka` begin; all others are the journal's.
+const OF_KAFKA: &str = "kafka_";
 /// Seconds for one input.
 const TIME_LIMIT: &str = "-timeout=5";
 
-pub(super) fn run(seconds: u64, seed: u64) -> Result<Outcome> {
+/// Feeds the targets of one room of the gateway for so long each.
+pub(super) fn run(room: &str, seconds: u64, seed: u64) -> Result<Outcome> {
     if has_cargo_fuzz() {
-        return by_coverage(seconds, seed);
+        return by_coverage(room, seconds, seed);
     }
     println!(
         "no `cargo fuzz` (cargo install cargo-fuzz): mutations of the corpus, without coverage"
     );
     let mut command = workspace::cargo(&["test", "--profile", PROFILE, "--workspace", "--lib"]);
-    command.args(["--", "--nocapture", "fuzz::tests::"]);
+    command.args(["--", "--nocapture", &format!("{room}::fuzz::")]);
     command.env("HEADWATER_FUZZ_SECONDS", seconds.to_string());
     let mut outcome = step::tests("fuzz", &mut command, seed)?;
     outcome.shown.insert(0, "without coverage".into());
@@ -44,14 +47,15 @@ fn has_cargo_fuzz() -> bool {
     status.is_ok_and(|status| status.success())
 }
 
-fn by_coverage(seconds: u64, seed: u64) -> Result<Outcome> {
+fn by_coverage(room: &str, seconds: u64, seed: u64) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     let folder = workspace::target().join("fuzz-corpus");
     let mut write = fuzz_cargo(&["run", "--release", "--bin", "write_corpus", "--"]);
     anyhow::ensure!(write.arg(&folder).status()?.success(), "the corpus cannot be written");
     let listed = fuzz_cargo(&["fuzz", "list"]).output().context("cannot start cargo fuzz")?;
     let names = String::from_utf8(listed.stdout)?;
-    for name in names.lines().filter(|name| *name != "write_corpus") {
+    let targets = names.lines().filter(|name| *name != "write_corpus");
+    for name in targets.filter(|name| name.starts_with(OF_KAFKA) == (room == "kafka")) {
         let mut fuzzing = fuzz_cargo(&["fuzz", "run", "--sanitizer", "none", name]);
         fuzzing.arg(folder.join(name)).args(["--", MEMORY_LIMIT, TIME_LIMIT]);
         fuzzing.arg(format!("-max_total_time={seconds}")).arg(format!("-seed={}", seed as u32));

@@ -36,12 +36,22 @@ const SOAKS: &[Soak] = &[
     Soak {
         name: "journal-fuzz",
         about: "J8: every decoder of the journal for 60 s each, coverage-guided where cargo fuzz is installed",
-        steps: &[Step::Fuzz { seconds: 60 }],
+        steps: &[Step::Fuzz { room: "journal", seconds: 60 }],
+    },
+    Soak {
+        name: "kafka-fuzz",
+        about: "any bytes as a Kafka request, decoded and handled, for 300 s, coverage-guided where cargo fuzz is installed",
+        steps: &[Step::Fuzz { room: "kafka", seconds: 300 }],
     },
     Soak {
         name: "journal-card",
         about: "J9: the whole gateway on an SD card for 60 s",
         steps: &[Step::BlackBox { filter: "card::" }],
+    },
+    Soak {
+        name: "kafka-groups",
+        about: "K3: 20 members of a group come, go and crash for 60 s, over 6 SIGKILLs of the broker",
+        steps: &[Step::BlackBox { filter: "clients::groups::" }],
     },
 ];
 

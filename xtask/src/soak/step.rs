@@ -16,8 +16,8 @@ pub(super) enum Step {
     Unit { filter: &'static str, times: u32 },
     /// Black-box tests whose names contain this, with the soak's counts.
     BlackBox { filter: &'static str },
-    /// Every fuzz target for so long.
-    Fuzz { seconds: u64 },
+    /// Every fuzz target of a room of the gateway for so long.
+    Fuzz { room: &'static str, seconds: u64 },
 }
 
 /// What became of it.
@@ -59,7 +59,7 @@ impl Step {
                 test_environment(&mut command);
                 tests(filter, command.env("HEADWATER_SOAK", "10"), seed)
             }
-            Self::Fuzz { seconds } => fuzz::run(seconds, seed),
+            Self::Fuzz { room, seconds } => fuzz::run(room, seconds, seed),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What the tests need besides Rust: installed as root, or listed for whoever may install it.
 
+mod clients;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -7,8 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-
-use crate::workspace;
+pub(crate) use clients::{kafka_libs, test_environment};
 
 /// A program the tests start, and the Debian package that brings it.
 struct Tool {
@@ -16,7 +17,7 @@ struct Tool {
     package: &'static str,
 }
 
-const TOOLS: [Tool; 7] = [
+const TOOLS: [Tool; 9] = [
     Tool { program: "qemu-system-arm", package: "qemu-system-arm" },
     Tool { program: "mosquitto", package: "mosquitto" },
     Tool { program: "mosquitto_pub", package: "mosquitto-clients" },
@@ -24,6 +25,8 @@ const TOOLS: [Tool; 7] = [
     Tool { program: "java", package: "default-jdk-headless" },
     Tool { program: "mvn", package: "maven" },
     Tool { program: "python3", package: "python3" },
+    Tool { program: "node", package: "nodejs" },
+    Tool { program: "npm", package: "npm" },
 ];
 
 /// Debian's embedded Rust, where rustup has no target for the boards.
@@ -36,10 +39,7 @@ const BOARD_TARGET: &str = "thumbv7m-none-eabi";
 /// Installs what is missing, or fails with the list of it.
 pub(crate) fn provision(quick: bool) -> Result<()> {
     packages()?;
-    if !quick {
-        kafka_jars()?;
-    }
-    python_clients()
+    clients::provision(quick)
 }
 
 /// What benches need besides: Java with Apache Kafka, and the packages of files that are missing.
@@ -49,17 +49,7 @@ pub(crate) fn for_benches(files: &[(&str, &'static str)]) -> Result<()> {
     let java = TOOLS.iter().filter(|it| ["java", "mvn"].contains(&it.program));
     missing.extend(java.filter(|tool| !on_path(tool.program)).map(|tool| tool.package));
     install(&missing, "")?;
-    kafka_jars()
-}
-
-/// Folder of Apache Kafka's jars.
-pub(crate) fn kafka_libs() -> PathBuf {
-    workspace::target().join("kafka-libs")
-}
-
-/// Python with the clients in it.
-pub(crate) fn python() -> PathBuf {
-    workspace::target().join("venv/bin/python")
+    clients::kafka_jars()
 }
 
 fn packages() -> Result<()> {
@@ -111,44 +101,13 @@ fn install(missing: &[&str], instead: &str) -> Result<()> {
     Ok(())
 }
 
-/// Apache Kafka from Maven Central, by the pom of the tests; fetched again only when the pom changes.
-fn kafka_jars() -> Result<()> {
-    let pom = workspace::root().join("tests/kafka/pom.xml");
-    let libs = kafka_libs();
-    once_per(&pom, &libs.join(".fetched"), || {
-        println!("fetching Apache Kafka's jars");
-        let output = Command::new("mvn")
-            .args(["--batch-mode", "--quiet", "--file"])
-            .arg(&pom)
-            .arg("dependency:copy-dependencies")
-            .arg(format!("-DoutputDirectory={}", libs.display()))
-            .output()
-            .context("cannot start mvn")?;
-        if !output.status.success() {
-            bail!(
-                "Maven could not fetch Apache Kafka:\n{}",
-                String::from_utf8_lossy(&output.stdout)
-            );
-        }
-        Ok(())
-    })
-}
-
-/// The Python clients, in a virtual environment of their own.
-fn python_clients() -> Result<()> {
-    let requirements = workspace::root().join("tests/python/requirements.txt");
-    let environment = workspace::target().join("venv");
-    once_per(&requirements, &environment.join(".fetched"), || {
-        println!("fetching the Python clients");
-        run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&environment))?;
-        let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"];
-        run(Command::new(python()).args(pip).arg(&requirements))
-    })
-}
-
-/// Does `make` unless `mark` says that it was done for this very content of `source`.
-fn once_per(source: &Path, mark: &Path, make: impl FnOnce() -> Result<()>) -> Result<()> {
-    let wanted = fs::read(source).with_context(|| format!("cannot read {}", source.display()))?;
+/// Does `make` unless `mark` says that it was done for this very content of `sources`.
+fn once_per(sources: &[PathBuf], mark: &Path, make: impl FnOnce() -> Result<()>) -> Result<()> {
+    let mut wanted = Vec::new();
+    for source in sources {
+        let content = fs::read(source);
+        wanted.extend(content.with_context(|| format!("cannot read {}", source.display()))?);
+    }
     if fs::read(mark).is_ok_and(|made| made == wanted) {
         return Ok(());
     }
@@ -161,7 +120,8 @@ fn once_per(source: &Path, mark: &Path, make: impl FnOnce() -> Result<()>) -> Re
 fn run(command: &mut Command) -> Result<()> {
     let output = command.output().with_context(|| format!("cannot start {command:?}"))?;
     if !output.status.success() {
-        bail!("{command:?} failed:\n{}", String::from_utf8_lossy(&output.stderr));
+        let printed = [output.stdout, output.stderr].concat();
+        bail!("{command:?} failed:\n{}", String::from_utf8_lossy(&printed));
     }
     Ok(())
 }

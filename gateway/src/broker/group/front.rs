@@ -379,7 +379,11 @@ async fn expire_once(
     loop {
         // One turn: between the look and the place in the log nobody may join or commit.
         let (step, commit) = inner.turn(|front, _| {
-            let active = front.coordinator.list().into_iter().map(|group| group.group).collect();
+            let active = front.coordinator.list().into_iter().filter_map(|group| {
+                let described = front.coordinator.describe(&group.group)?;
+                Some((group.group, described))
+            });
+            let active = active.collect();
             let offsets = broker.facts(space::GROUP_OFFSET);
             let due = expiry.due(broker.journal().open_ms(), &active, offsets);
             let facts: Vec<Fact> = due

@@ -197,7 +197,7 @@ impl GroupDescription {
 }
 
 /// A member in full.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MemberDescription {
     /// Member id.
     pub member_id: String,

@@ -11,6 +11,8 @@ mod mutation;
 mod target;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) mod until;
 
 pub use corpus::Corpus;
 pub use mutation::mutated;

@@ -3,43 +3,15 @@
 use std::{
     env,
     panic::{self, AssertUnwindSafe},
-    time::{Duration, Instant},
 };
 
-use super::{Corpus, TARGETS, mutated};
-use crate::journal::{sim::Random, tests::effort::Effort};
+use super::{Corpus, TARGETS, mutated, until::Until};
+use crate::journal::sim::Random;
 
 /// Inputs of each target in a normal run.
 const INPUTS: usize = 100_000;
 /// An input that is taken joins the corpus until there are so many.
 const MOST_EXAMPLES: usize = 4_000;
-/// How often the clock is looked at.
-const BETWEEN_LOOKS: usize = 256;
-
-/// How long each target is fed: `HEADWATER_FUZZ_SECONDS`, else a number of inputs.
-enum Until {
-    Inputs(usize),
-    Moment(Instant),
-}
-
-impl Until {
-    fn of_this_run() -> Self {
-        match env::var("HEADWATER_FUZZ_SECONDS") {
-            Err(_) => Self::Inputs(Effort::of_this_run().times(INPUTS)),
-            Ok(seconds) => {
-                let seconds = seconds.parse().expect("HEADWATER_FUZZ_SECONDS is a number");
-                Self::Moment(Instant::now() + Duration::from_secs(seconds))
-            }
-        }
-    }
-
-    fn is_reached(&self, inputs: usize) -> bool {
-        match self {
-            Self::Inputs(most) => inputs >= *most,
-            Self::Moment(end) => inputs.is_multiple_of(BETWEEN_LOOKS) && Instant::now() >= *end,
-        }
-    }
-}
 
 fn seed() -> u64 {
     env::var("HEADWATER_SEED").map_or(1, |seed| seed.parse().expect("HEADWATER_SEED is a number"))
@@ -54,7 +26,7 @@ fn fuzz(name: &str) {
     for example in &examples {
         assert!((target.run)(example), "not taken: {example:02x?}");
     }
-    let until = Until::of_this_run();
+    let until = Until::of_this_run(INPUTS);
     let mut random = Random(seed());
     let (mut inputs, mut taken) = (0, 0);
     while !until.is_reached(inputs) {

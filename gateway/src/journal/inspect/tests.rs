@@ -1,6 +1,9 @@
 //! Verify and repair, against what reads say: each lost offset is named, and no other.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use super::{
     super::{
@@ -30,9 +33,19 @@ fn sample(close: bool) -> Files {
         }
     }
     if close {
-        journal.close().unwrap();
+        close_covered(&journal);
     }
     disk.files()
+}
+
+/// A close still covers the last few segments; an index that lags further behind is complete at the next opening.
+fn close_covered(journal: &Journal) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while journal.status().unindexed_bytes > 64 << 10 {
+        assert!(Instant::now() < deadline, "the index is never written");
+        std::thread::yield_now();
+    }
+    journal.close().unwrap();
 }
 
 /// A journal whose oldest segments were copied into two cold ones.
@@ -52,7 +65,7 @@ fn cleaned() -> Files {
         append(&journal, &mut state, &[], &[start]).unwrap();
         journal.clean_oldest().unwrap().unwrap();
     }
-    journal.close().unwrap();
+    close_covered(&journal);
     assert_eq!(journal.status().cold_segments, 2);
     disk.files()
 }

@@ -103,8 +103,9 @@ impl Found {
     }
 }
 
+/// An id wins over a name: beside it Java's AdminClient sends an empty one.
 fn find(context: &Context, wanted: MetadataRequestTopic) -> Found {
-    match wanted.name {
+    match wanted.name.filter(|_| wanted.topic_id == Uuid::ZERO) {
         Some(name) => match context.broker.topic(&name) {
             Some(topic) => Found::Topic(topic),
             None => Found::Missing(name),

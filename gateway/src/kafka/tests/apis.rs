@@ -126,13 +126,18 @@ async fn metadata_asks_for_all_for_none_and_by_id() {
         assert_eq!(response.topics.len(), expect, "version {version}");
     }
     let id = Uuid::from_bytes(gateway.broker.topic("b").expect("a topic").id);
-    let mut request = metadata_request(Some(&["", ""]), false);
-    for (topic, id) in request.topics.iter_mut().flatten().zip([id, Uuid::from_bytes([1; 16])]) {
-        (topic.name, topic.topic_id) = (None, id);
+    // Java's AdminClient leaves the name empty, others send none.
+    for name in [None, Some("".into())] {
+        let mut request = metadata_request(Some(&["", ""]), false);
+        let ids = [id, Uuid::from_bytes([1; 16])];
+        for (topic, id) in request.topics.iter_mut().flatten().zip(ids) {
+            (topic.name, topic.topic_id) = (name.clone(), id);
+        }
+        let topics = wire.call(12, &request).await.topics;
+        assert_eq!(topics[0].name.as_deref(), Some("b"));
+        assert_eq!((topics[1].error_code, topics[1].name.as_deref()), (100, None));
+        assert_eq!(topics[1].topic_id, Uuid::from_bytes([1; 16]));
     }
-    let response = wire.call(12, &request).await;
-    assert_eq!(response.topics[0].name.as_deref(), Some("b"));
-    assert_eq!((response.topics[1].error_code, response.topics[1].name.as_deref()), (100, None));
     gateway.stop().await;
 }
 

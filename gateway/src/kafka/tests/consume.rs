@@ -110,14 +110,59 @@ async fn offsets_outside_of_the_log_and_unknown_partitions_are_told() {
     gateway.stop().await;
 }
 
+/// Indices of the partitions that an answer tells of.
+fn told(response: &FetchResponse) -> Vec<i32> {
+    let topics = response.responses.iter();
+    topics.flat_map(|topic| &topic.partitions).map(|it| it.partition_index).collect()
+}
+
 #[tokio::test]
-async fn sessions_are_not_made_and_not_found() {
+async fn a_session_tells_what_changed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let gateway = Gateway::start(folder.path()).await;
+    create(&gateway, "t", 3).await;
+    let mut wire = Wire::connect(&gateway).await;
+    append(&mut wire, "t", &["a"]).await;
+    let mut request = fetch("t", &[(0, 0), (1, 0), (2, 0)]);
+    request.session_epoch = 0;
+    let response = wire.call(12, &request).await;
+    assert_eq!(told(&response), [0, 1, 2]);
+    assert!(response.session_id > 0);
+    // Named is what changed alone; nothing is new.
+    let mut request = fetch("t", &[(0, 1)]);
+    (request.session_id, request.session_epoch) = (response.session_id, 1);
+    let response = wire.call(12, &request).await;
+    assert_eq!((told(&response), response.session_id), (vec![], request.session_id));
+    append(&mut wire, "t", &["b"]).await;
+    let mut request = fetch("t", &[]);
+    request.topics.clear();
+    (request.session_id, request.session_epoch) = (response.session_id, 2);
+    let response = wire.call(12, &request).await;
+    assert_eq!((told(&response), values(&response, 0)), (vec![0], (0, vec!["b".to_owned()])));
+    // It waits for all partitions, not only for those that the request names.
+    request.session_epoch = 3;
+    (request.max_wait_ms, request.topics) = (60_000, fetch("t", &[(0, 2)]).topics);
+    let id = wire.send(12, &request).await;
+    let mut other = Wire::connect(&gateway).await;
+    append_to(&mut other, "t", 2, &["c"]).await;
+    let response = wire.receive::<FetchRequest>(12, id).await;
+    assert_eq!((told(&response), values(&response, 0)), (vec![2], (0, vec!["c".to_owned()])));
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn sessions_that_are_not_there_are_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     let gateway = Gateway::start(folder.path()).await;
     create(&gateway, "t", 1).await;
     let mut wire = Wire::connect(&gateway).await;
     append(&mut wire, "t", &["a"]).await;
-    for (session, epoch, expect) in [(0, 0, 0), (0, -1, 0), (7, 1, 70), (0, 1, 70), (7, -1, 0)] {
+    let mut made = fetch("t", &[(0, 0)]);
+    made.session_epoch = 0;
+    let made = wire.call(12, &made).await.session_id;
+    for (session, epoch, expect) in
+        [(0, -1, 0), (made ^ 1, 1, 70), (0, 1, 70), (made, 2, 71), (made, -1, 0), (made, 1, 70)]
+    {
         let mut request = fetch("t", &[(0, 0)]);
         (request.session_id, request.session_epoch) = (session, epoch);
         let response = wire.call(12, &request).await;

@@ -244,7 +244,17 @@ pub(super) fn produced(response: &ProduceResponse) -> (i16, i64) {
 
 /// Appends values to partition 0 and waits until they are durable; returns the base offset.
 pub(super) async fn append(wire: &mut Wire, topic: &str, values: &[&str]) -> i64 {
-    let request = produce_request(-1, &[(topic, 0, batch(values).bytes().clone())]);
+    append_to(wire, topic, 0, values).await
+}
+
+/// As [`append`], to any partition.
+pub(super) async fn append_to(
+    wire: &mut Wire,
+    topic: &str,
+    partition: i32,
+    values: &[&str],
+) -> i64 {
+    let request = produce_request(-1, &[(topic, partition, batch(values).bytes().clone())]);
     let (code, base) = produced(&wire.call(9, &request).await);
     assert_eq!(code, 0);
     base

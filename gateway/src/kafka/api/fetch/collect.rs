@@ -6,7 +6,7 @@ use bytes::Bytes;
 use crate::{
     broker::{Broker, DamagePolicy, Isolation, LogEnds},
     journal::{AbortedRange, Journal, Offset, PartitionId, ReadError},
-    kafka::error_code::ErrorCode,
+    kafka::{error_code::ErrorCode, fetch_sessions::Told},
     record::{BatchHeader, HEADER_BYTES},
 };
 
@@ -80,6 +80,12 @@ impl Partition {
     /// A partition that there is nothing to read of.
     pub(super) fn failed(index: i32, code: ErrorCode) -> Self {
         Self { code, ..Self::new(index, PartitionId(u32::MAX), 0, 0, -1) }
+    }
+
+    /// What an answer would tell of it.
+    pub(super) fn told(&self) -> Told {
+        let ends = self.ends.filter(|_| !self.code.is_error());
+        Told { has_records: self.bytes > 0, ends: ends.map(|ends| (ends.durable.0, ends.start.0)) }
     }
 
     /// Looks where the log stands; says whether there is something to read.

@@ -17,9 +17,6 @@ const SESSIONS_FROM: i16 = 7;
 const PREFERRED_REPLICA_FROM: i16 = 11;
 const FLEXIBLE_FROM: i16 = 12;
 
-/// "No session was made."
-const NO_SESSION: i32 = 0;
-
 /// Offsets of a partition that failed, and "no replica is preferred".
 const UNKNOWN: i64 = -1;
 const NONE_PREFERRED: i32 = -1;
@@ -29,6 +26,7 @@ pub(super) fn encode(
     frame: FrameWriter,
     version: i16,
     code: ErrorCode,
+    session: i32,
     topics: &[Topic],
     charge: Charge,
 ) -> Reply {
@@ -36,7 +34,7 @@ pub(super) fn encode(
     out.fields().put_i32(0); // throttle time
     if version >= SESSIONS_FROM {
         out.fields().put_i16(code.0);
-        out.fields().put_i32(NO_SESSION);
+        out.fields().put_i32(session);
     }
     out.count(topics.len());
     for topic in topics {
@@ -54,9 +52,9 @@ struct Encoder {
 impl Encoder {
     fn topic(&mut self, topic: &Topic) {
         if self.version >= TOPIC_IDS_FROM {
-            self.fields().put_slice(topic.id.as_bytes());
+            self.fields().put_slice(topic.key.id.as_bytes());
         } else {
-            self.string(&topic.name);
+            self.string(&topic.key.name);
         }
         self.count(topic.partitions.len());
         for partition in &topic.partitions {
@@ -148,13 +146,16 @@ mod tests {
     use crate::{
         broker::LogEnds,
         journal::{AbortedRange, Offset, PartitionId},
-        kafka::codec::{self, LENGTH_BYTES, Uuid},
+        kafka::{
+            codec::{self, LENGTH_BYTES, Uuid},
+            fetch_sessions::TopicKey,
+        },
     };
 
     /// The hand-written encoder against the generated decoder, for every served version.
     #[test]
     fn every_version_reads_back() {
-        for version in 4..=17 {
+        for version in 4..=18 {
             let records = [Bytes::from(vec![1; 3000]), Bytes::from(vec![2; 10])];
             let ends = LogEnds {
                 start: Offset(3),
@@ -176,8 +177,7 @@ mod tests {
             partition.aborted = vec![aborted(77, 4), aborted(1 << 40, 3)];
             let failed = Partition::failed(6, ErrorCode::OFFSET_OUT_OF_RANGE);
             let topic = Topic {
-                name: "readings".into(),
-                id: Uuid::from_bytes([9; 16]),
+                key: TopicKey { name: "readings".into(), id: Uuid::from_bytes([9; 16]) },
                 partitions: vec![partition, failed],
             };
             let mut start = BytesMut::new();
@@ -187,6 +187,7 @@ mod tests {
                 FrameWriter::new(start),
                 version,
                 ErrorCode::NONE,
+                5,
                 &[topic],
                 Charge::default(),
             );
@@ -200,7 +201,8 @@ mod tests {
             let response =
                 FetchResponse::decode_from_bytes(body, ApiVersion::new(version), codec::limits())
                     .unwrap_or_else(|error| panic!("version {version}: {error}"));
-            assert_eq!((response.error_code, response.session_id), (0, 0));
+            let session = if version >= SESSIONS_FROM { 5 } else { 0 };
+            assert_eq!((response.error_code, response.session_id), (0, session));
             let topic = &response.responses[0];
             if version >= TOPIC_IDS_FROM {
                 assert_eq!(topic.topic_id, Uuid::from_bytes([9; 16]));

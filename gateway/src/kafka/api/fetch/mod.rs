@@ -1,24 +1,23 @@
 //! Fetch: whole durable batches of many partitions, waiting for data if the client wants to.
 //!
-//! There are no fetch sessions: session id 0 tells a client to name all its partitions each time,
-//! which is legal (KIP-227). `collect` reads under the limits of the request, `encode` writes the
-//! response around shared records.
+//! `collect` reads under the limits of the request, `encode` writes the response around shared records. Which partitions
+//! are read and told is the business of `kafka::fetch_sessions`.
 
 mod collect;
 mod encode;
 
 use std::{sync::Arc, time::Duration};
 
-use kafka_wire::{FetchRequest, fetch_request::FetchTopic};
+use kafka_wire::FetchRequest;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::broker::Isolation;
 use crate::kafka::{
     budget::Charge,
-    codec::{StrBytes, Uuid},
     context::Context,
     dispatch::{Call, Pending},
     error_code::ErrorCode,
+    fetch_sessions::{NO_SESSION, Request, Told, TopicKey, Turn, Wanted},
     output::{FrameWriter, Reply},
     refusal::Refusal,
 };
@@ -41,11 +40,10 @@ const MIN_RESPONSE_BYTES: usize = 64 * 1024;
 
 const READ_COMMITTED: i8 = 1;
 
-/// A topic of the request, as named by the client.
+/// Partitions of a topic, which is named as the client names it.
 #[derive(Debug)]
 struct Topic {
-    name: StrBytes,
-    id: Uuid,
+    key: TopicKey,
     partitions: Vec<Partition>,
 }
 
@@ -53,12 +51,6 @@ pub(crate) fn handle(context: &Arc<Context>, call: &mut Call) -> Result<Pending,
     let request: FetchRequest = call.decode()?;
     let version = call.version();
     let frame = call.frame_start();
-    // 0 asks for a session, -1 for an answer without one; anything else continues a session that
-    // does not exist.
-    if !matches!(request.session_epoch, 0 | -1) {
-        let code = ErrorCode::FETCH_SESSION_ID_NOT_FOUND;
-        return Ok(Pending::Ready(encode(frame, version, code, &[], Charge::default())));
-    }
     let isolation = match request.isolation_level {
         READ_COMMITTED => Isolation::Committed,
         _ => Isolation::Uncommitted,
@@ -68,13 +60,77 @@ pub(crate) fn handle(context: &Arc<Context>, call: &mut Call) -> Result<Pending,
         min_bytes: positive(request.min_bytes).min(MAX_RESPONSE_BYTES),
     };
     let wait = Duration::from_millis(request.max_wait_ms.max(0).unsigned_abs().into());
-    let deadline = Instant::now() + wait.min(MAX_WAIT);
-    let topics = request.topics.into_iter().map(|topic| plan(context, topic, version)).collect();
-    let collector = Collector::new(topics, limits, isolation);
+    let begun = context.fetch_sessions.begin(session_request(request, version), now());
+    let (turn, wanted) = match begun {
+        Ok(begun) => begun,
+        Err(code) => {
+            let reply = encode(frame, version, code, NO_SESSION, &[], Charge::default());
+            return Ok(Pending::Ready(reply));
+        }
+    };
+    // With nothing to read there is nothing to wait for.
+    let wait = if wanted.is_empty() { Duration::ZERO } else { wait.min(MAX_WAIT) };
+    let deadline = Instant::now() + wait;
+    let collector = Collector::new(plan(context, wanted, version), limits, isolation);
     let context = Arc::clone(context);
     Ok(Pending::Later(Box::pin(async move {
-        Ok(collect(&context, collector, deadline, frame, version).await)
+        let (collector, charge) = collect(&context, collector, deadline).await;
+        Ok(answer(&context, turn, collector.into_topics(), frame, version, charge))
     })))
+}
+
+/// What the request says of its session; before there were sessions it was always alone.
+fn session_request(request: FetchRequest, version: i16) -> Request {
+    let mut wanted = Vec::new();
+    for topic in request.topics {
+        let key = TopicKey { name: topic.topic, id: topic.topic_id };
+        wanted.extend(topic.partitions.into_iter().map(|partition| Wanted {
+            topic: key.clone(),
+            index: partition.partition,
+            offset: partition.fetch_offset,
+            max_bytes: partition.partition_max_bytes,
+            leader_epoch: partition.current_leader_epoch,
+        }));
+    }
+    let forgotten = request.forgotten_topics_data.into_iter().flat_map(|topic| {
+        let key = TopicKey { name: topic.topic, id: topic.topic_id };
+        topic.partitions.into_iter().map(move |index| (key.clone(), index))
+    });
+    Request {
+        session_id: request.session_id,
+        epoch: request.session_epoch,
+        by_id: version >= TOPIC_IDS_FROM,
+        wanted,
+        forgotten: forgotten.collect(),
+    }
+}
+
+/// Writes what the session has to tell.
+fn answer(
+    context: &Context,
+    turn: Turn,
+    mut topics: Vec<Topic>,
+    frame: FrameWriter,
+    version: i16,
+    charge: Charge,
+) -> Reply {
+    let told: Vec<Told> =
+        topics.iter().flat_map(|topic| &topic.partitions).map(Partition::told).collect();
+    let (session, is_told) = match context.fetch_sessions.end(turn, &told, now()) {
+        Ok(ended) => ended,
+        Err(code) => return encode(frame, version, code, NO_SESSION, &[], charge),
+    };
+    let mut is_told = is_told.into_iter();
+    for topic in &mut topics {
+        topic.partitions.retain(|_| is_told.next().unwrap_or(true));
+    }
+    topics.retain(|topic| !topic.partitions.is_empty());
+    encode(frame, version, ErrorCode::NONE, session, &topics, charge)
+}
+
+/// Sessions count in the standard clock.
+fn now() -> std::time::Instant {
+    Instant::now().into_std()
 }
 
 /// Collects until there is enough, or no time left.
@@ -82,9 +138,7 @@ async fn collect(
     context: &Context,
     mut collector: Collector,
     deadline: Instant,
-    frame: FrameWriter,
-    version: i16,
-) -> Reply {
+) -> (Collector, Charge) {
     let mut charge = Charge::default();
     loop {
         if collector.look(&context.broker) {
@@ -103,7 +157,7 @@ async fn collect(
             () = context.shutdown.requested() => break,
         }
     }
-    encode(frame, version, ErrorCode::NONE, &collector.into_topics(), charge)
+    (collector, charge)
 }
 
 /// Pays for the records that may be read now; returns how many bytes of them in all. `None`: slow
@@ -126,29 +180,39 @@ async fn reserve(
     timeout_at(deadline, paid).await.ok().map(|()| wanted)
 }
 
-/// Looks a topic up and takes its partitions over.
-fn plan(context: &Context, topic: FetchTopic, version: i16) -> Topic {
-    let (known, unknown_code) = if version >= TOPIC_IDS_FROM {
-        (context.broker.topic_by_id(topic.topic_id.as_bytes()), ErrorCode::UNKNOWN_TOPIC_ID)
-    } else {
-        (context.broker.topic(&topic.topic), ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
-    };
-    let partitions = topic.partitions.into_iter().map(|wanted| {
-        let index = wanted.partition;
-        let Some(known) = &known else { return Partition::failed(index, unknown_code) };
-        match Context::partition(known, index) {
-            Some(id) => Partition::new(
-                index,
-                id,
-                wanted.fetch_offset,
-                positive(wanted.partition_max_bytes),
-                wanted.current_leader_epoch,
-            )
-            .with_damage(context.broker.settings_of(known).damage),
-            None => Partition::failed(index, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
+/// Looks the topics up, each once where its partitions follow each other.
+fn plan(context: &Context, wanted: Vec<Wanted>, version: i16) -> Vec<Topic> {
+    let mut topics = Vec::new();
+    let mut wanted = wanted.into_iter().peekable();
+    while let Some(first) = wanted.next() {
+        let key = first.topic.clone();
+        let (known, unknown_code) = if version >= TOPIC_IDS_FROM {
+            (context.broker.topic_by_id(key.id.as_bytes()), ErrorCode::UNKNOWN_TOPIC_ID)
+        } else {
+            (context.broker.topic(&key.name), ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
+        };
+        let damage = known.as_ref().map(|known| context.broker.settings_of(known).damage);
+        let partition = |wanted: Wanted| {
+            let index = wanted.index;
+            let Some((known, damage)) = known.as_ref().zip(damage) else {
+                return Partition::failed(index, unknown_code);
+            };
+            match Context::partition(known, index) {
+                Some(id) => {
+                    let max_bytes = positive(wanted.max_bytes);
+                    Partition::new(index, id, wanted.offset, max_bytes, wanted.leader_epoch)
+                        .with_damage(damage)
+                }
+                None => Partition::failed(index, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
+            }
+        };
+        let mut partitions = vec![partition(first)];
+        while let Some(next) = wanted.next_if(|next| next.topic == key) {
+            partitions.push(partition(next));
         }
-    });
-    Topic { name: topic.topic, id: topic.topic_id, partitions: partitions.collect() }
+        topics.push(Topic { key, partitions });
+    }
+    topics
 }
 
 fn positive(count: i32) -> usize {
