@@ -3,7 +3,7 @@
 //! The library is the whole gateway; `main.rs` only picks the real disk. Dependencies point one way:
 //! `kafka`, `device`, `mqtt`, `uplink`, `http` -> `views` -> `broker` -> `journal` -> `record`.
 
-pub mod arenas;
+pub mod allocator;
 pub mod broker;
 pub mod cli;
 pub mod config;

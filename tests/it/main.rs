@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
 
-mod arenas;
+mod allocator;
 mod blows;
 mod board;
 mod board_link;

@@ -57,7 +57,7 @@ fn main() {
     let options = Options::parse();
     if let [mode, arguments @ ..] = &options.child[..] {
         // As the gateway does.
-        headwater::arenas::limit();
+        headwater::allocator::limit();
         return child::run(mode, arguments);
     }
     let bed = Bed::new(&options.folder, options.quick);

@@ -12,7 +12,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-use crate::{Addresses, Config, Shutdown, arenas, config, journal::RealDisk, run};
+use crate::{Addresses, Config, Shutdown, allocator, config, journal::RealDisk, run};
 
 /// Options of `headwater serve`.
 #[derive(Debug, clap::Args)]
@@ -35,7 +35,7 @@ pub(super) struct Options {
 
 /// Runs until SIGINT or SIGTERM.
 pub(super) fn serve(options: &Options) -> Result<()> {
-    arenas::limit();
+    allocator::limit();
     start_logging(options.log_json);
     let config = match &options.config {
         Some(path) => config::load(path)?,

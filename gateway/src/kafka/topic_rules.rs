@@ -2,7 +2,10 @@
 //!
 //! Nothing is decoded for a topic that sets none of this: its batches are stored as they came.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    sync::{Mutex, PoisonError},
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use crate::{
     broker::{BatchRules, Topic, TopicDefaults},
@@ -56,7 +59,11 @@ pub(crate) fn apply(
     shape(batch, &rules, &format!("{}-{index}", topic.name), wall_clock_ms())
 }
 
+/// Held while a batch is looked into: it may become many times what its request has paid for, so there is one at a time.
+static LOOKING_INTO: Mutex<()> = Mutex::new(());
+
 fn shape(batch: Batch, rules: &BatchRules, partition: &str, now_ms: i64) -> Result<Shaped, Broken> {
+    let _turn = LOOKING_INTO.lock().unwrap_or_else(PoisonError::into_inner);
     check_records(&batch, rules, partition, now_ms)?;
     let header = batch.header();
     let is_stamped = header.is_log_append_time();
