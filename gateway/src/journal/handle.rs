@@ -356,13 +356,13 @@ impl Journal {
     /// Cleans as many of the oldest segments as fit into one, whatever it costs.
     #[cfg(test)]
     pub(super) fn clean_oldest(&self) -> Result<Option<Cleaned>, CleanError> {
-        cold::clean_oldest(&self.shared)
+        with_space(|| cold::clean_oldest(&self.shared))
     }
 
     /// Makes one of all cold segments.
     #[cfg(test)]
     pub(super) fn merge_cold(&self) -> Result<Option<Cleaned>, CleanError> {
-        cold::merge_cold(&self.shared)
+        with_space(|| cold::merge_cold(&self.shared))
     }
 
     /// How a partition is cleaned. Kept in memory only: to be told again after an opening.
@@ -441,6 +441,18 @@ impl Drop for Threads {
     fn drop(&mut self) {
         self.stop();
         self.shared.readers.stop();
+    }
+}
+
+/// Cleans as the cleaner does: space may just be on its way, on another thread.
+#[cfg(test)]
+fn with_space<T>(clean: impl Fn() -> Result<T, CleanError>) -> Result<T, CleanError> {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    loop {
+        match clean() {
+            Err(CleanError::NoSpace) if std::time::Instant::now() < deadline => thread::yield_now(),
+            done => return done,
+        }
     }
 }
 
