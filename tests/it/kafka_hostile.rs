@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    io::{self, Write},
+    io::{self, Read, Write},
     net::{SocketAddr, TcpStream},
     sync::{
         Arc,
@@ -12,7 +12,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use headwater::record::{BatchBuilder, Compression};
+use headwater::{
+    journal::{fuzz::mutated, sim::Random},
+    kafka::fuzz::examples,
+    record::{BatchBuilder, Compression},
+};
 use headwater_tests::{
     batch::{self, Numbered},
     gateway::Gateway,
@@ -26,12 +30,21 @@ const MAX_RSS_KIB: u64 = 64 * 1024;
 const DEADLINE: Duration = Duration::from_secs(90);
 /// Clients that never finish a request.
 const UNFINISHED: usize = 2_000;
+/// Mutated frames, and the threads that send them.
+const MUTATED: usize = 100_000;
+const ATTACKERS: u64 = 4;
+/// A mutated Fetch may ask for a long wait, which is legal: nobody waits for it.
+const ANSWERS_WITHIN: Duration = Duration::from_millis(50);
 /// Requests of each loop.
 const REQUESTS: usize = 20_000;
 /// A bomb's records, decompressed: well above what the gateway ever decompresses of a batch.
 const BOMB_BYTES: usize = 20 << 20;
 
 const PRODUCE: (i16, i16) = (0, 7);
+/// ApiVersions 0, by which an attacker knows that its frame was digested.
+const ARE_YOU_THERE: [u8; 14] = [0, 0, 0, 10, 0, 18, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff];
+const THERE: [u8; 4] = [0x7f, 0xff, 0xff, 0xff];
+
 const METADATA: (i16, i16) = (3, 1);
 const OFFSET_COMMIT: (i16, i16) = (8, 2);
 const JOIN_GROUP: (i16, i16) = (11, 4);
@@ -139,6 +152,67 @@ fn thousands_that_never_finish_a_request() {
     drop(clients);
     neighbour.goes_on();
     neighbour.stop();
+}
+
+#[test]
+fn mutated_frames_of_every_request() {
+    let _permit = permit::computing();
+    let folder = tempfile::tempdir().unwrap();
+    let mut gateway = Gateway::start(folder.path(), "");
+    let neighbour = Neighbour::start(gateway.kafka);
+    let address = gateway.kafka;
+    let golden: Arc<Vec<Vec<u8>>> = Arc::new(examples());
+    let attackers = (0..ATTACKERS).map(|seed| {
+        let golden = Arc::clone(&golden);
+        thread::spawn(move || {
+            let mut random = Random(seed + 1);
+            let (mut open, mut digested) = (None, 0);
+            for _ in 0..MUTATED / ATTACKERS as usize {
+                let valid = &golden[random.below(golden.len() as u64) as usize];
+                let mut frame = mutated(valid, &mut random);
+                if random.below(4) != 0 && frame.len() > 4 {
+                    // Most mutations of the head name something that nobody serves.
+                    frame[..4].copy_from_slice(&valid[..4]);
+                }
+                let mut stream = open.take().unwrap_or_else(|| connect(address));
+                if is_digested(&mut stream, &frame).unwrap_or(false) {
+                    digested += 1;
+                    open = Some(stream);
+                }
+            }
+            digested
+        })
+    });
+    let attackers: Vec<JoinHandle<usize>> = attackers.collect();
+    let digested: usize = attackers.into_iter().map(|it| it.join().unwrap()).sum();
+    println!(
+        "{MUTATED} mutated frames, {digested} of them digested, the others ended their connection"
+    );
+    assert!(digested > MUTATED / 10);
+    neighbour.goes_on();
+    check_memory(&mut gateway, "mutated frames");
+    neighbour.stop();
+}
+
+fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream.set_read_timeout(Some(ANSWERS_WITHIN)).unwrap();
+    stream
+}
+
+/// Sends a frame and a question; whether the question was answered.
+fn is_digested(stream: &mut TcpStream, frame: &[u8]) -> io::Result<bool> {
+    stream.write_all(&[&(frame.len() as u32).to_be_bytes(), frame, &ARE_YOU_THERE].concat())?;
+    loop {
+        let mut head = [0; 8];
+        stream.read_exact(&mut head)?;
+        let length = u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;
+        io::copy(&mut stream.take(length as u64 - 4), &mut io::sink())?;
+        if head[4..] == THERE {
+            return Ok(true);
+        }
+    }
 }
 
 #[test]

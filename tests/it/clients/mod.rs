@@ -5,6 +5,7 @@ mod go;
 mod groups;
 mod java;
 mod kcat;
+mod krafka;
 mod node;
 mod python;
 
