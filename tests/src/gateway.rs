@@ -38,6 +38,15 @@ impl Gateway {
     /// If it does not start.
     #[must_use]
     pub fn start(folder: &Path, extra: &str) -> Self {
+        Self::start_with(folder, "", extra)
+    }
+
+    /// Likewise, with more lines of the table `kafka`.
+    ///
+    /// # Panics
+    /// If it does not start.
+    #[must_use]
+    pub fn start_with(folder: &Path, kafka: &str, extra: &str) -> Self {
         let mut gateway = Self {
             folder: folder.into(),
             kafka: ports::reserve(),
@@ -46,7 +55,7 @@ impl Gateway {
             process: None,
         };
         let config = format!(
-            "[storage]\npath = {data:?}\nmax_bytes = \"1 GiB\"\n[kafka]\nlisten = \"{}\"\n[device]\nlisten = \
+            "[storage]\npath = {data:?}\nmax_bytes = \"1 GiB\"\n[kafka]\nlisten = \"{}\"\n{kafka}[device]\nlisten = \
              \"{}\"\n[http]\nlisten = \"{}\"\n{extra}",
             gateway.kafka,
             gateway.device,

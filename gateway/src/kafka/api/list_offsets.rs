@@ -10,7 +10,7 @@ use kafka_wire::{
 };
 
 use crate::{
-    broker::{Broker, LogEnds},
+    broker::{Broker, Located, LogEnds},
     journal::{Offset, PartitionId, ReadError},
     kafka::{
         codec::StrBytes,
@@ -75,6 +75,8 @@ type Questions = Vec<(StrBytes, Vec<(i32, Lookup)>)>;
 /// How one partition's question is answered.
 enum Lookup {
     Known(Result<Found, ErrorCode>),
+    /// The partition and its first offset, whose epoch the log tells.
+    Earliest(PartitionId, Offset),
     /// The partition, the time, and the end of what the client may see.
     AtOrAfter(PartitionId, i64, Offset),
     MaxTimestamp(PartitionId, Offset),
@@ -104,8 +106,8 @@ fn lookup(
     let visible = if is_committed { ends.stable } else { Offset(i64::MAX) };
     match wanted.timestamp {
         LATEST => known(end.0, ends.leader_epoch),
-        EARLIEST => known(ends.start.0, UNKNOWN_EPOCH),
-        EARLIEST_LOCAL if version >= EARLIEST_LOCAL_FROM => known(ends.start.0, UNKNOWN_EPOCH),
+        EARLIEST => Lookup::Earliest(id, ends.start),
+        EARLIEST_LOCAL if version >= EARLIEST_LOCAL_FROM => Lookup::Earliest(id, ends.start),
         LATEST_TIERED if version >= LATEST_TIERED_FROM => known(UNKNOWN, UNKNOWN_EPOCH),
         EARLIEST_PENDING_UPLOAD if version >= EARLIEST_PENDING_UPLOAD_FROM => {
             known(UNKNOWN, UNKNOWN_EPOCH)
@@ -124,6 +126,12 @@ async fn answer(broker: &Broker, questions: Questions, version: i16) -> ListOffs
         for (index, lookup) in lookups {
             let found = match lookup {
                 Lookup::Known(found) => found,
+                Lookup::Earliest(id, offset) => Ok(Found {
+                    offset: offset.0,
+                    timestamp: UNKNOWN,
+                    // Where the beginning is damaged, it still has its offset.
+                    leader_epoch: broker.first_epoch(id).await.unwrap_or(UNKNOWN_EPOCH),
+                }),
                 Lookup::AtOrAfter(id, time, end) => {
                     found(broker.offset_for_timestamp(id, time).await, end)
                 }
@@ -143,16 +151,16 @@ async fn answer(broker: &Broker, questions: Questions, version: i16) -> ListOffs
 }
 
 /// What a search of the log gave; nothing is an answer too, as is what the client may not see yet.
-fn found(
-    searched: Result<Option<(Offset, i64)>, ReadError>,
-    end: Offset,
-) -> Result<Found, ErrorCode> {
-    let (offset, timestamp) = match searched {
-        Ok(Some((offset, timestamp))) if offset < end => (offset.0, timestamp),
-        Ok(_) => (UNKNOWN, UNKNOWN),
-        Err(error) => return Err((&error).into()),
-    };
-    Ok(Found { offset, timestamp, leader_epoch: UNKNOWN_EPOCH })
+fn found(searched: Result<Option<Located>, ReadError>, end: Offset) -> Result<Found, ErrorCode> {
+    match searched {
+        Ok(Some(it)) if it.offset < end => Ok(Found {
+            offset: it.offset.0,
+            timestamp: it.timestamp_ms,
+            leader_epoch: it.leader_epoch,
+        }),
+        Ok(_) => Ok(Found { offset: UNKNOWN, timestamp: UNKNOWN, leader_epoch: UNKNOWN_EPOCH }),
+        Err(error) => Err((&error).into()),
+    }
 }
 
 fn partition(index: i32, found: Result<Found, ErrorCode>) -> ListOffsetsPartitionResponse {
