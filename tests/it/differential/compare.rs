@@ -34,6 +34,12 @@ impl Comparison {
                 self.needed.insert(*number);
             }
         }
+        let answered =
+            rules.iter().find(|(_, it)| matches!(it.is, Is::Answer(fits) if fits(&kafka, &ours)));
+        if let Some((number, _)) = answered {
+            self.needed.insert(*number);
+            return Vec::new();
+        }
         let mut found = Vec::new();
         differences("", &kafka, &ours, &mut found);
         found.retain(|difference| {
@@ -58,7 +64,7 @@ impl Rule {
     /// Orders arrays and takes elements away; whether that changed what is compared.
     fn prepare(&self, kafka: &mut Value, ours: &mut Value) -> bool {
         match self.is {
-            Is::Value(_) => false,
+            Is::Value(_) | Is::Answer(_) => false,
             Is::Order(fields) => {
                 let before = (kafka.clone(), ours.clone());
                 for side in [&mut *kafka, &mut *ours] {

@@ -7,11 +7,24 @@ use serde_json::{Value, json};
 const WAITS: [&str; 5] =
     ["MaxWaitMs", "TimeoutMs", "timeoutMs", "RebalanceTimeoutMs", "SessionTimeoutMs"];
 
+/// Arrays that Kafka does not answer at all where an element is in them twice.
+const NOT_ANSWERED: [&str; 1] = ["Protocols"];
+
 /// All changes of one field in `body`, each with a text that says what it is.
 pub(super) fn of(fields: &[Field], version: i16, body: &Value) -> Vec<(String, Value)> {
     let mut mutants = Vec::new();
     for field in fields.iter().filter(|field| field.is_in(version)) {
         let current = body.get(&field.name).unwrap_or(&field.default);
+        if NOT_ANSWERED.contains(&field.name.as_str()) {
+            let mut few = values(&field.kind, version, current);
+            few.retain(|(change, _)| change != "[] twice");
+            for (below, value) in few {
+                let mut changed = body.clone();
+                changed[&field.name] = value;
+                mutants.push((format!("{}{below}", field.name), changed));
+            }
+            continue;
+        }
         if WAITS.contains(&field.name.as_str()) {
             continue;
         }

@@ -21,6 +21,8 @@ pub(super) struct Names {
     sessions: Both<i64>,
     /// How many members each group has named.
     members: BTreeMap<String, usize>,
+    /// Requests by API, which both servers get as many of, whatever they answer.
+    requests: BTreeMap<String, i64>,
 }
 
 #[derive(Debug, Default)]
@@ -38,7 +40,8 @@ impl<T: Clone + Ord> Both<T> {
 
 impl Names {
     /// A request for this server.
-    pub(super) fn to_server(&self, body: &Value) -> Value {
+    pub(super) fn to_server(&mut self, api: &str, body: &Value) -> Value {
+        *self.requests.entry(api.to_owned()).or_default() += 1;
         let mut body = body.clone();
         let (producers, sessions) = (&self.producers.to_server, &self.sessions.to_server);
         replace_texts(&mut body, &self.texts.to_server);
@@ -51,6 +54,7 @@ impl Names {
         for (id, name) in topic_ids(&answer) {
             self.texts.learn(id, topic_id(&name));
         }
+        let number = self.requests.get(api).copied().unwrap_or_default();
         match api {
             "JoinGroup" => {
                 let id = answer["MemberId"].as_str().unwrap_or_default();
@@ -63,13 +67,13 @@ impl Names {
                 }
             }
             "InitProducerId" => {
-                let next = FIRST_PRODUCER + self.producers.to_common.len() as i64;
-                learn_number(&mut self.producers, answer["ProducerId"].as_i64(), next);
+                let id = answer["ProducerId"].as_i64().filter(|_| answer["ErrorCode"] == 0);
+                learn_number(&mut self.producers, id, FIRST_PRODUCER + number);
             }
             "Fetch" => {
-                let next = FIRST_SESSION + self.sessions.to_common.len() as i64;
-                let id = answer["SessionId"].as_i64().filter(|id| *id != 0);
-                learn_number(&mut self.sessions, id, next);
+                let is_given = answer["ErrorCode"] == 0 && answer["SessionId"] != 0;
+                let id = answer["SessionId"].as_i64().filter(|_| is_given);
+                learn_number(&mut self.sessions, id, FIRST_SESSION + number);
             }
             _ => {}
         }

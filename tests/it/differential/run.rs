@@ -68,12 +68,27 @@ impl<'a> Run<'a> {
         self.kafka.send(&step);
         self.ours.send(&step);
         if step.answered == Answered::Later {
+            if step.api == "JoinGroup" {
+                self.until_rebalancing(&step);
+            }
             self.later.push(step);
             return;
         }
-        self.receive(&step);
         for step in std::mem::take(&mut self.later) {
             self.receive(&step);
+        }
+        self.receive(&step);
+    }
+
+    /// Until both have taken in that somebody joins: requests of two connections have no order of their own.
+    fn until_rebalancing(&mut self, join: &Step) {
+        let body = json!({ "Groups": [join.body["GroupId"]] });
+        let describe = self.own("DescribeGroups", 5, body);
+        for side in [&mut self.kafka, &mut self.ours] {
+            wait::for_condition("a rebalance", DEADLINE, || {
+                side.send(&describe);
+                side.receive(&describe)["Groups"][0]["GroupState"] == "PreparingRebalance"
+            });
         }
     }
 
@@ -127,7 +142,14 @@ impl<'a> Run<'a> {
     }
 
     fn ask_kafka(&mut self, api: &str, version: i16, body: Value) -> Value {
-        let step = Step {
+        let step = self.own(api, version, body);
+        self.kafka.send(&step);
+        self.kafka.receive(&step)
+    }
+
+    /// A request that is not compared.
+    fn own(&self, api: &str, version: i16, body: Value) -> Step {
+        Step {
             label: "between two requests".to_owned(),
             connection: OWN_CONNECTION,
             api: api.to_owned(),
@@ -135,9 +157,7 @@ impl<'a> Run<'a> {
             body,
             source: Source::Generated,
             answered: Answered::AtOnce,
-        };
-        self.kafka.send(&step);
-        self.kafka.receive(&step)
+        }
     }
 
     /// Prints how much was compared, and fails if the servers disagreed or a rule was for nothing.

@@ -50,11 +50,12 @@ pub(crate) fn handle(context: &Arc<Context>, call: &mut Call) -> Result<Pending,
     let plans: Vec<(StrBytes, Result<Plan, Refused>)> = request
         .topics
         .into_iter()
-        .map(|topic| {
+        .filter_map(|topic| {
             let name = topic.name.clone();
-            let is_repeated = count.get(&name).is_some_and(|&count| count > 1);
+            // What is named more than once is answered once.
+            let is_repeated = count.remove(&name)? > 1;
             let plan = if is_repeated { Err(repeated()) } else { plan(topic) };
-            (name, plan)
+            Some((name, plan))
         })
         .collect();
     let context = Arc::clone(context);

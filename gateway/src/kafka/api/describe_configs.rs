@@ -13,6 +13,7 @@ use kafka_wire::{
     },
 };
 
+use crate::broker::Topic;
 use crate::kafka::{
     codec::StrBytes,
     context::{Context, NODE_ID},
@@ -53,7 +54,7 @@ fn describe(
     };
     match entries {
         Ok(entries) => {
-            result.error_message = None;
+            result.error_message = Some(StrBytes::default());
             result.configs = entries
                 .into_iter()
                 .filter(|entry| is_wanted(resource.configuration_keys.as_deref(), entry.name))
@@ -79,6 +80,9 @@ fn topic_entries(
     context: &Context,
     name: &str,
 ) -> Result<Vec<Effective>, (ErrorCode, &'static str)> {
+    if !Topic::is_legal_name(name) {
+        return Err((ErrorCode::INVALID_TOPIC, "no topic can have this name"));
+    }
     let topic = context
         .broker
         .topic(name)

@@ -18,6 +18,9 @@ use crate::{
     },
 };
 
+/// For partitions that are not there.
+const REFUSED: &str = "This server does not host this topic-partition.";
+
 /// Nothing of the kind.
 const NONE: i32 = -1;
 
@@ -61,7 +64,10 @@ async fn partition(
             let producers = context.broker.active_producers(partition).await;
             response.active_producers = producers.iter().map(producer).collect();
         }
-        Err(code) => response.error_code = code.0,
+        Err(code) => {
+            response.error_code = code.0;
+            response.error_message = Some(REFUSED.into());
+        }
     }
     response
 }

@@ -1,11 +1,11 @@
 //! ListOffsets: the first, the next, the latest by timestamp, and the first offset at or after a
 //! time.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use kafka_wire::{
     ListOffsetsRequest, ListOffsetsResponse,
-    list_offsets_request::ListOffsetsPartition,
+    list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic},
     list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse},
 };
 
@@ -51,22 +51,39 @@ pub(crate) fn handle(context: &Arc<Context>, call: &mut Call) -> Result<Pending,
     let version = call.version();
     let is_committed = request.isolation_level == READ_COMMITTED;
     let mut questions = Vec::new();
-    for topic in request.topics {
-        let known = context.broker.topic(&topic.name);
-        let lookups = topic.partitions.into_iter().map(|wanted| {
-            let index = wanted.partition_index;
+    for (name, partitions) in merged(request.topics) {
+        let known = context.broker.topic(&name);
+        let lookups = partitions.into_iter().map(|(index, wanted)| {
             let id = known.as_deref().and_then(|topic| Context::partition(topic, index));
-            let lookup = match id {
-                Some(id) => lookup(id, context.broker.ends(id), &wanted, version, is_committed),
-                None => Lookup::Known(Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)),
+            let lookup = match (wanted, id) {
+                (None, _) => Lookup::Known(Err(ErrorCode::INVALID_REQUEST)),
+                (Some(wanted), Some(id)) => {
+                    lookup(id, context.broker.ends(id), &wanted, version, is_committed)
+                }
+                (_, None) => Lookup::Known(Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)),
             };
             (index, lookup)
         });
         let lookups = lookups.collect();
-        questions.push((topic.name, lookups));
+        questions.push((name, lookups));
     }
     let context = Arc::clone(context);
     Ok(call.answer_later(async move { answer(&context.broker, questions, version).await }))
+}
+
+/// Each topic that partitions are asked of, once; a partition that is named more than once has no question.
+fn merged(
+    topics: Vec<ListOffsetsTopic>,
+) -> BTreeMap<StrBytes, BTreeMap<i32, Option<ListOffsetsPartition>>> {
+    let mut merged: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
+    for topic in topics {
+        for wanted in topic.partitions {
+            let of_topic = merged.entry(topic.name.clone()).or_default();
+            let known = of_topic.entry(wanted.partition_index);
+            known.and_modify(|question| *question = None).or_insert(Some(wanted));
+        }
+    }
+    merged
 }
 
 /// Partitions of each topic, with what is known before the log is read.

@@ -63,6 +63,13 @@ pub(super) fn is_served(api: &str, version: i16) -> bool {
     served().get(api).is_some_and(|(first, last)| (*first..=*last).contains(&version))
 }
 
+/// Whether an API is told to clients.
+pub(super) fn is_listed(key: i64) -> bool {
+    let table: toml::Table = APIS.parse().expect("apis.toml");
+    let mut apis = table["api"].as_array().expect("a list").iter();
+    apis.any(|api| api["key"].as_integer() == Some(key) && api.get("ours").is_some())
+}
+
 /// By name, the first and the last version.
 fn served() -> BTreeMap<String, (i16, i16)> {
     let table: toml::Table = APIS.parse().expect("apis.toml");
