@@ -12,6 +12,7 @@ pub(crate) const SOURCE_DEFAULT: i8 = 5;
 /// Types of values, on the wire.
 pub(crate) const BOOLEAN: i8 = 1;
 pub(crate) const STRING: i8 = 2;
+pub(crate) const INTEGER: i8 = 3;
 pub(crate) const LONG: i8 = 5;
 pub(crate) const DOUBLE: i8 = 6;
 pub(crate) const LIST: i8 = 7;
@@ -54,6 +55,7 @@ pub(crate) fn of_topic(own: &BTreeMap<String, String>, defaults: &TopicDefaults)
 
 fn kind_code(kind: &SettingKind) -> i8 {
     match kind {
+        SettingKind::Integer { max, .. } if *max <= i64::from(i32::MAX) => INTEGER,
         SettingKind::Integer { .. } => LONG,
         SettingKind::Ratio => DOUBLE,
         SettingKind::Boolean => BOOLEAN,

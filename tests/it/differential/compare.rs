@@ -75,8 +75,15 @@ impl Rule {
                 // Where both had the same order, none is needed.
                 before.0 != before.1 && (before.0 != *kafka || before.1 != *ours)
             }
-            Is::OnlyInKafka(which) => without(kafka, self.path, which),
-            Is::OnlyHere(which) => without(ours, self.path, which),
+            Is::Merged(fields, inner) => {
+                let mut merged = false;
+                for side in [kafka, ours] {
+                    at(side, self.path, &mut |array| merged |= merge(array, fields, inner));
+                }
+                merged
+            }
+            Is::OnlyInKafka(which) => without(kafka, ours, self.path, which),
+            Is::OnlyHere(which) => without(ours, kafka, self.path, which),
         }
     }
 
@@ -90,14 +97,27 @@ impl Rule {
     }
 }
 
-fn without(side: &mut Value, path: &str, which: fn(&Value) -> bool) -> bool {
+/// Takes away elements that the other side does not have.
+fn without(side: &mut Value, other: &mut Value, path: &str, which: fn(&Value) -> bool) -> bool {
+    let mut others = Vec::new();
+    at(other, path, &mut |array| {
+        others.push(array.iter().map(identity).collect::<BTreeSet<_>>());
+    });
+    let mut others = others.into_iter();
     let mut changed = false;
     at(side, path, &mut |array| {
+        let others = others.next().unwrap_or_default();
         let before = array.len();
-        array.retain(|it| !which(it));
+        array.retain(|it| !which(it) || others.contains(&identity(it)));
         changed |= array.len() != before;
     });
     changed
+}
+
+/// What tells an element from its neighbours.
+fn identity(element: &Value) -> String {
+    let names = ["Name", "Topic", "ResourceName", "ResourceType", "GroupId", "ApiKey"];
+    names.iter().map(|name| element[*name].to_string()).collect()
 }
 
 /// Calls `change` for each array at the path.
@@ -109,6 +129,24 @@ fn at(value: &mut Value, path: &str, change: &mut impl FnMut(&mut Vec<Value>)) {
     } else {
         array.iter_mut().for_each(|element| at(element, rest, change));
     }
+}
+
+fn merge(array: &mut Vec<Value>, fields: &[&str], inner: &str) -> bool {
+    let before = array.len();
+    let mut merged: Vec<Value> = Vec::new();
+    for mut element in array.drain(..) {
+        match merged.iter_mut().find(|it| key(it, fields) == key(&element, fields)) {
+            Some(same) => {
+                let more = element[inner].as_array_mut().map(std::mem::take).unwrap_or_default();
+                if let Some(all) = same[inner].as_array_mut() {
+                    all.extend(more);
+                }
+            }
+            None => merged.push(element),
+        }
+    }
+    *array = merged;
+    array.len() != before
 }
 
 fn key(element: &Value, fields: &[&str]) -> String {

@@ -16,6 +16,9 @@ const METADATA: &str = "Metadata";
 const CREATE_TOPICS_VERSION: i16 = 7;
 const METADATA_VERSION: i16 = 12;
 
+/// How the names of Kafka's own topics begin, which nobody can create.
+const INTERNAL: &str = "__";
+
 /// Client by client, each with the topics that it has not created itself.
 pub(super) fn all(schemas: &Schemas, is_served: impl Fn(&str, i16) -> bool) -> Vec<Step> {
     let entries = fs::read_dir(FOLDER).expect("the folder of recordings");
@@ -86,7 +89,10 @@ fn names(body: &Value) -> BTreeSet<String> {
     let names = names.filter_map(|topic| {
         topic["Name"].as_str().or(topic["Topic"].as_str()).or(topic["TopicName"].as_str())
     });
-    names.filter(|name| !name.is_empty()).map(str::to_owned).collect()
+    names
+        .filter(|name| !name.is_empty() && !name.starts_with(INTERNAL))
+        .map(str::to_owned)
+        .collect()
 }
 
 fn step(client: &str, api: &str, version: i16, body: Value) -> Step {

@@ -116,6 +116,13 @@ impl<'a> Run<'a> {
         });
     }
 
+    /// Kafka gets a topic that Headwater has by itself.
+    pub(super) fn give_kafka(&mut self, topic: &str) {
+        let topics = json!([{ "Name": topic, "NumPartitions": 1, "ReplicationFactor": 1 }]);
+        self.ask_kafka("CreateTopics", 7, json!({ "Topics": topics }));
+        self.settle();
+    }
+
     /// Waits until Kafka's broker has taken in what its controller has decided: changes reach it in order, so a topic that
     /// has come and gone was the last of them.
     fn settle(&mut self) {
@@ -168,15 +175,16 @@ impl<'a> Run<'a> {
         println!("differential: {all} requests compared: {}", by_api.join(", "));
         let mut failures = Vec::new();
         for (kind, found) in self.disagreements.iter().take(SHOWN) {
-            let (step, _) = &found[0];
+            let ((step, _), (other, _)) = (&found[0], &found[found.len() - 1]);
             let versions: BTreeSet<i16> = found.iter().map(|(step, _)| step.version).collect();
             let (first, last) = (versions.first(), versions.last());
             failures.push(format!(
-                "{kind}\n    {} times in versions {} to {}, first by {}",
+                "{kind}\n    {} times in versions {} to {}, first by {}\n    and last by {}",
                 found.len(),
                 first.unwrap_or(&-1),
                 last.unwrap_or(&-1),
                 shortened(&step.to_string()),
+                shortened(&other.to_string()),
             ));
         }
         let more = self.disagreements.len().saturating_sub(SHOWN);
@@ -272,8 +280,8 @@ fn changes_metadata(step: &Step, answer: &Value) -> bool {
         | "CreatePartitions"
         | "AlterConfigs"
         | "IncrementalAlterConfigs" => !is_only_asked && has_code(answer, 0),
-        // A topic that it creates by the way.
-        "Metadata" => has_code(answer, 5),
+        // Topics that it creates by the way.
+        "Metadata" => step.body["AllowAutoTopicCreation"] != false && has_code(answer, 3),
         _ => false,
     }
 }

@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-/// For partitions that are not there.
+/// For topics that are not there; partitions have no text.
 const REFUSED: &str = "This server does not host this topic-partition.";
 
 /// Nothing of the kind.
@@ -43,7 +43,11 @@ pub(crate) fn handle(context: &Arc<Context>, call: &mut Call) -> Result<Pending,
             let mut seen = HashSet::new();
             for index in asked.partition_indexes.into_iter().filter(|index| seen.insert(*index)) {
                 let known = topic.as_deref().and_then(|topic| Context::partition(topic, index));
-                result.partitions.push(partition(&context, index, known.ok_or(unknown)).await);
+                let mut described = partition(&context, index, known.ok_or(unknown)).await;
+                if topic.is_none() {
+                    described.error_message = Some(REFUSED.into());
+                }
+                result.partitions.push(described);
             }
             response.topics.push(result);
         }
@@ -64,10 +68,7 @@ async fn partition(
             let producers = context.broker.active_producers(partition).await;
             response.active_producers = producers.iter().map(producer).collect();
         }
-        Err(code) => {
-            response.error_code = code.0;
-            response.error_message = Some(REFUSED.into());
-        }
+        Err(code) => response.error_code = code.0,
     }
     response
 }

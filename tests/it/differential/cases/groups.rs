@@ -8,6 +8,8 @@ use crate::differential::step::Answered;
 /// Nobody is given up because the machine is slow.
 const SESSION_MS: i32 = 300_000;
 const REBALANCE_MS: i32 = 2_000;
+/// What a consumer of no topics says: version 0, no topics, no data.
+const SUBSCRIPTION: &str = "000000000000ffffffff";
 
 pub(super) fn add(cases: &mut Cases<'_>) {
     for version in 0..=9 {
@@ -25,7 +27,7 @@ fn join(group: &str, member: &str) -> Value {
     json!({
         "GroupId": group, "SessionTimeoutMs": SESSION_MS, "RebalanceTimeoutMs": REBALANCE_MS,
         "MemberId": member, "GroupInstanceId": null, "ProtocolType": "consumer",
-        "Protocols": [{ "Name": "range", "Metadata": "000000000000" }, { "Name": "sticky", "Metadata": "01" }],
+        "Protocols": [{ "Name": "range", "Metadata": SUBSCRIPTION }, { "Name": "sticky", "Metadata": "01" }],
     })
 }
 
@@ -42,7 +44,8 @@ fn life(cases: &mut Cases<'_>, version: i16) {
     cases.at("DescribeGroups", 5, "joining", &json!({ "Groups": [group] }));
     // From version 4 on, the first answer was only an id.
     cases.at("JoinGroup", version, "with its id", &join(&group, &id));
-    let generation = if version < 4 { 2 } else { 1 };
+    // It said nothing new, so nobody has to be asked again.
+    let generation = 1;
     let of = |generation: i32, member: &str| json!({ "GroupId": group, "GenerationId": generation, "MemberId": member });
     cases.at("Heartbeat", beat, "before the assignment", &of(generation, &id));
     let mut synced = of(generation, &id);
@@ -106,7 +109,9 @@ fn life(cases: &mut Cases<'_>, version: i16) {
     cases.at("LeaveGroup", leave, "as member", &leaving(&id));
     cases.at("LeaveGroup", leave, "again", &leaving(&id));
     cases.at("Heartbeat", beat, "after leaving", &of(generation, &id));
-    cases.at("DescribeGroups", 5, "left", &json!({ "Groups": [group] }));
+    for described in 5..=6 {
+        cases.at("DescribeGroups", described, "left", &json!({ "Groups": [group] }));
+    }
 }
 
 /// Two members: the second joins, so the first has to join again, and the leader assigns for both.
@@ -251,6 +256,13 @@ fn commits(cases: &mut Cases<'_>) {
                 "CommittedMetadata": metadata }] }]);
         cases.each("OffsetCommit", label, &request);
     }
+    // One that stays when others are deleted: so does the group.
+    let mut request = commit.clone();
+    request["GroupId"] = "outside".into();
+    request["Topics"] = json!([{ "Name": "empty", "TopicId": "id of empty", "Partitions": [
+        { "PartitionIndex": 0, "CommittedOffset": 1 },
+    ] }]);
+    cases.last("OffsetCommit", "one more", &request);
     let mut request = commit.clone();
     request["GroupId"] = "outside".into();
     request["Topics"][0]["Partitions"][0]["CommittedLeaderEpoch"] = 0.into();
@@ -318,7 +330,7 @@ fn delete(cases: &mut Cases<'_>) {
                 ] }],
             }),
         );
-        let names = json!({ "GroupsNames": [group, "no-such", "static-5", ""] });
+        let names = json!({ "GroupsNames": [group, "no-such", "static-5"] });
         cases.at("DeleteGroups", version, "some", &names);
         cases.at("DeleteGroups", version, "again", &names);
     }

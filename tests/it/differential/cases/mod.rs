@@ -38,6 +38,11 @@ pub(super) fn prepare(run: &mut Run<'_>) {
     run.until("Kafka's coordinator", &step("FindCoordinator", 4, coordinator), |answer| {
         answer["Coordinators"][0]["ErrorCode"] == 0
     });
+    let producer = json!({ "TransactionalId": null, "TransactionTimeoutMs": 60_000 });
+    run.until("Kafka's first producer id", &step("InitProducerId", 4, producer), |answer| {
+        answer["ErrorCode"] == 0
+    });
+    run.give_kafka("readings");
     run.step(&step("CreateTopics", 7, topics::prepared()));
     let known: Vec<_> = topics::KNOWN.map(|name| json!({ "Name": name })).to_vec();
     run.step(&step("Metadata", 12, json!({ "Topics": known })));
@@ -130,7 +135,7 @@ impl Cases<'_> {
         let schemas = self.schemas;
         let fields = &schemas.named(api).request.fields;
         for version in [first, last] {
-            for (change, body) in mutants::of(fields, version, body) {
+            for (change, body) in mutants::of(api, fields, version, body) {
                 self.at(api, version, &format!("{label}, {change}"), &body);
             }
         }

@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 use super::Cases;
 
 /// Topics that all requests know.
-pub(super) const KNOWN: [&str; 6] = ["one", "three", "empty", "compacted", "append-time", "small"];
+pub(super) const KNOWN: [&str; 7] =
+    ["one", "three", "empty", "compacted", "append-time", "small", "garbage"];
 
 /// The request that creates them.
 pub(super) fn prepared() -> Value {
@@ -22,6 +23,7 @@ pub(super) fn prepared() -> Value {
         topic("empty", 2, &[]),
         topic("compacted", 1, &[("cleanup.policy", "compact")]),
         topic("append-time", 1, &[("message.timestamp.type", "LogAppendTime")]),
+        topic("garbage", 1, &[]),
         topic("small", 1, &[("max.message.bytes", "200")]),
     ] })
 }
