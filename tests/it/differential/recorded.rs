@@ -19,6 +19,11 @@ const METADATA_VERSION: i16 = 12;
 /// How the names of Kafka's own topics begin, which nobody can create.
 const INTERNAL: &str = "__";
 
+const OFFSETS_TOPIC: &str = "__consumer_offsets";
+
+/// Fields that name groups, or hold fields that do.
+const GROUPS: [&str; 5] = ["GroupId", "Groups", "GroupsNames", "CoordinatorKeys", "Key"];
+
 /// Client by client, each with the topics that it has not created itself.
 pub(super) fn all(schemas: &Schemas, is_served: impl Fn(&str, i16) -> bool) -> Vec<Step> {
     let entries = fs::read_dir(FOLDER).expect("the folder of recordings");
@@ -53,10 +58,29 @@ fn read(schemas: &Schemas, file: &Path) -> Vec<Step> {
         let head = FrameHead::peek(frame).expect("a request");
         let pair = schemas.by_key(head.key).expect("an API of Kafka");
         let body = pair.decode_request(head.version, frame);
-        let body = body.unwrap_or_else(|fault| panic!("{}: {fault}", file.display()));
+        let mut body = body.unwrap_or_else(|fault| panic!("{}: {fault}", file.display()));
+        // There is no such topic here.
+        if body.to_string().contains(OFFSETS_TOPIC) {
+            continue;
+        }
+        own_groups(&mut body, "", &client);
         steps.push(step(&client, &pair.name, head.version, body));
     }
     steps
+}
+
+/// Clients that were recorded apart used the same names for their groups.
+fn own_groups(value: &mut Value, field: &str, client: &str) {
+    match value {
+        Value::Array(elements) => elements.iter_mut().for_each(|it| own_groups(it, field, client)),
+        Value::Object(fields) => {
+            fields.iter_mut().for_each(|(name, it)| own_groups(it, name, client))
+        }
+        Value::String(name) if GROUPS.contains(&field) && !name.is_empty() => {
+            *name = format!("{name}, {client}");
+        }
+        _ => {}
+    }
 }
 
 /// Topics that the client had from elsewhere, or made by asking for them.

@@ -82,8 +82,9 @@ pub(super) static RULES: &[Rule] = &[
     rule("ListGroups", "Groups", "", Is::Order(&["GroupId"]), Listed("order of results")),
     rule("Fetch", "Responses", "session", Is::Merged(&["Topic", "TopicId"], "Partitions"), Kafka("a topic is told once for each run of its partitions")),
     rule("Fetch", "Responses", "session", Is::Order(&["Topic", "TopicId"]), Listed("order of results")),
-    rule("Fetch", "Responses[].Partitions", "session", Is::Order(&["PartitionIndex"]), Listed("order of results")),
     rule("JoinGroup", "Members", "", Is::Order(&["MemberId"]), Listed("order of results")),
+    rule("ListOffsets", "Topics[].Partitions", "", Is::Order(&["PartitionIndex"]), Listed("order of results")),
+    rule("Produce", "Responses[].PartitionResponses", "said by", Is::Order(&["Index"]), Listed("order of results")),
     rule("OffsetDelete", "Topics[].Partitions", "", Is::Order(&["PartitionIndex"]), Listed("order of results")),
     rule("Metadata", "Topics", "", Is::Order(&["Name", "TopicId"]), Listed("order of results")),
     rule("OffsetFetch", "Groups[].Topics", "", Is::Order(&["Name", "TopicId"]), Listed("order of results")),
@@ -100,7 +101,7 @@ pub(super) static RULES: &[Rule] = &[
     rule("CreateTopics", "Topics[].Configs", "", Is::OnlyHere(is_own_setting), Listed("`headwater.*`")),
     rule("DescribeConfigs", "Results[].Configs", "", Is::OnlyInKafka(is_foreign_setting), Listed("`remote.*`")),
     rule("DescribeConfigs", "Results[].Configs", "", Is::OnlyHere(is_own_setting), Listed("`headwater.*`")),
-    rule("DescribeConfigs", "Results[].Configs", "of nodes", Is::OnlyInKafka(any), Listed("DescribeConfigs of the node")),
+    rule("DescribeConfigs", "", "", Is::Answer(of_nodes), Listed("DescribeConfigs of the node")),
     rule("DescribeConfigs", "Results[].Configs[].Documentation", "IncludeDocumentation", Is::Value(text_and_null), Listed("DescribeConfigs of a topic")),
     rule("DescribeConfigs", "Results[].Configs[].Synonyms", "", Is::Value(any_two), Listed("DescribeConfigs of a topic")),
     rule("DescribeConfigs", "Results[].Configs[].Synonyms[].Name", "", Is::Value(texts), Listed("DescribeConfigs of a topic")),
@@ -108,6 +109,7 @@ pub(super) static RULES: &[Rule] = &[
     rule("DescribeGroups", "Groups", "Groups[] twice", Is::Value(any_two), Listed("DescribeGroups")),
     rule("DescribeLogDirs", "Results[].TotalBytes", "", Is::Value(numbers), Listed("DescribeLogDirs")),
     rule("DescribeLogDirs", "Results[].UsableBytes", "", Is::Value(numbers), Listed("DescribeLogDirs")),
+    rule("DescribeLogDirs", "*.PartitionSize", "", Is::Value(numbers), Listed("DescribeLogDirs")),
     rule("DescribeLogDirs", "Results[].Topics", "", Is::OnlyInKafka(is_internal), Listed("internal topics")),
     rule("DescribeTopicPartitions", "Topics", "", Is::OnlyInKafka(is_internal), Listed("internal topics")),
     rule("ElectLeaders", "ReplicaElectionResults", "", Is::OnlyInKafka(is_internal), Listed("internal topics")),
@@ -115,12 +117,12 @@ pub(super) static RULES: &[Rule] = &[
     rule("ListConfigResources", "ConfigResources", "", Is::OnlyInKafka(is_no_topic), Listed("ListConfigResources")),
     rule("Metadata", "Topics", "", Is::OnlyInKafka(is_internal), Listed("internal topics")),
     rule("CreateTopics", "Topics[].Configs[].Value", "", Is::Value(other_defaults), Listed("`flush.messages`")),
-    rule("CreateTopics", "Topics[].Configs[].ConfigSource", "", Is::Value(dynamic_default), Listed("`min.insync.replicas`")),
+    rule("CreateTopics", "Topics[].Configs[].ConfigSource", "", Is::Value(dynamic_default), Listed("DescribeConfigs of a topic")),
     rule("CreateTopics", "Topics[].ErrorCode", "NumPartitions = 2147483647", Is::Value(too_many), Listed("partitions")),
     rule("CreatePartitions", "Results[].ErrorCode", "Count = 2147483647", Is::Value(too_many), Listed("CreatePartitions above the limit")),
     rule("DescribeConfigs", "Results[].Configs[].Value", "", Is::Value(other_defaults), Listed("`flush.messages`")),
     rule("DescribeConfigs", "Results[].Configs[].Synonyms[].Value", "", Is::Value(other_defaults), Listed("`flush.messages`")),
-    rule("DescribeConfigs", "Results[].Configs[].ConfigSource", "", Is::Value(dynamic_default), Listed("`min.insync.replicas`")),
+    rule("DescribeConfigs", "Results[].Configs[].ConfigSource", "", Is::Value(dynamic_default), Listed("DescribeConfigs of a topic")),
     rule("DescribeConfigs", "Results", "twice", Is::Value(any_two), Listed("DescribeConfigs of a topic")),
     rule("DescribeConfigs", "Results", "ResourceName = \"no-such\"", Is::Value(any_two), Listed("DescribeConfigs of a topic")),
     rule("DescribeConfigs", "", "ResourceType", Is::Answer(refused_as_a_whole), Listed("DescribeConfigs of a topic")),
@@ -141,12 +143,15 @@ pub(super) static RULES: &[Rule] = &[
     rule("Produce", "*.ErrorCode", "transactional", Is::Value(transactional_batch), Listed("transactions")),
     rule("Produce", "*.ErrorCode", "Records = ", Is::Value(no_batch), Listed("bytes that are no batch")),
     rule("Produce", "*.ErrorCode", "", Is::Value(forgotten_duplicate), Listed("duplicates older than five batches")),
+    rule("Produce", "*.LogAppendTimeMs", "said by", Is::Value(time_of_duplicate), Listed("log append time of a duplicate")),
     rule("Produce", "*.LogStartOffset", "", Is::Value(untold), Listed("log start of what is refused")),
     rule("DescribeGroups", "Groups[].GroupState", "", Is::Value(gone_state), Listed("a group without members and offsets")),
     rule("DescribeGroups", "Groups[].ErrorCode", "", Is::Value(gone_code), Listed("a group without members and offsets")),
     rule("DescribeGroups", "Groups[].ErrorMessage", "", Is::Value(null_and_text), Listed("a group without members and offsets")),
     rule("DescribeGroups", "Groups[].ProtocolType", "", Is::Value(gone_type), Listed("a group without members and offsets")),
     rule("DeleteGroups", "Results[].ErrorCode", "", Is::Value(gone_code), Listed("a group without members and offsets")),
+    rule("OffsetDelete", "*.ErrorCode", "", Is::Value(rebalancing), Listed("OffsetDelete while a group rebalances")),
+    rule("ListGroups", "Groups[].ProtocolType", "", Is::Value(gone_type), Listed("a group without members")),
     rule("ListGroups", "Groups", "", Is::OnlyInKafka(any), Listed("a group without members and offsets")),
     // What Kafka's code stumbles over.
     rule("Fetch", "", "IsolationLevel", Is::Answer(kafka_fails), Listed("numbers without a meaning")),
@@ -202,6 +207,27 @@ fn no_coordinator(_: &Value, ours: &Value) -> bool {
     let each = ours["Coordinators"].as_array().into_iter().flatten();
     let codes: Vec<&Value> = each.map(|it| &it["ErrorCode"]).chain(ours.get("ErrorCode")).collect();
     !codes.is_empty() && codes.iter().all(|code| **code == 53)
+}
+
+/// The node's own settings are few, and Kafka's many.
+fn of_nodes(kafka: &Value, ours: &Value) -> bool {
+    let is_it = |answer: &Value| {
+        let results = answer["Results"].as_array().into_iter().flatten();
+        results.clone().count() > 0 && results.clone().all(|it| it["ResourceType"] == 4)
+    };
+    let codes = |answer: &Value| {
+        let results = answer["Results"].as_array().into_iter().flatten();
+        results.map(|it| it["ErrorCode"].clone()).collect::<Vec<_>>()
+    };
+    is_it(kafka) && is_it(ours) && codes(kafka) == codes(ours)
+}
+
+fn rebalancing(kafka: &Value, ours: &Value) -> bool {
+    kafka == 0 && ours == 86
+}
+
+fn time_of_duplicate(kafka: &Value, ours: &Value) -> bool {
+    kafka.as_i64().is_some_and(|time| time > 0) && ours == -1
 }
 
 fn null_and_text(kafka: &Value, ours: &Value) -> bool {
