@@ -27,10 +27,6 @@ const KAFKA: &str = "log.initial.task.delay.ms=3600000\nbroker.session.timeout.m
 #[test]
 fn differential_kafka_and_headwater_answer_alike() {
     let _permit = permit::waiting();
-    run();
-}
-
-pub(crate) fn run() {
     let folder = tempfile::tempdir().unwrap();
     let schemas = Schemas::load(folder.path());
     let kafka = CentralKafka::start_with(folder.path(), KAFKA);
@@ -40,7 +36,7 @@ pub(crate) fn run() {
     for step in cases::all(&schemas) {
         run.step(&step);
     }
-    for step in recorded::all(&schemas, cases::is_served) {
+    for step in recorded::all(&schemas, cases::served_by_name()) {
         run.step(&step);
     }
     run.finish();

@@ -149,6 +149,7 @@ pub(super) static RULES: &[Rule] = &[
     rule("DescribeGroups", "Groups[].ErrorCode", "", Is::Value(gone_code), Listed("a group without members and offsets")),
     rule("DescribeGroups", "Groups[].ErrorMessage", "", Is::Value(null_and_text), Listed("a group without members and offsets")),
     rule("DescribeGroups", "Groups[].ProtocolType", "", Is::Value(gone_type), Listed("a group without members and offsets")),
+    rule("OffsetCommit", "*.ErrorCode", "said by", Is::Value(gone_member), Listed("a group without members and offsets")),
     rule("DeleteGroups", "Results[].ErrorCode", "", Is::Value(gone_code), Listed("a group without members and offsets")),
     rule("OffsetDelete", "*.ErrorCode", "", Is::Value(rebalancing), Listed("OffsetDelete while a group rebalances")),
     rule("ListGroups", "Groups[].ProtocolType", "", Is::Value(gone_type), Listed("a group without members")),
@@ -289,6 +290,11 @@ fn gone_state(kafka: &Value, ours: &Value) -> bool {
 
 fn gone_code(kafka: &Value, ours: &Value) -> bool {
     kafka == 0 && ours == 69
+}
+
+/// UNKNOWN_MEMBER_ID of a group that is there, ILLEGAL_GENERATION of one that is not.
+fn gone_member(kafka: &Value, ours: &Value) -> bool {
+    kafka == 25 && ours == 22
 }
 
 fn gone_type(kafka: &Value, ours: &Value) -> bool {

@@ -14,8 +14,8 @@ use super::{
     step::{Answered, Source, Step},
 };
 
-/// Disagreements of one kind that are told in full.
-const SHOWN: usize = 400;
+/// Kinds of disagreement that are told.
+const SHOWN: usize = 60;
 const DEADLINE: Duration = Duration::from_secs(20);
 /// Of the run's own requests to Kafka.
 const OWN_CONNECTION: usize = 99;

@@ -63,9 +63,12 @@ pub(super) fn all(schemas: &Schemas) -> Vec<Step> {
     cases.steps
 }
 
-/// Whether a version of an API is served.
-pub(super) fn is_served(api: &str, version: i16) -> bool {
-    served().get(api).is_some_and(|(first, last)| (*first..=*last).contains(&version))
+/// Which versions of an API are served.
+pub(super) fn served_by_name() -> impl Fn(&str, i16) -> bool {
+    let served = served();
+    move |api, version| {
+        served.get(api).is_some_and(|(first, last)| (*first..=*last).contains(&version))
+    }
 }
 
 /// Whether an API is told to clients.
