@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::{
     compare::{Comparison, Difference},
+    rules::{Rule, Why},
     side::Side,
     step::{Answered, Source, Step},
 };
@@ -192,7 +193,9 @@ impl<'a> Run<'a> {
             failures.push(format!("and {more} kinds more"));
         }
         for rule in self.comparison.idle() {
-            failures.push(format!("a rule that nothing needs: {rule:?}"));
+            let Rule { api, path, within, why, .. } = rule;
+            let (Why::Kafka(why) | Why::Listed(why)) = why;
+            failures.push(format!("a rule that nothing needs: {api} {path} {within:?}: {why}"));
         }
         assert!(failures.is_empty(), "{} disagreements:\n{}", failures.len(), failures.join("\n"));
     }
