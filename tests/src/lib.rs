@@ -19,6 +19,8 @@ pub mod permit;
 pub mod ports;
 pub mod process;
 pub mod random;
+pub mod recording;
+pub mod schema;
 pub mod unfinished;
 pub mod wait;
 pub mod wire;

@@ -133,6 +133,10 @@ impl Core {
             SettingOperation::Set(value) => value,
             SettingOperation::Append(more) => {
                 let mut parts = self.list_of(settings, &name)?;
+                if more.is_empty() {
+                    let what = "values must not be empty".to_owned();
+                    return Err(TopicError::IllegalSetting(name, what));
+                }
                 for part in split(&more) {
                     if !parts.contains(&part) {
                         parts.push(part);

@@ -38,6 +38,17 @@ impl Broker {
         })
         .await
     }
+
+    /// The epoch of the first batch of a partition; of an empty one that of what comes next.
+    pub async fn first_epoch(&self, partition: PartitionId) -> Result<i32, ReadError> {
+        let ends = self.ends(partition);
+        if ends.start >= ends.durable {
+            return Ok(ends.leader_epoch);
+        }
+        let read =
+            self.off_worker(move |journal| header_at(journal, partition, ends.start)).await?;
+        Ok(read.map_or(ends.leader_epoch, |header| header.leader_epoch))
+    }
 }
 
 /// Between `low`, below which every batch is of an epoch up to `epoch`, and `high`, from which on every batch is of a later

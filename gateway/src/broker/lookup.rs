@@ -9,8 +9,19 @@ use crate::{
 /// Most that a batch may decompress to for a lookup; above it the answer is the batch's first record.
 const MAX_DECOMPRESSED_BYTES: usize = 16 * 1024 * 1024;
 
+/// A record that was looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Located {
+    /// Its offset.
+    pub offset: Offset,
+    /// Its timestamp.
+    pub timestamp_ms: i64,
+    /// The leader epoch that its batch was appended under.
+    pub leader_epoch: i32,
+}
+
 impl Broker {
-    /// The first durable record whose timestamp is at least `timestamp_ms`: its offset and timestamp.
+    /// The first durable record whose timestamp is at least `timestamp_ms`.
     ///
     /// Where a batch cannot be decoded, its first offset stands for its records: a consumer that
     /// starts there misses none.
@@ -18,15 +29,15 @@ impl Broker {
         &self,
         partition: PartitionId,
         timestamp_ms: i64,
-    ) -> Result<Option<(Offset, i64)>, ReadError> {
+    ) -> Result<Option<Located>, ReadError> {
         self.off_worker(move |journal| first_at(journal, partition, timestamp_ms)).await
     }
 
-    /// The record with the largest timestamp of all: its offset and timestamp; of equal ones the first.
+    /// The record with the largest timestamp of all; of equal ones the first.
     pub async fn offset_of_max_timestamp(
         &self,
         partition: PartitionId,
-    ) -> Result<Option<(Offset, i64)>, ReadError> {
+    ) -> Result<Option<Located>, ReadError> {
         self.off_worker(move |journal| {
             let Some(max) = max_timestamp(journal, partition)? else { return Ok(None) };
             first_at(journal, partition, max)
@@ -39,7 +50,7 @@ fn first_at(
     journal: &Journal,
     partition: PartitionId,
     timestamp_ms: i64,
-) -> Result<Option<(Offset, i64)>, ReadError> {
+) -> Result<Option<Located>, ReadError> {
     let Some(bytes) = journal.batch_at_time(partition, timestamp_ms)? else { return Ok(None) };
     let Ok(batch) = Batch::parse_stored(bytes) else { return Ok(None) };
     let header = batch.header();
@@ -49,10 +60,11 @@ fn first_at(
             .map_while(Result::ok)
             .find(|record| record.timestamp >= timestamp_ms && record.offset >= start)
     });
-    Ok(Some(match found {
-        Some(record) => (Offset(record.offset), record.timestamp),
-        None => (Offset(header.base_offset.max(start)), header.max_timestamp),
-    }))
+    let (offset, timestamp_ms) = match found {
+        Some(record) => (record.offset, record.timestamp),
+        None => (header.base_offset.max(start), header.max_timestamp),
+    };
+    Ok(Some(Located { offset: Offset(offset), timestamp_ms, leader_epoch: header.leader_epoch }))
 }
 
 /// The largest timestamp of a partition. The index answers "the first batch that reaches a time": the

@@ -38,6 +38,7 @@ pub use group::Groups;
 pub use identity::Uuid;
 pub use isolation::{Fetched, Isolation};
 pub use keep::{Gap, GapReason, Keeper, KeepingStatus};
+pub use lookup::Located;
 pub use partitioner::partition_for_key;
 pub use producers::ActiveProducer;
 pub use retention::DeleteRecordsError;

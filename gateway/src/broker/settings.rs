@@ -77,6 +77,8 @@ const NUMBER: SettingKind = SettingKind::Integer { min: 0, max: i64::MAX };
 const LIMIT: SettingKind = SettingKind::Integer { min: -1, max: i64::MAX };
 const POSITIVE: SettingKind = SettingKind::Integer { min: 1, max: i64::MAX };
 const SIZE: SettingKind = SettingKind::Integer { min: 0, max: i32::MAX as i64 };
+/// Kafka takes no smaller ones.
+const SEGMENT_SIZE: SettingKind = SettingKind::Integer { min: 1 << 20, max: i32::MAX as i64 };
 
 /// Every topic setting, by name. Defaults are Kafka's where nothing else is said.
 pub const TOPIC_SETTINGS: &[TopicSetting] = &[
@@ -107,7 +109,7 @@ pub const TOPIC_SETTINGS: &[TopicSetting] = &[
     setting("preallocate", "true", SettingKind::Boolean),
     setting(RETENTION_BYTES, "-1", LIMIT),
     setting(RETENTION_MS, "604800000", LIMIT),
-    setting("segment.bytes", "1073741824", SIZE),
+    setting("segment.bytes", "1073741824", SEGMENT_SIZE),
     setting("segment.index.bytes", "10485760", SIZE),
     setting("segment.jitter.ms", "0", NUMBER),
     setting("segment.ms", "604800000", POSITIVE),
@@ -410,7 +412,7 @@ mod tests {
                 max_message_bytes: None,
             },
         };
-        assert_eq!(of(&[("segment.ms", "1"), ("segment.bytes", "1")]), defaults, "accepted");
+        assert_eq!(of(&[("segment.ms", "1"), ("segment.bytes", "1048576")]), defaults, "accepted");
         let changed = of(&[
             ("cleanup.policy", "compact"),
             ("headwater.damage.policy", "skip"),

@@ -67,6 +67,7 @@ impl ErrorCode {
     pub(crate) const UNKNOWN_TOPIC_ID: Self = Self(100);
     pub(crate) const FETCH_SESSION_TOPIC_ID_ERROR: Self = Self(106);
     pub(crate) const MISMATCHED_ENDPOINT_TYPE: Self = Self(114);
+    pub(crate) const UNSUPPORTED_ENDPOINT_TYPE: Self = Self(115);
 }
 
 impl ErrorCode {

@@ -17,6 +17,7 @@ mod config_resource;
 mod connection;
 mod context;
 mod dispatch;
+mod effective;
 mod error_code;
 mod fetch_sessions;
 mod frames;

@@ -48,8 +48,15 @@ const MATRIX: &str = "clients::";
 const KAFKAS_AT_ONCE: usize = 3;
 
 /// Black-box tests that need Java, Node, Go or minutes; `--quick` leaves them out.
-const SLOW: [&str; 6] =
-    ["central_kafka", "clients::go", "clients::groups", "clients::java", "clients::node", "demo"];
+const SLOW: [&str; 7] = [
+    "central_kafka",
+    "clients::go",
+    "clients::groups",
+    "clients::java",
+    "clients::node",
+    "demo",
+    "differential_kafka",
+];
 
 /// How much the enumerations of faults do, as a multiple of a normal run.
 const EFFORT: &str = "HEADWATER_SOAK";

@@ -205,7 +205,8 @@ impl Groups {
     pub async fn delete(&self, group: &str) -> Result<(), CommitError> {
         let commit = self.inner.turn(|front, _| {
             check_group_id(group)?;
-            if front.coordinator.describe(group).is_some() {
+            // Who was only given an id is no member yet.
+            if front.coordinator.describe(group).is_some_and(|it| it.has_members()) {
                 return Err(CommitError::Group(GroupError::NotEmpty));
             }
             let facts: Vec<Fact> = self

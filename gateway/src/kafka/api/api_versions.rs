@@ -41,9 +41,10 @@ pub(crate) fn handle(_: &Arc<Context>, call: &mut Call) -> Result<Pending, Refus
 }
 
 /// The answer to a version that is not served: in the layout of version 0, which every client can
-/// read, with the versions it may use.
+/// read, with those of this one API, which is to be asked again.
 pub(crate) fn unsupported(head: FixedHead) -> Result<Reply, Refusal> {
     let mut response = served();
+    response.api_keys.retain(|api| api.api_key == KEY);
     response.error_code = ErrorCode::UNSUPPORTED_VERSION.0;
     let head = Head { version: 0, correlation_id: head.correlation_id, client_id: None };
     Ok(codec::encode(&head, &response)?)

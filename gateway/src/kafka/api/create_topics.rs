@@ -17,6 +17,7 @@ use crate::{
         codec::{StrBytes, Uuid},
         context::{Context, NODE_ID},
         dispatch::{Call, Pending},
+        effective,
         error_code::ErrorCode,
         refusal::Refusal,
     },
@@ -27,9 +28,6 @@ const DEFAULT: i32 = -1;
 
 /// The replication factor of a gateway.
 const REPLICATION_FACTOR: i16 = 1;
-
-/// Kafka's source code of a setting that was made for the topic.
-const SOURCE_TOPIC: i8 = 1;
 
 /// A checked wish for a topic.
 struct Plan {
@@ -52,11 +50,12 @@ pub(crate) fn handle(context: &Arc<Context>, call: &mut Call) -> Result<Pending,
     let plans: Vec<(StrBytes, Result<Plan, Refused>)> = request
         .topics
         .into_iter()
-        .map(|topic| {
+        .filter_map(|topic| {
             let name = topic.name.clone();
-            let is_repeated = count.get(&name).is_some_and(|&count| count > 1);
+            // What is named more than once is answered once.
+            let is_repeated = count.remove(&name)? > 1;
             let plan = if is_repeated { Err(repeated()) } else { plan(topic) };
-            (name, plan)
+            Some((name, plan))
         })
         .collect();
     let context = Arc::clone(context);
@@ -160,7 +159,7 @@ fn repeated() -> Refused {
 fn check(context: &Context, name: &StrBytes, plan: &Plan) -> CreatableTopicResult {
     let partitions = plan.partitions.unwrap_or(context.broker.options().default_partitions);
     match context.broker.check_topic(name, partitions, &plan.settings) {
-        Ok(()) => created(name, None, partitions, &plan.settings),
+        Ok(()) => created(context, name, None, partitions, &plan.settings),
         Err(error) => refused_by_broker(name, &error),
     }
 }
@@ -169,13 +168,14 @@ async fn create(context: &Context, name: &StrBytes, plan: Plan) -> CreatableTopi
     match context.broker.create_topic(name, plan.partitions, plan.settings).await {
         Ok(topic) => {
             let partitions = u32::try_from(topic.partitions.len()).unwrap_or(u32::MAX);
-            created(name, Some(&topic), partitions, &topic.settings)
+            created(context, name, Some(&topic), partitions, &topic.settings)
         }
         Err(error) => refused_by_broker(name, &error),
     }
 }
 
 fn created(
+    context: &Context,
     name: &StrBytes,
     topic: Option<&Topic>,
     partitions: u32,
@@ -187,18 +187,15 @@ fn created(
     result.num_partitions = i32::try_from(partitions).unwrap_or(i32::MAX);
     result.replication_factor = REPLICATION_FACTOR;
     result.error_message = None;
-    result.configs = Some(
-        settings
-            .iter()
-            .map(|(name, value)| {
-                let mut config = CreatableTopicConfigs::default();
-                config.name = name.as_str().into();
-                config.value = Some(value.as_str().into());
-                config.config_source = SOURCE_TOPIC;
-                config
-            })
-            .collect(),
-    );
+    let defaults = &context.broker.options().topic_defaults;
+    let configs = effective::of_topic(settings, defaults).into_iter().map(|setting| {
+        let mut config = CreatableTopicConfigs::default();
+        config.name = setting.name.into();
+        config.value = Some(setting.value.into());
+        config.config_source = setting.source;
+        config
+    });
+    result.configs = Some(configs.collect());
     result
 }
 

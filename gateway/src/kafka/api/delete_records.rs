@@ -29,13 +29,18 @@ pub(crate) fn handle(context: &Arc<Context>, call: &mut Call) -> Result<Pending,
     let context = Arc::clone(context);
     Ok(call.answer_later(async move {
         let mut response = DeleteRecordsResponse::default();
-        for asked in request.topics {
-            let topic = context.broker.topic(&asked.name);
+        // Of a partition that is named more than once the last offset counts, as in Kafka.
+        let mut asked: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
+        for topic in request.topics {
+            for wanted in topic.partitions {
+                let of_topic = asked.entry(topic.name.clone()).or_default();
+                of_topic.insert(wanted.partition_index, wanted.offset);
+            }
+        }
+        for (name, offsets) in asked {
+            let topic = context.broker.topic(&name);
             let mut result = DeleteRecordsTopicResult::default();
-            result.name = asked.name;
-            // Of a partition that is named more than once the last offset counts, as in Kafka.
-            let offsets: BTreeMap<i32, i64> =
-                asked.partitions.iter().map(|it| (it.partition_index, it.offset)).collect();
+            result.name = name;
             for (index, offset) in offsets {
                 let deleted = delete(&context, topic.as_deref(), index, offset).await;
                 let mut partition = DeleteRecordsPartitionResult::default();

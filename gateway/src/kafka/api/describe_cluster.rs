@@ -16,13 +16,26 @@ use crate::kafka::{
 
 /// What kind of nodes is asked for; a gateway has no controllers of their own.
 const BROKERS: i8 = 1;
+const CONTROLLERS: i8 = 2;
 
 pub(crate) fn handle(context: &Arc<Context>, call: &mut Call) -> Result<Pending, Refusal> {
     let request: DescribeClusterRequest = call.decode()?;
     let mut response = DescribeClusterResponse::default();
     response.endpoint_type = BROKERS;
-    if request.endpoint_type != BROKERS {
-        response.error_code = ErrorCode::MISMATCHED_ENDPOINT_TYPE.0;
+    let refused = match request.endpoint_type {
+        BROKERS => None,
+        CONTROLLERS => Some((
+            ErrorCode::MISMATCHED_ENDPOINT_TYPE,
+            "this listener is of type BROKER, not CONTROLLER".to_owned(),
+        )),
+        unknown => Some((
+            ErrorCode::UNSUPPORTED_ENDPOINT_TYPE,
+            format!("Unsupported endpoint type {unknown}"),
+        )),
+    };
+    if let Some((code, message)) = refused {
+        response.error_code = code.0;
+        response.error_message = Some(message.into());
         return call.answer(&response);
     }
     let mut broker = DescribeClusterBroker::default();

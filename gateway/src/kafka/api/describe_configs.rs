@@ -13,44 +13,21 @@ use kafka_wire::{
     },
 };
 
-use crate::{
-    broker::{SettingKind, TOPIC_SETTINGS, TopicSetting},
-    kafka::{
-        codec::StrBytes,
-        context::{Context, NODE_ID},
-        dispatch::{Call, Pending},
-        error_code::ErrorCode,
-        refusal::Refusal,
+use crate::broker::Topic;
+use crate::kafka::{
+    codec::StrBytes,
+    context::{Context, NODE_ID},
+    dispatch::{Call, Pending},
+    effective::{
+        self, BOOLEAN, Effective, LIST, LONG, SOURCE_DEFAULT, SOURCE_STATIC_BROKER, SOURCE_TOPIC,
     },
+    error_code::ErrorCode,
+    refusal::Refusal,
 };
 
 /// Resource types on the wire.
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
-
-/// Where a value comes from.
-const SOURCE_TOPIC: i8 = 1;
-const SOURCE_STATIC_BROKER: i8 = 4;
-const SOURCE_DEFAULT: i8 = 5;
-
-/// Types of values.
-const BOOLEAN: i8 = 1;
-const STRING: i8 = 2;
-const LONG: i8 = 5;
-const DOUBLE: i8 = 6;
-const LIST: i8 = 7;
-
-/// One setting with its value.
-struct Entry {
-    name: &'static str,
-    value: String,
-    default: Option<&'static str>,
-    /// The gateway's own default, where its configuration sets one.
-    configured: Option<String>,
-    source: i8,
-    kind: i8,
-    is_read_only: bool,
-}
 
 pub(crate) fn handle(context: &Arc<Context>, call: &mut Call) -> Result<Pending, Refusal> {
     let request: DescribeConfigsRequest = call.decode()?;
@@ -77,7 +54,7 @@ fn describe(
     };
     match entries {
         Ok(entries) => {
-            result.error_message = None;
+            result.error_message = Some(StrBytes::default());
             result.configs = entries
                 .into_iter()
                 .filter(|entry| is_wanted(resource.configuration_keys.as_deref(), entry.name))
@@ -99,35 +76,24 @@ fn is_wanted(keys: Option<&[StrBytes]>, name: &str) -> bool {
     keys.is_none_or(|keys| keys.is_empty() || keys.iter().any(|key| key.as_str() == name))
 }
 
-fn topic_entries(context: &Context, name: &str) -> Result<Vec<Entry>, (ErrorCode, &'static str)> {
+fn topic_entries(
+    context: &Context,
+    name: &str,
+) -> Result<Vec<Effective>, (ErrorCode, &'static str)> {
+    if !Topic::is_legal_name(name) {
+        return Err((ErrorCode::INVALID_TOPIC, "no topic can have this name"));
+    }
     let topic = context
         .broker
         .topic(name)
         .ok_or((ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, "there is no such topic"))?;
-    let defaults = context.broker.options().topic_defaults;
-    let entry = |setting: &TopicSetting| {
-        let own = topic.settings.get(setting.name);
-        let configured = defaults.value_of(setting);
-        let configured = (configured != setting.default).then_some(configured);
-        let source = match (own, &configured) {
-            (Some(_), _) => SOURCE_TOPIC,
-            (None, Some(_)) => SOURCE_STATIC_BROKER,
-            (None, None) => SOURCE_DEFAULT,
-        };
-        Entry {
-            name: setting.name,
-            value: own.or(configured.as_ref()).map_or(setting.default, String::as_str).to_owned(),
-            default: Some(setting.default),
-            configured,
-            source,
-            kind: kind_code(&setting.kind),
-            is_read_only: false,
-        }
-    };
-    Ok(TOPIC_SETTINGS.iter().map(entry).collect())
+    Ok(effective::of_topic(&topic.settings, &context.broker.options().topic_defaults))
 }
 
-fn broker_entries(context: &Context, name: &str) -> Result<Vec<Entry>, (ErrorCode, &'static str)> {
+fn broker_entries(
+    context: &Context,
+    name: &str,
+) -> Result<Vec<Effective>, (ErrorCode, &'static str)> {
     // An empty name asks for what holds for all brokers of a cluster: nothing is set that way.
     if name.is_empty() {
         return Ok(Vec::new());
@@ -151,7 +117,7 @@ fn broker_entries(context: &Context, name: &str) -> Result<Vec<Entry>, (ErrorCod
         ),
         ("socket.request.max.bytes", (context.frame_limits.produce_bytes.to_string(), LONG)),
     ]);
-    let entry = |(name, (value, kind))| Entry {
+    let entry = |(name, (value, kind))| Effective {
         name,
         value,
         default: None,
@@ -163,17 +129,7 @@ fn broker_entries(context: &Context, name: &str) -> Result<Vec<Entry>, (ErrorCod
     Ok(fixed.into_iter().map(entry).collect())
 }
 
-fn kind_code(kind: &SettingKind) -> i8 {
-    match kind {
-        SettingKind::Integer { .. } => LONG,
-        SettingKind::Ratio => DOUBLE,
-        SettingKind::Boolean => BOOLEAN,
-        SettingKind::SomeOf(_) => LIST,
-        _ => STRING,
-    }
-}
-
-impl Entry {
+impl Effective {
     fn into_wire(self, wants_synonyms: bool) -> DescribeConfigsResourceResult {
         let mut result = DescribeConfigsResourceResult::default();
         if wants_synonyms {

@@ -18,6 +18,9 @@ use crate::{
     },
 };
 
+/// For topics that are not there; partitions have no text.
+const REFUSED: &str = "This server does not host this topic-partition.";
+
 /// Nothing of the kind.
 const NONE: i32 = -1;
 
@@ -40,7 +43,11 @@ pub(crate) fn handle(context: &Arc<Context>, call: &mut Call) -> Result<Pending,
             let mut seen = HashSet::new();
             for index in asked.partition_indexes.into_iter().filter(|index| seen.insert(*index)) {
                 let known = topic.as_deref().and_then(|topic| Context::partition(topic, index));
-                result.partitions.push(partition(&context, index, known.ok_or(unknown)).await);
+                let mut described = partition(&context, index, known.ok_or(unknown)).await;
+                if topic.is_none() {
+                    described.error_message = Some(REFUSED.into());
+                }
+                result.partitions.push(described);
             }
             response.topics.push(result);
         }

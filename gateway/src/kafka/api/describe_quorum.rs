@@ -32,9 +32,11 @@ pub(crate) fn handle(context: &Arc<Context>, call: &mut Call) -> Result<Pending,
     let mut response = DescribeQuorumResponse::default();
     let has_messages = call.version() >= MESSAGES_FROM;
     response.error_message = has_messages.then(StrBytes::default);
+    // One partition can be asked for, and one at a time.
+    let is_one = matches!(&request.topics[..], [topic] if topic.partitions.len() == 1);
     let mut is_known = false;
     for asked in request.topics {
-        let is_metadata = asked.topic_name.as_str() == METADATA_TOPIC;
+        let is_metadata = is_one && asked.topic_name.as_str() == METADATA_TOPIC;
         let mut topic = TopicData::default();
         topic.topic_name = asked.topic_name;
         for describe_quorum_request::PartitionData { partition_index, .. } in asked.partitions {

@@ -18,6 +18,9 @@ use crate::kafka::{
 const GROUP: i8 = 0;
 const TRANSACTION: i8 = 1;
 
+/// What Kafka tells as the message of no error where one key is asked for.
+const NO_ERROR: &str = "NONE";
+
 /// First version that asks for many keys at once.
 const BATCHED_FROM: i16 = 4;
 
@@ -34,7 +37,10 @@ pub(crate) fn handle(_: &Arc<Context>, call: &mut Call) -> Result<Pending, Refus
     } else {
         let one = coordinator(request.key, &call.endpoint, outcome);
         response.error_code = one.error_code;
-        response.error_message = one.error_message;
+        response.error_message = match outcome {
+            Ok(()) => Some(NO_ERROR.into()),
+            Err(_) => one.error_message,
+        };
         response.node_id = one.node_id;
         response.host = one.host;
         response.port = one.port;
@@ -63,7 +69,7 @@ fn coordinator(
     coordinator.key = key;
     match outcome {
         Ok(()) => {
-            coordinator.error_message = None;
+            coordinator.error_message = Some(StrBytes::default());
             coordinator.node_id = NODE_ID;
             coordinator.host = endpoint.host.clone();
             coordinator.port = endpoint.port;

@@ -65,13 +65,15 @@ fn one(config: AlterableConfig) -> Result<SettingEdit, Refused> {
         let message = format!("Null value not supported for : {name}");
         Refused::because(ErrorCode::INVALID_REQUEST, message)
     };
-    let value = || config.value.map(StrBytes::into_string).ok_or_else(null);
+    let is_missing = config.value.is_none();
+    let value = || config.value.map(StrBytes::into_string).ok_or_else(&null);
     let operation = match config.config_operation {
         SET => SettingOperation::Set(value()?),
         DELETE => SettingOperation::Unset,
         APPEND => SettingOperation::Append(value()?),
         SUBTRACT => SettingOperation::Subtract(value()?),
         // Kafka's answer to an operation that nobody knows.
+        _ if is_missing => return Err(null()),
         _ => return Err(Refused { code: ErrorCode::UNKNOWN_SERVER_ERROR, message: None }),
     };
     Ok(SettingEdit { name, operation })

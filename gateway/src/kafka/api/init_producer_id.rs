@@ -11,10 +11,17 @@ use crate::kafka::{
     refusal::Refusal,
 };
 
+/// No id, and no epoch.
+const NONE: i64 = -1;
+
 pub(crate) fn handle(context: &Arc<Context>, call: &mut Call) -> Result<Pending, Refusal> {
     let request: InitProducerIdRequest = call.decode()?;
     if request.transactional_id.is_some() {
         return call.answer(&failed(ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED));
+    }
+    // Both are known, or neither.
+    if (request.producer_id == NONE) != (i64::from(request.producer_epoch) == NONE) {
+        return call.answer(&failed(ErrorCode::INVALID_REQUEST));
     }
     let context = Arc::clone(context);
     // A non-transactional producer that asks again, with an id or without, gets a new one (as in

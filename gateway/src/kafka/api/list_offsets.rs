@@ -1,16 +1,16 @@
 //! ListOffsets: the first, the next, the latest by timestamp, and the first offset at or after a
 //! time.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use kafka_wire::{
     ListOffsetsRequest, ListOffsetsResponse,
-    list_offsets_request::ListOffsetsPartition,
+    list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic},
     list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse},
 };
 
 use crate::{
-    broker::{Broker, LogEnds},
+    broker::{Broker, Located, LogEnds},
     journal::{Offset, PartitionId, ReadError},
     kafka::{
         codec::StrBytes,
@@ -51,22 +51,39 @@ pub(crate) fn handle(context: &Arc<Context>, call: &mut Call) -> Result<Pending,
     let version = call.version();
     let is_committed = request.isolation_level == READ_COMMITTED;
     let mut questions = Vec::new();
-    for topic in request.topics {
-        let known = context.broker.topic(&topic.name);
-        let lookups = topic.partitions.into_iter().map(|wanted| {
-            let index = wanted.partition_index;
+    for (name, partitions) in merged(request.topics) {
+        let known = context.broker.topic(&name);
+        let lookups = partitions.into_iter().map(|(index, wanted)| {
             let id = known.as_deref().and_then(|topic| Context::partition(topic, index));
-            let lookup = match id {
-                Some(id) => lookup(id, context.broker.ends(id), &wanted, version, is_committed),
-                None => Lookup::Known(Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)),
+            let lookup = match (wanted, id) {
+                (None, _) => Lookup::Known(Err(ErrorCode::INVALID_REQUEST)),
+                (Some(wanted), Some(id)) => {
+                    lookup(id, context.broker.ends(id), &wanted, version, is_committed)
+                }
+                (_, None) => Lookup::Known(Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)),
             };
             (index, lookup)
         });
         let lookups = lookups.collect();
-        questions.push((topic.name, lookups));
+        questions.push((name, lookups));
     }
     let context = Arc::clone(context);
     Ok(call.answer_later(async move { answer(&context.broker, questions, version).await }))
+}
+
+/// Each topic that partitions are asked of, once; a partition that is named more than once has no question.
+fn merged(
+    topics: Vec<ListOffsetsTopic>,
+) -> BTreeMap<StrBytes, BTreeMap<i32, Option<ListOffsetsPartition>>> {
+    let mut merged: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
+    for topic in topics {
+        for wanted in topic.partitions {
+            let of_topic = merged.entry(topic.name.clone()).or_default();
+            let known = of_topic.entry(wanted.partition_index);
+            known.and_modify(|question| *question = None).or_insert(Some(wanted));
+        }
+    }
+    merged
 }
 
 /// Partitions of each topic, with what is known before the log is read.
@@ -75,6 +92,8 @@ type Questions = Vec<(StrBytes, Vec<(i32, Lookup)>)>;
 /// How one partition's question is answered.
 enum Lookup {
     Known(Result<Found, ErrorCode>),
+    /// The partition and its first offset, whose epoch the log tells.
+    Earliest(PartitionId, Offset),
     /// The partition, the time, and the end of what the client may see.
     AtOrAfter(PartitionId, i64, Offset),
     MaxTimestamp(PartitionId, Offset),
@@ -104,8 +123,8 @@ fn lookup(
     let visible = if is_committed { ends.stable } else { Offset(i64::MAX) };
     match wanted.timestamp {
         LATEST => known(end.0, ends.leader_epoch),
-        EARLIEST => known(ends.start.0, UNKNOWN_EPOCH),
-        EARLIEST_LOCAL if version >= EARLIEST_LOCAL_FROM => known(ends.start.0, UNKNOWN_EPOCH),
+        EARLIEST => Lookup::Earliest(id, ends.start),
+        EARLIEST_LOCAL if version >= EARLIEST_LOCAL_FROM => Lookup::Earliest(id, ends.start),
         LATEST_TIERED if version >= LATEST_TIERED_FROM => known(UNKNOWN, UNKNOWN_EPOCH),
         EARLIEST_PENDING_UPLOAD if version >= EARLIEST_PENDING_UPLOAD_FROM => {
             known(UNKNOWN, UNKNOWN_EPOCH)
@@ -124,6 +143,12 @@ async fn answer(broker: &Broker, questions: Questions, version: i16) -> ListOffs
         for (index, lookup) in lookups {
             let found = match lookup {
                 Lookup::Known(found) => found,
+                Lookup::Earliest(id, offset) => Ok(Found {
+                    offset: offset.0,
+                    timestamp: UNKNOWN,
+                    // Where the beginning is damaged, it still has its offset.
+                    leader_epoch: broker.first_epoch(id).await.unwrap_or(UNKNOWN_EPOCH),
+                }),
                 Lookup::AtOrAfter(id, time, end) => {
                     found(broker.offset_for_timestamp(id, time).await, end)
                 }
@@ -143,16 +168,16 @@ async fn answer(broker: &Broker, questions: Questions, version: i16) -> ListOffs
 }
 
 /// What a search of the log gave; nothing is an answer too, as is what the client may not see yet.
-fn found(
-    searched: Result<Option<(Offset, i64)>, ReadError>,
-    end: Offset,
-) -> Result<Found, ErrorCode> {
-    let (offset, timestamp) = match searched {
-        Ok(Some((offset, timestamp))) if offset < end => (offset.0, timestamp),
-        Ok(_) => (UNKNOWN, UNKNOWN),
-        Err(error) => return Err((&error).into()),
-    };
-    Ok(Found { offset, timestamp, leader_epoch: UNKNOWN_EPOCH })
+fn found(searched: Result<Option<Located>, ReadError>, end: Offset) -> Result<Found, ErrorCode> {
+    match searched {
+        Ok(Some(it)) if it.offset < end => Ok(Found {
+            offset: it.offset.0,
+            timestamp: it.timestamp_ms,
+            leader_epoch: it.leader_epoch,
+        }),
+        Ok(_) => Ok(Found { offset: UNKNOWN, timestamp: UNKNOWN, leader_epoch: UNKNOWN_EPOCH }),
+        Err(error) => Err((&error).into()),
+    }
 }
 
 fn partition(index: i32, found: Result<Found, ErrorCode>) -> ListOffsetsPartitionResponse {

@@ -107,7 +107,9 @@ fn respond(
                 partition
             })
             .collect();
-        response.topics.push(topic);
+        if !topic.partitions.is_empty() {
+            response.topics.push(topic);
+        }
     }
     response
 }

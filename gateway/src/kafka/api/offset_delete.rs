@@ -59,7 +59,9 @@ fn respond(
             topic.partitions.push(partition);
         }
         topic.name = asked.name;
-        response.topics.push(topic);
+        if !topic.partitions.is_empty() {
+            response.topics.push(topic);
+        }
     }
     response
 }

@@ -250,7 +250,9 @@ async fn respond(topics: Vec<TopicOutcome>) -> ProduceResponse {
         for outcome in topic.partitions {
             answered.partition_responses.push(conclude(outcome).await);
         }
-        response.responses.push(answered);
+        if !answered.partition_responses.is_empty() {
+            response.responses.push(answered);
+        }
     }
     response
 }

@@ -15,8 +15,15 @@ use crate::{
     },
 };
 
+/// First version that has to name the protocol.
+const NAMED_FROM: i16 = 5;
+
 pub(crate) fn handle(context: &Arc<Context>, call: &mut Call) -> Result<Pending, Refusal> {
     let request: SyncGroupRequest = call.decode()?;
+    let is_named = request.protocol_type.is_some() && request.protocol_name.is_some();
+    if call.version() >= NAMED_FROM && !is_named {
+        return call.answer(&respond(Err(GroupError::InconsistentProtocol)));
+    }
     let sync = SyncRequest {
         member: MemberRef {
             group: request.group_id.into_string(),

@@ -137,6 +137,12 @@ async fn a_member_s_life_in_every_version() {
         sync.generation_id = joined.generation_id;
         sync.member_id = member.clone();
         sync.assignments = vec![assignment];
+        if version >= 5 {
+            let unnamed = wire.call(5, &sync).await;
+            assert_eq!(unnamed.error_code, 23, "it has to say what it takes part in");
+        }
+        sync.protocol_type = Some("consumer".into());
+        sync.protocol_name = Some("range".into());
         let synced = wire.call(version.min(5), &sync).await;
         assert_eq!((synced.error_code, &synced.assignment[..]), (0, &b"everything"[..]));
 
@@ -276,6 +282,8 @@ async fn groups_are_listed_described_and_deleted() {
             ("test", "/127.0.0.1")
         );
     }
+    // Who was only given an id is no member yet.
+    assert_eq!(wire.call(4, &join("offsets", "")).await.error_code, 79);
     let mut request = DeleteGroupsRequest::default();
     request.groups_names = ["active", "offsets", "none"].map(Into::into).to_vec();
     let response = wire.call(2, &request).await;

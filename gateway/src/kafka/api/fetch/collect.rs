@@ -27,8 +27,8 @@ pub(super) struct Partition {
     pub(super) ends: Option<LogEnds>,
     pub(super) batches: Vec<Bytes>,
     pub(super) bytes: usize,
-    /// Aborted transactions among the batches, if the consumer wants committed data alone.
-    pub(super) aborted: Vec<AbortedRange>,
+    /// Aborted transactions among the batches, if the consumer wants committed data alone; else there is no list.
+    pub(super) aborted: Option<Vec<AbortedRange>>,
     id: PartitionId,
     damage: DamagePolicy,
     from: i64,
@@ -61,7 +61,7 @@ impl Partition {
             ends: None,
             batches: Vec::new(),
             bytes: 0,
-            aborted: Vec::new(),
+            aborted: None,
             id,
             damage: DamagePolicy::Error,
             from: offset,
@@ -79,7 +79,8 @@ impl Partition {
 
     /// A partition that there is nothing to read of.
     pub(super) fn failed(index: i32, code: ErrorCode) -> Self {
-        Self { code, ..Self::new(index, PartitionId(u32::MAX), 0, 0, -1) }
+        let aborted = Some(Vec::new());
+        Self { code, aborted, ..Self::new(index, PartitionId(u32::MAX), 0, 0, -1) }
     }
 
     /// What an answer would tell of it.
@@ -99,6 +100,9 @@ impl Partition {
             self.code = code;
         } else if self.next < ends.start.0 || self.next > ends.written.0 {
             self.code = ErrorCode::OFFSET_OUT_OF_RANGE;
+        }
+        if isolation == Isolation::Committed && !self.code.is_error() {
+            self.aborted.get_or_insert_default();
         }
         !self.code.is_error() && self.next < self.end(isolation)
     }
@@ -125,7 +129,7 @@ impl Partition {
         let was_left = self.take_batches(journal, answer, isolation, max_bytes, takes_oversize);
         if isolation == Isolation::Committed && !self.batches.is_empty() {
             match journal.aborted(self.id, Offset(self.from), Offset(self.next)) {
-                Ok(ranges) => self.aborted = ranges,
+                Ok(ranges) => self.aborted = Some(ranges),
                 Err(error) => {
                     // Nobody could tell which of them are committed.
                     tracing::debug!(partition = self.id.0, offset = self.from, "aborted: {error}");

@@ -74,8 +74,11 @@ impl Encoder {
         if version >= LOG_START_FROM {
             fields.put_i64(ends.map_or(UNKNOWN, |ends| ends.start.0));
         }
-        self.count(partition.aborted.len());
-        for range in &partition.aborted {
+        match &partition.aborted {
+            Some(aborted) => self.count(aborted.len()),
+            None => self.no_array(),
+        }
+        for range in partition.aborted.iter().flatten() {
             self.fields().put_i64(range.producer_id);
             self.fields().put_i64(range.first.0);
             self.tags();
@@ -107,6 +110,15 @@ impl Encoder {
             self.varint(count + 1);
         } else {
             self.fields().put_u32(count);
+        }
+    }
+
+    /// An array that is missing, which is not an empty one.
+    fn no_array(&mut self) {
+        if self.is_flexible() {
+            self.varint(0);
+        } else {
+            self.fields().put_i32(-1);
         }
     }
 
@@ -174,11 +186,12 @@ mod tests {
                 last: Offset(7),
                 has_marker: true,
             };
-            partition.aborted = vec![aborted(77, 4), aborted(1 << 40, 3)];
+            partition.aborted = Some(vec![aborted(77, 4), aborted(1 << 40, 3)]);
+            let plain = Partition::new(7, PartitionId(2), 0, 0, -1);
             let failed = Partition::failed(6, ErrorCode::OFFSET_OUT_OF_RANGE);
             let topic = Topic {
                 key: TopicKey { name: "readings".into(), id: Uuid::from_bytes([9; 16]) },
-                partitions: vec![partition, failed],
+                partitions: vec![partition, failed, plain],
             };
             let mut start = BytesMut::new();
             codec::start_frame(&mut start, 77, version >= FLEXIBLE_FROM);
@@ -209,7 +222,7 @@ mod tests {
             } else {
                 assert_eq!(topic.topic.as_str(), "readings");
             }
-            let [good, bad] = &topic.partitions[..] else { panic!("two partitions") };
+            let [good, bad, plain] = &topic.partitions[..] else { panic!("three partitions") };
             assert_eq!((good.partition_index, good.error_code), (5, 0));
             assert_eq!((good.high_watermark, good.last_stable_offset), (8, 7));
             if version >= LOG_START_FROM {
@@ -219,6 +232,7 @@ mod tests {
             let aborted: Vec<_> = aborted.map(|it| (it.producer_id, it.first_offset)).collect();
             assert_eq!(aborted, [(77, 4), (1 << 40, 3)]);
             assert_eq!(bad.aborted_transactions.as_deref(), Some(&[][..]));
+            assert_eq!(plain.aborted_transactions, None);
             assert_eq!(good.preferred_read_replica, -1);
             assert_eq!(good.records.as_deref(), Some(&records.concat()[..]));
             assert_eq!((bad.partition_index, bad.error_code), (6, 1));

@@ -40,6 +40,9 @@ const MIN_RESPONSE_BYTES: usize = 64 * 1024;
 
 const READ_COMMITTED: i8 = 1;
 
+/// A client that compares no epochs.
+const ANY_EPOCH: i32 = -1;
+
 /// Partitions of a topic, which is named as the client names it.
 #[derive(Debug)]
 struct Topic {
@@ -89,7 +92,8 @@ fn session_request(request: FetchRequest, version: i16) -> Request {
             index: partition.partition,
             offset: partition.fetch_offset,
             max_bytes: partition.partition_max_bytes,
-            leader_epoch: partition.current_leader_epoch,
+            // Any negative one is none, here alone.
+            leader_epoch: partition.current_leader_epoch.max(ANY_EPOCH),
         }));
     }
     let forgotten = request.forgotten_topics_data.into_iter().flat_map(|topic| {
