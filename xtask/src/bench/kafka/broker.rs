@@ -12,7 +12,6 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use super::client::Client;
 use crate::{test, workspace};
 
 const CORE: usize = 0;
@@ -71,7 +70,7 @@ pub(super) fn pinned(core: usize, program: &Path) -> Command {
 
 impl Broker {
     /// Starts it; how long it took from exec to the first acknowledged record.
-    pub(super) fn start(kind: Kind, folder: &Path, client: &Client) -> Result<(Self, Duration)> {
+    pub(super) fn start(kind: Kind, folder: &Path) -> Result<(Self, Duration)> {
         let address = free_port()?;
         let mut command = match kind {
             Kind::Headwater => headwater(folder, address)?,
@@ -84,9 +83,6 @@ impl Broker {
         let mut broker = Self { kind, child, address };
         let connected = broker.connect(started)?;
         let first_ack = broker.first_ack(connected, started)?;
-        // Topics that were just created are not to be paid for by a measurement.
-        broker.create_topic("warm")?;
-        client.produce(address, "warm", 100, 1, 2, None)?;
         Ok((broker, first_ack))
     }
 

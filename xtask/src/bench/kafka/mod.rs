@@ -7,7 +7,7 @@ mod broker;
 mod client;
 mod raw;
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, process::Command, thread, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use broker::{Broker, Kind, Usage};
@@ -33,6 +33,8 @@ const LOADS: [(usize, usize); 4] = [(100, 1), (100, 8), (1024, 1), (1024, 8)];
 /// Records a second for the end-to-end latency.
 const STEADY_PER_SECOND: u64 = 1000;
 const IDLE_CONNECTIONS: usize = 500;
+/// Between two loads.
+const SETTLING: Duration = Duration::from_secs(2);
 
 /// What one broker did under one load.
 #[derive(Clone, Copy, Debug)]
@@ -78,20 +80,33 @@ pub(super) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// What a load has left in the page cache and in the broker's queues is not to be paid for by the next.
+fn settle() -> Result<()> {
+    let synced = Command::new("sync").status().context("cannot start sync")?;
+    anyhow::ensure!(synced.success(), "sync ended with {synced}");
+    thread::sleep(SETTLING);
+    Ok(())
+}
+
 fn measure(kind: Kind, client: &Client, folder: &Path, seconds: u64) -> Result<Round> {
     std::fs::create_dir_all(folder)?;
-    let (mut broker, first_ack) = Broker::start(kind, folder, client)?;
-    let raw = raw::sync_percentiles(folder)?;
+    let (mut broker, first_ack) = Broker::start(kind, folder)?;
     let idle_kib = broker.usage()?.rss_kib;
     let connected_kib = {
         let _connections = broker.connections(IDLE_CONNECTIONS)?;
         broker.usage()?.rss_kib
     };
+    // Topics that were just created, and code that was never run, are not to be paid for by a measurement.
+    broker.create_topic("warm")?;
+    client.produce(broker.address, "warm", 100, 1, 2, None)?;
+    settle()?;
+    let raw = raw::sync_percentiles(folder)?;
     let mut loads = Vec::new();
     let mut last_topic = String::new();
     for (index, (record_bytes, producers)) in LOADS.into_iter().enumerate() {
         last_topic = format!("{TOPIC}-{index}");
         broker.create_topic(&last_topic)?;
+        settle()?;
         let before = broker.usage()?;
         let outcome =
             client.produce(broker.address, &last_topic, record_bytes, producers, seconds, None)?;
@@ -100,12 +115,14 @@ fn measure(kind: Kind, client: &Client, folder: &Path, seconds: u64) -> Result<R
     // Half of what it can do with one producer of 1 KB records: there a queue is no excuse.
     let steady = loads[2].outcome.per_second() / 2.0;
     broker.create_topic("half")?;
+    settle()?;
     let half = client.produce(broker.address, "half", 1024, 1, seconds, Some(steady))?;
     let before = broker.usage()?;
     let records = loads[LOADS.len() - 1].outcome.records;
     let outcome = client.consume(broker.address, &last_topic, records)?;
     let consume = Run { outcome, usage: broker.usage()?.since(&before) };
     broker.create_topic("steady")?;
+    settle()?;
     let end_to_end =
         client.end_to_end(broker.address, "steady", 100, STEADY_PER_SECOND, seconds)?;
     let peak_kib = broker.usage()?.peak_kib;
