@@ -193,10 +193,11 @@ async function settings() {
       return topics[0].partitions.length === 6;
     });
     const partitions = [{ partition: 0, offset: "5" }];
-    await admin.deleteTopicRecords({ topic: "shared", partitions });
     await until("the first offset", async () => {
-      // The new partitions may not have a leader yet.
-      const ends = await admin.fetchTopicOffsets("shared").catch(() => []);
+      // The new partitions may not have a leader yet, and the client asks for the offsets of all of them first.
+      const deleted = admin.deleteTopicRecords({ topic: "shared", partitions });
+      if (!(await deleted.then(() => true, () => false))) return false;
+      const ends = await admin.fetchTopicOffsets("shared");
       return ends.find((it) => it.partition === 0)?.low === "5";
     });
   });
