@@ -23,11 +23,15 @@ pub(crate) fn measure(bed: &Bed) {
         bytes as f64 / GIB as f64
     );
     compare(folder.path(), bytes, PARTITIONS);
+    let before = bed.medium_bytes();
     let [copied, us] = numbers(&mut Bed::child("clean", folder.path(), &[bytes]), "cleaned ");
+    let medium = before.zip(bed.medium_bytes()).map_or(f64::NAN, |(from, to)| (to - from) as f64);
     let live = copied as f64 / MIB;
     println!(
-        "every other partition deleted, {live:.0} MiB copied into cold segments at {:.1} MiB/s",
-        live / (us as f64 / 1e6)
+        "every other partition deleted, {live:.0} MiB copied into cold segments at {:.1} MiB/s, {:.2} bytes on the medium for \
+         each copied",
+        live / (us as f64 / 1e6),
+        medium / copied as f64
     );
     compare(folder.path(), bytes, PARTITIONS / 2);
 }

@@ -124,10 +124,11 @@ impl FetchSessions {
         request: Request,
         now: Instant,
     ) -> Result<(Turn, Vec<Wanted>), ErrorCode> {
-        let mut cache = self.lock();
         match request.epoch {
             INITIAL_EPOCH | FINAL_EPOCH => {
-                cache.remove(request.session_id);
+                if request.session_id != NO_SESSION {
+                    self.lock().remove(request.session_id);
+                }
                 let wanted = last_of_each(request.wanted);
                 let turn = match request.epoch {
                     INITIAL_EPOCH => Turn::First { by_id: request.by_id, wanted: wanted.clone() },
@@ -135,7 +136,7 @@ impl FetchSessions {
                 };
                 Ok((turn, wanted))
             }
-            _ => cache.go_on(request, now),
+            _ => self.lock().go_on(request, now),
         }
     }
 
@@ -152,11 +153,10 @@ impl FetchSessions {
         now: Instant,
     ) -> Result<(i32, Vec<bool>), ErrorCode> {
         let all = vec![true; told.len()];
-        let mut cache = self.lock();
         match turn {
             Turn::Alone => Ok((NO_SESSION, all)),
-            Turn::First { by_id, wanted } => Ok((cache.add(by_id, wanted, told, now), all)),
-            Turn::Next { id, epoch } => match cache.sessions.get_mut(&id) {
+            Turn::First { by_id, wanted } => Ok((self.lock().add(by_id, wanted, told, now), all)),
+            Turn::Next { id, epoch } => match self.lock().sessions.get_mut(&id) {
                 // Put out meanwhile: the next request learns it.
                 None => Ok((id, all)),
                 Some(session) if session.epoch != epoch => {

@@ -3,15 +3,12 @@
 
 use std::io;
 
-use super::{Fields, Wire, string};
+use super::{Fields, HEARTBEAT, JOIN_GROUP, SYNC_GROUP, Wire, string};
 
 const OFFSET_COMMIT: (i16, i16) = (8, 2);
 const OFFSET_FETCH: (i16, i16) = (9, 1);
 const FIND_COORDINATOR: (i16, i16) = (10, 0);
-const JOIN_GROUP: (i16, i16) = (11, 1);
-const HEARTBEAT: (i16, i16) = (12, 0);
 const LEAVE_GROUP: (i16, i16) = (13, 0);
-const SYNC_GROUP: (i16, i16) = (14, 0);
 const CREATE_TOPICS: (i16, i16) = (19, 2);
 
 /// How long the group remembers a silent member: the least that Kafka allows.
