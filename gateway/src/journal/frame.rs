@@ -1,4 +1,6 @@
-//! Builds one frame in memory.
+//! A frame in memory: one that is being built, and one that was.
+
+use std::iter;
 
 use bytes::{Buf, Bytes};
 
@@ -28,6 +30,40 @@ pub(super) struct FrameBuilder {
     /// Over the entries' CRC fields so far.
     entries_crc: u32,
     batches: Vec<(PartitionId, Placed)>,
+}
+
+/// A frame as it was written. It was in memory all the time, so payloads are not verified again.
+#[derive(Debug)]
+pub(super) struct WrittenFrame<'a> {
+    pub(super) header: FrameHeader,
+    pub(super) crc: u32,
+    entries: &'a [u8],
+}
+
+impl<'a> WrittenFrame<'a> {
+    /// None: the bytes do not begin with the frame of this position.
+    pub(super) fn new(bytes: &'a [u8], seed: Seed, position: Position) -> Option<Self> {
+        let (header, crc) = FrameHeader::decode(bytes.first_chunk()?, seed, position)?;
+        let entries = bytes.get(FRAME_HEADER_BYTES..)?.get(..header.entries_bytes as usize)?;
+        Some(Self { header, crc, entries })
+    }
+
+    /// The entries with their places and payloads.
+    pub(super) fn entries(
+        &self,
+        seed: Seed,
+    ) -> impl Iterator<Item = (EntryHeader, Position, &'a [u8])> {
+        let start = self.header.position.plus(FRAME_HEADER_BYTES as u64);
+        let (entries, mut at) = (self.entries, 0);
+        iter::from_fn(move || {
+            let rest = entries.get(at..)?;
+            let position = start.plus(at as u64);
+            let header = EntryHeader::decode(rest.first_chunk()?, seed, position)?;
+            let payload = rest.get(ENTRY_HEADER_BYTES..)?.get(..header.length as usize)?;
+            at += header.size();
+            Some((header, position, payload))
+        })
+    }
 }
 
 impl FrameBuilder {

@@ -29,6 +29,7 @@ use super::{
     retire::{self, Retirer},
     scrub::Scrubber,
     shared::{Age, Parts, Shared},
+    tail::Tail,
     waiters::Waiters,
     writer::{Opening, Start, Writer},
 };
@@ -168,7 +169,15 @@ fn assemble(
     }
     let seed = journal.seed();
     let backlog = recovered.uncovered;
-    let indexer = Indexer::new(Arc::clone(disk), seed, &settings, Arc::clone(&used_bytes), backlog);
+    let tail = Arc::new(Tail::new(settings.tail_bytes));
+    let indexer = Indexer::new(
+        Arc::clone(disk),
+        seed,
+        &settings,
+        Arc::clone(&used_bytes),
+        Arc::clone(&tail),
+        backlog,
+    );
     let indexes = IndexCache::new(Arc::clone(disk), seed, settings.index_cache_bytes);
     let next_cold = recovered.next_cold;
     let cleaner = Cleaner::new(Arc::clone(disk), journal, &settings, next_cold);
@@ -181,6 +190,7 @@ fn assemble(
         recovery: report,
         ledger,
         preparer,
+        tail,
         indexer,
         indexes,
         used_bytes,

@@ -1,9 +1,9 @@
 //! Writes the index files, on a thread of its own, from the frames that are durable.
 //!
-//! The writer only says how far the log is durable: what it wrote is read again here, by the same
-//! code that reads it after a kill, so that an index file never says anything but what a scan
-//! would. It costs the writer nothing, needs no memory for a backlog, and meets rot early.
-//! Nothing here can fail the journal: what is not covered is scanned at the next opening.
+//! The writer only says how far the log is durable. Frames are taken from the tail while they are in
+//! memory, and are scanned like after a kill once they have left it: the writer is never waited for,
+//! and no backlog needs memory. Nothing here can fail the journal: what is not covered is scanned at
+//! the next opening.
 
 use std::{
     collections::VecDeque,
@@ -17,18 +17,22 @@ use std::{
 
 use super::{
     Disk, Position,
-    format::{ChunkHeader, Seed},
+    format::{ChunkHeader, FrameHeader, Seed},
+    frame::WrittenFrame,
     index::{Coverage, Findings, IndexFile, RangeIndex, Summary, index_name},
     options::Settings,
     preparer::take_budget,
     recovery::{End, Scanner, Step},
     segment::Segment,
+    tail::Tail,
 };
 
 /// A chunk is written when nothing was appended for so long,
 const QUIET: Duration = Duration::from_secs(1);
 /// but not more often than this: each costs a block and a sync.
 const QUIET_INTERVAL: Duration = Duration::from_secs(10);
+/// Frames are looked at once they are so many bytes, well before they leave the tail.
+const TAKE_BYTES: u64 = 1024 * 1024;
 /// Segments that wait to be covered; more stay uncovered until the next opening.
 const MAX_BACKLOG: usize = 1024;
 /// Segments that are still covered when the journal is closed.
@@ -42,6 +46,7 @@ pub(super) struct Indexer {
     interval_bytes: u64,
     max_bytes: u64,
     used_bytes: Arc<AtomicU64>,
+    tail: Arc<Tail>,
     inner: Mutex<Inner>,
     wake: Condvar,
     errors: AtomicU64,
@@ -69,6 +74,15 @@ pub(super) struct Task {
     pub(super) left: bool,
 }
 
+/// What is worth waking up for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Due {
+    /// Frames to take in while they are in memory.
+    Frames,
+    /// A chunk of everything that is durable.
+    All,
+}
+
 /// The segment that is being covered.
 #[derive(Debug)]
 struct Work {
@@ -78,9 +92,21 @@ struct Work {
     covered: Position,
     last: ChunkHeader,
     summary: Summary,
+    /// What the next chunk says so far, and its header: from `covered` on.
+    content: RangeIndex,
+    next: ChunkHeader,
     /// Whether the rest is left uncovered.
     given_up: bool,
     done: bool,
+}
+
+impl ChunkHeader {
+    /// Covers the next frame too.
+    fn pass(&mut self, frame: &FrameHeader, crc: u32) {
+        (self.last_frame, self.last_crc) = (frame.position, crc);
+        self.to = frame.position.plus(frame.length());
+        self.open_ms = self.open_ms.max(frame.open_ms);
+    }
 }
 
 impl Indexer {
@@ -89,6 +115,7 @@ impl Indexer {
         seed: Seed,
         settings: &Settings,
         used_bytes: Arc<AtomicU64>,
+        tail: Arc<Tail>,
         backlog: Vec<Task>,
     ) -> Self {
         let inner = Inner { segments: backlog.into(), ..Inner::default() };
@@ -98,6 +125,7 @@ impl Indexer {
             interval_bytes: settings.index_interval_bytes,
             max_bytes: settings.max_bytes,
             used_bytes,
+            tail,
             inner: Mutex::new(inner),
             wake: Condvar::new(),
             errors: AtomicU64::new(0),
@@ -110,11 +138,11 @@ impl Indexer {
         let first = segment.header.first;
         let is_quiet = inner.last_append.replace(Instant::now()).is_none();
         let mut wake = is_quiet;
+        let step = self.take_bytes();
         match inner.segments.back_mut() {
             Some(task) if task.segment.header.first == first => {
-                let before = task.end.0 / self.interval_bytes;
+                wake |= task.end.0 / step != end.0 / step;
                 task.end = end;
-                wake |= before != end.0 / self.interval_bytes;
             }
             newest => {
                 if let Some(task) = newest {
@@ -179,12 +207,15 @@ impl Indexer {
     pub(super) fn run(&self) {
         let mut work: Option<Work> = None;
         let mut last_chunk = Instant::now();
-        while let Some(task) = self.next(work.as_ref(), last_chunk) {
+        while let Some((task, due)) = self.next(work.as_ref(), last_chunk) {
             let first = task.segment.header.first;
             let same = work.take().filter(|work| work.segment.header.first == first);
             let mut current = same.unwrap_or_else(|| self.resume(&task));
-            self.cover(&mut current, &task);
-            last_chunk = Instant::now();
+            let covered = current.covered;
+            self.cover(&mut current, &task, due);
+            if current.covered > covered || due == Due::All {
+                last_chunk = Instant::now();
+            }
             if task.left {
                 self.finish(&task);
             } else {
@@ -194,8 +225,8 @@ impl Indexer {
         }
     }
 
-    /// Waits for something worth a chunk; none once stopped and everything is covered.
-    fn next(&self, work: Option<&Work>, last_chunk: Instant) -> Option<Task> {
+    /// Waits for something to do; none once stopped and everything is covered.
+    fn next(&self, work: Option<&Work>, last_chunk: Instant) -> Option<(Task, Due)> {
         let mut inner = self.lock();
         loop {
             if inner.abandoned {
@@ -217,15 +248,19 @@ impl Indexer {
             };
             let same = work.filter(|work| work.segment.header.first == task.segment.header.first);
             let covered = same.map_or(task.segment.header.frames(), |work| work.covered);
+            let taken = same.map_or(covered, |work| work.next.to);
             let pending = task.end.0.saturating_sub(covered.0);
             let given_up = same.is_some_and(|work| work.given_up);
-            if task.left || (pending >= self.interval_bytes && !given_up) {
-                return Some(task);
+            if task.left {
+                return Some((task, Due::All));
+            }
+            if task.end.0.saturating_sub(taken.0) >= self.take_bytes() && !given_up {
+                return Some((task, Due::Frames));
             }
             if stopping {
                 // The segment in use is covered once more, and that is all.
                 inner.segments.clear();
-                return (pending > 0 && !given_up).then_some(task);
+                return (pending > 0 && !given_up).then_some((task, Due::All));
             }
             if pending == 0 || given_up {
                 inner.last_append = None;
@@ -237,7 +272,7 @@ impl Indexer {
             let left = due.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 inner.last_append = None;
-                return Some(task);
+                return Some((task, Due::All));
             }
             inner = self.wait(inner, Some(left));
         }
@@ -281,6 +316,8 @@ impl Indexer {
             covered: header.frames(),
             last: fresh,
             summary: Summary::default(),
+            content: RangeIndex::default(),
+            next: fresh,
             given_up: false,
             done: false,
         };
@@ -294,47 +331,73 @@ impl Indexer {
         if let Some(last) = found.last() {
             (work.at, work.covered, work.last) = (found.next_at(), last.to, *last);
             work.done = last.sealed && last.to == task.end;
+            work.next = ChunkHeader { from: last.to, ..*last };
         }
         work
     }
 
-    /// Writes what is missing up to the end of what is durable.
-    fn cover(&self, work: &mut Work, task: &Task) {
-        while !work.given_up && !work.done && (work.covered < task.end || task.left) {
-            if let Err(error) = self.chunk(work, task) {
-                work.given_up = true;
-                self.errors.fetch_add(1, Ordering::Relaxed);
-                let (file, at) = (index_name(work.segment.header.sequence), work.at);
-                let (position, length) = (work.covered.0, task.end.0 - work.covered.0);
-                tracing::warn!(
-                    %error,
-                    file,
-                    at,
-                    position,
-                    length,
-                    "index not written on: the rest of the segment is scanned at the next start"
-                );
+    /// Takes in what is durable, and writes the chunks that are due.
+    fn cover(&self, work: &mut Work, task: &Task, due: Due) {
+        while !work.given_up && !work.done {
+            let whole = work.covered.plus(self.interval_bytes);
+            let written = self.take_in(work, task, whole).and_then(|()| {
+                let is_due = due == Due::All || work.next.to >= whole;
+                if is_due { self.chunk(work, task).map(|()| true) } else { Ok(false) }
+            });
+            match written {
+                Ok(true) if work.covered < task.end || task.left => {}
+                Ok(_) => return,
+                Err(error) => {
+                    work.given_up = true;
+                    self.errors.fetch_add(1, Ordering::Relaxed);
+                    let (file, at) = (index_name(work.segment.header.sequence), work.at);
+                    let (position, length) = (work.covered.0, task.end.0 - work.covered.0);
+                    tracing::warn!(
+                        %error,
+                        file,
+                        at,
+                        position,
+                        length,
+                        "index not written on: the rest of the segment is scanned at the next start"
+                    );
+                }
             }
         }
     }
 
-    fn chunk(&self, work: &mut Work, task: &Task) -> io::Result<()> {
+    /// Adds frames to the next chunk, up to the first one that ends at or behind a place.
+    fn take_in(&self, work: &mut Work, task: &Task, to: Position) -> io::Result<()> {
+        let to = to.min(task.end);
+        while work.next.to < to {
+            let at = work.next.to;
+            let Some(bytes) = self.tail.frame(at) else {
+                return self.scan(work, task, to);
+            };
+            let frame = WrittenFrame::new(&bytes, self.seed, at);
+            let Some(frame) = frame.filter(|frame| at.plus(frame.header.length()) <= task.end)
+            else {
+                return self.scan(work, task, to);
+            };
+            for (entry, position, payload) in frame.entries(self.seed) {
+                work.content.add(&entry, position, Some(payload), frame.header.open_ms);
+            }
+            work.next.pass(&frame.header, frame.crc);
+        }
+        Ok(())
+    }
+
+    /// The same, from the file.
+    fn scan(&self, work: &mut Work, task: &Task, to: Position) -> io::Result<()> {
         let segment = Arc::clone(&work.segment);
-        let end = End::Known(task.end);
-        let mut scanner = Scanner::resume(&segment, self.seed, end, work.covered)?;
-        let mut content = RangeIndex::default();
-        let mut header = ChunkHeader { from: work.covered, ..work.last };
-        let target = work.covered.plus(self.interval_bytes);
-        while scanner.position() < target {
+        let mut scanner =
+            Scanner::resume(&segment, self.seed, End::Known(task.end), work.next.to)?;
+        while scanner.position() < to {
             match scanner.step() {
                 Step::Frame(frame) => {
-                    let place = frame.header.position;
                     for entry in &frame.entries {
-                        content.add(&mut scanner, entry, frame.header.open_ms);
+                        work.content.add_found(&mut scanner, entry, frame.header.open_ms);
                     }
-                    (header.last_frame, header.last_crc) = (place, frame.crc);
-                    header.to = place.plus(frame.header.length());
-                    header.open_ms = header.open_ms.max(frame.header.open_ms);
+                    work.next.pass(&frame.header, frame.crc);
                 }
                 Step::Damage(damage) => {
                     work.given_up = true;
@@ -343,18 +406,29 @@ impl Indexer {
                     tracing::error!(segment, position, length, "damaged range, not indexed");
                     break;
                 }
-                Step::End(_) => break,
+                Step::End(_) => {
+                    work.given_up = true;
+                    break;
+                }
             }
         }
+        Ok(())
+    }
+
+    /// Writes what was taken in.
+    fn chunk(&self, work: &mut Work, task: &Task) -> io::Result<()> {
+        let content = std::mem::take(&mut work.content);
+        let mut header = work.next;
         header.data |= content.data;
         header.sealed = task.left && header.to == task.end;
-        work.summary.extend(segment.header.first, &content.partitions);
+        work.summary.extend(work.segment.header.first, &content.partitions);
         work.summary.events.extend(&content.events);
         if header.to > header.from || header.sealed {
             self.write(work, header, &content)?;
         }
         work.given_up |= header.to == header.from && !header.sealed;
         (work.covered, work.done) = (header.to, header.sealed);
+        work.next = ChunkHeader { from: header.to, ..work.last };
         Ok(())
     }
 
@@ -384,6 +458,10 @@ impl Indexer {
         let mut inner = self.lock();
         inner.segments.retain(|other| other.segment.header.first != first);
         inner.covered = None;
+    }
+
+    fn take_bytes(&self) -> u64 {
+        self.interval_bytes.min(TAKE_BYTES)
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

@@ -42,7 +42,7 @@ pub(super) struct Shared {
     /// Of the segments that were left.
     pub(super) indexes: IndexCache,
     /// The last frames, in memory.
-    pub(super) tail: Tail,
+    pub(super) tail: Arc<Tail>,
     pub(super) readers: Arc<ReadPool>,
     pub(super) waiters: Waiters,
     /// Of those who wait for stable data.
@@ -80,6 +80,7 @@ pub(super) struct Parts {
     pub(super) recovery: RecoveryReport,
     pub(super) ledger: Arc<Ledger>,
     pub(super) preparer: Preparer,
+    pub(super) tail: Arc<Tail>,
     pub(super) indexer: Indexer,
     pub(super) indexes: IndexCache,
     pub(super) used_bytes: Arc<AtomicU64>,
@@ -95,7 +96,7 @@ impl Shared {
     pub(super) fn new(parts: Parts) -> Self {
         Self {
             seed: parts.seed,
-            tail: Tail::new(parts.settings.tail_bytes),
+            tail: parts.tail,
             readers: ReadPool::new(parts.settings.read_threads, parts.settings.read_queue),
             settings: parts.settings,
             recovery: parts.recovery,

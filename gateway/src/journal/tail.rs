@@ -1,4 +1,4 @@
-//! The last durable frames in memory: whoever keeps up with the writers reads no file.
+//! The last durable frames in memory: whoever keeps up with the writers, the index too, reads no file.
 
 use std::{
     collections::VecDeque,
@@ -13,7 +13,7 @@ use super::Position;
 /// this is copied.
 const SHARED_PART: usize = 8;
 
-/// Frames with batches, in the order that they were written in.
+/// Frames in the order that they were written in.
 #[derive(Debug)]
 pub(super) struct Tail {
     budget_bytes: usize,
@@ -71,6 +71,13 @@ impl Tail {
         })
     }
 
+    /// The whole frame that begins at a position, if it is here.
+    pub(super) fn frame(&self, position: Position) -> Option<Bytes> {
+        let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
+        let at = inner.frames.binary_search_by_key(&position, |(start, _)| *start).ok()?;
+        inner.frames.get(at).map(|(_, frame)| frame.clone())
+    }
+
     /// Bytes in use.
     pub(super) fn bytes(&self) -> usize {
         self.inner.read().unwrap_or_else(PoisonError::into_inner).bytes
@@ -97,6 +104,9 @@ mod tests {
         assert_eq!(tail.get(Position(3 * 4096 + 100), 10), Some(frame(3, 10)));
         assert_eq!(tail.get(Position(4 * 4096), 4096), Some(frame(4, 4096)));
         assert_eq!(tail.get(Position(4 * 4096 + 1), 4096), None, "past its end");
+        assert_eq!(tail.frame(Position(2 * 4096)), None);
+        assert_eq!(tail.frame(Position(4 * 4096)), Some(frame(4, 4096)));
+        assert_eq!(tail.frame(Position(4 * 4096 + 1)), None, "no frame begins there");
         // One that is being read keeps its memory.
         let read = tail.get(Position(3 * 4096), 4096).unwrap();
         assert_eq!(tail.push(Position(5 * 4096), frame(5, 4096)).capacity(), 0);

@@ -273,16 +273,14 @@ impl Writer {
 
     /// Lets the durable frame be read and indexed.
     fn publish(&mut self, aborted: Vec<(PartitionId, AbortedRange)>) {
+        // Before anyone can ask for it.
+        let position = self.frame.position();
+        let spare = self.shared.tail.push(position, self.frame.take());
+        self.frame.reuse(spare);
         let mut durable = self.end;
         if let Some(active) = &self.segment {
             self.shared.indexer.durable(&active.segment, active.at);
             durable = active.at;
-        }
-        // Before anyone can ask for it.
-        if !self.frame.batches().is_empty() {
-            let position = self.frame.position();
-            let spare = self.shared.tail.push(position, self.frame.take());
-            self.frame.reuse(spare);
         }
         self.show(durable, aborted);
     }

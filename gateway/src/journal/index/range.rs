@@ -59,36 +59,45 @@ impl RangeIndex {
                 Step::End(_) => return Ok(index),
             };
             for entry in &entries {
-                index.add(&mut scanner, entry, open_ms);
+                index.add_found(&mut scanner, entry, open_ms);
             }
         }
     }
 
-    /// Adds the next entry.
-    pub(in crate::journal) fn add(
+    /// Adds the next entry that a scan found.
+    pub(in crate::journal) fn add_found(
         &mut self,
         scanner: &mut Scanner<'_>,
         entry: &FoundEntry,
         open_ms: u64,
     ) {
-        let header = entry.header;
-        let length = ENTRY_HEADER_BYTES as u32 + header.length;
         let payload = entry.intact.then(|| scanner.payload(entry));
-        self.delta.add(&header, payload, open_ms);
-        if let Some(event) = payload.and_then(|payload| self.event(&header, payload)) {
+        self.add(&entry.header, entry.position, payload, open_ms);
+    }
+
+    /// Adds the next entry; without its payload if that is damaged.
+    pub(in crate::journal) fn add(
+        &mut self,
+        header: &EntryHeader,
+        position: Position,
+        payload: Option<&[u8]>,
+        open_ms: u64,
+    ) {
+        self.delta.add(header, payload, open_ms);
+        if let Some(event) = payload.and_then(|payload| self.event(header, payload)) {
             self.events.push(event);
         }
         self.data |= matches!(header.kind, EntryKind::Batch | EntryKind::Fact);
         match header.kind {
             EntryKind::Batch => {
-                let placed = placed(&header, entry.position, payload);
+                let placed = placed(header, position, payload);
                 self.partitions.entry(header.partition).or_default().insert(&placed);
             }
             EntryKind::Slice => self.slices.push(SlicePlace {
                 index: header.partition.0,
                 total: header.count,
-                position: entry.position,
-                length,
+                position,
+                length: ENTRY_HEADER_BYTES as u32 + header.length,
             }),
             EntryKind::Fact | EntryKind::Barrier | EntryKind::Close => {}
         }

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 
 static int64_t now_us(void) {
@@ -125,8 +126,13 @@ static void *produce_until(void *argument) {
 }
 
 static void report(uint64_t records, double seconds) {
-    printf("{\"records\":%" PRIu64 ",\"seconds\":%.3f,\"p50_us\":%.0f,\"p99_us\":%.0f,\"refused\":%" PRIu64
-           "}\n", records, seconds, percentile(0.50), percentile(0.99), (uint64_t)refused);
+    struct rusage used;
+    getrusage(RUSAGE_SELF, &used);
+    double cpu_s = (double)(used.ru_utime.tv_sec + used.ru_stime.tv_sec) +
+                   (double)(used.ru_utime.tv_usec + used.ru_stime.tv_usec) / 1e6;
+    printf("{\"records\":%" PRIu64 ",\"seconds\":%.3f,\"p50_us\":%.0f,\"p99_us\":%.0f,\"cpu_s\":%.3f"
+           ",\"refused\":%" PRIu64 "}\n", records, seconds, percentile(0.50), percentile(0.99), cpu_s,
+           (uint64_t)refused);
 }
 
 static void produce(char **argument, int count) {

@@ -24,11 +24,18 @@ pub(super) struct Outcome {
     pub(super) seconds: f64,
     pub(super) p50_us: f64,
     pub(super) p99_us: f64,
+    /// Of the client itself.
+    pub(super) cpu_s: f64,
 }
 
 impl Outcome {
     pub(super) fn per_second(&self) -> f64 {
         self.records as f64 / self.seconds
+    }
+
+    /// How much of its core the client had: near 1 it is the client that is measured.
+    pub(super) fn busy(&self) -> f64 {
+        self.cpu_s / self.seconds
     }
 }
 
@@ -102,6 +109,7 @@ impl Client {
             seconds: number("seconds")?,
             p50_us: number("p50_us")?,
             p99_us: number("p99_us")?,
+            cpu_s: number("cpu_s")?,
         })
     }
 }

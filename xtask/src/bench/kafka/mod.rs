@@ -145,14 +145,14 @@ fn measure(kind: Kind, client: &Client, folder: &Path, seconds: u64) -> Result<R
 fn print(rounds: &[Vec<Round>]) {
     let [ours, default, flushed] = rounds else { return };
     println!(
-        "\n{:<44} {:>12} {:>12} {:>12} {:>9} {:>9}",
+        "\n{:<52} {:>12} {:>12} {:>12} {:>9} {:>9}",
         "medians", "Headwater", "Kafka", "Kafka flush", "to Kafka", "to flush"
     );
     let row = |name: &str, value: &dyn Fn(&Round) -> f64| {
         let of = |rounds: &[Round]| median(rounds.iter().map(value).collect());
         let (ours, default, flushed) = (of(ours), of(default), of(flushed));
         println!(
-            "{name:<44} {ours:>12.1} {default:>12.1} {flushed:>12.1} {:>9.2} {:>9.2}",
+            "{name:<52} {ours:>12.2} {default:>12.2} {flushed:>12.2} {:>9.2} {:>9.2}",
             ours / default,
             ours / flushed
         );
@@ -161,6 +161,7 @@ fn print(rounds: &[Vec<Round>]) {
         let name = |what: &str| format!("produce {bytes} B, {producers} producers: {what}");
         row(&name("records/s"), &|it| it.loads[index].outcome.per_second());
         row(&name("CPU s/million"), &|it| it.loads[index].cpu_s_per_million());
+        row(&name("the client's core in use"), &|it| it.loads[index].outcome.busy());
         row(&name("ack p50 ms"), &|it| it.loads[index].outcome.p50_us / 1e3);
         row(&name("ack p99 ms"), &|it| it.loads[index].outcome.p99_us / 1e3);
     }
@@ -170,6 +171,7 @@ fn print(rounds: &[Vec<Round>]) {
     row("raw fdatasync p99 ms", &|it| it.raw.1 / 1e3);
     row("consume 1024 B: records/s", &|it| it.consume.outcome.per_second());
     row("consume 1024 B: CPU s/million", &|it| it.consume.cpu_s_per_million());
+    row("consume 1024 B: the client's core in use", &|it| it.consume.outcome.busy());
     row("end to end at 1,000/s: p50 ms", &|it| it.end_to_end.p50_us / 1e3);
     row("end to end at 1,000/s: p99 ms", &|it| it.end_to_end.p99_us / 1e3);
     row("start to first acknowledgement ms", &|it| it.first_ack.as_secs_f64() * 1e3);
