@@ -8,6 +8,7 @@ pub mod broker;
 pub mod cli;
 pub mod config;
 pub mod device;
+mod held;
 pub mod http;
 pub mod journal;
 pub mod kafka;

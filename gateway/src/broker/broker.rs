@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
 use bytes::Bytes;
@@ -19,9 +19,12 @@ use super::{
     protection::Protection,
     settings, space,
 };
-use crate::journal::{
-    AdmitError, Fact, Journal, Offset, PartitionEnds, PartitionId, Poisoned, ReadError, Space,
-    State,
+use crate::{
+    held::Held,
+    journal::{
+        AdmitError, Fact, Journal, Offset, PartitionEnds, PartitionId, Poisoned, ReadError, Space,
+        State,
+    },
 };
 
 /// Settings of the broker.
@@ -379,11 +382,11 @@ impl Core {
         self.catalog().of_partition(partition).is_some()
     }
 
-    pub(super) fn catalog(&self) -> RwLockReadGuard<'_, Catalog> {
-        self.catalog.read().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn catalog(&self) -> Held<RwLockReadGuard<'_, Catalog>> {
+        Held::read(&self.catalog)
     }
 
-    pub(super) fn catalog_mut(&self) -> RwLockWriteGuard<'_, Catalog> {
-        self.catalog.write().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn catalog_mut(&self) -> Held<RwLockWriteGuard<'_, Catalog>> {
+        Held::write(&self.catalog)
     }
 }

@@ -3,11 +3,13 @@
 //! [`Disk`] and [`DiskFile`] are what the journal needs of a file system and no more, so that tests can model
 //! every fault of one. [`RealDisk`] is the machine's.
 
+mod direct;
 mod read_only;
 mod real;
 
 use std::{fmt, io, sync::Arc};
 
+pub(super) use direct::aligned;
 pub use read_only::ReadOnlyDisk;
 pub use real::{LockError, RealDisk};
 

@@ -6,6 +6,7 @@ use bytes::{Buf, Bytes};
 
 use super::{
     Append, BatchEntry, Moment, Offset, PartitionId, Position,
+    disk::aligned,
     format::{
         Barrier, ENTRY_ALIGN, ENTRY_HEADER_BYTES, EntryHeader, EntryKind, FRAME_HEADER_BYTES,
         FactRef, FrameHeader, FrameKind, SEGMENT_HEADER_BYTES, Seed, SegmentHeader, align_up,
@@ -23,6 +24,8 @@ pub(super) struct FrameBuilder {
     seed: Seed,
     /// What goes to the file in one write: a segment's header if the frame is its first, then the frame.
     buffer: Vec<u8>,
+    /// Where that begins in the buffer: aligned, so that it need not be copied.
+    origin: usize,
     /// Where the frame begins in the buffer.
     start: usize,
     position: Position,
@@ -71,6 +74,7 @@ impl FrameBuilder {
         Self {
             seed,
             buffer: Vec::new(),
+            origin: 0,
             start: 0,
             position: Position(0),
             entry_count: 0,
@@ -79,9 +83,17 @@ impl FrameBuilder {
         }
     }
 
-    /// Starts a frame at a position; the header of its segment goes before it, if given.
-    pub(super) fn begin(&mut self, position: Position, segment: Option<&SegmentHeader>) {
-        self.buffer.clear();
+    /// Starts a frame at a position, for so many bytes of entries; the header of its segment goes before it, if given.
+    pub(super) fn begin(
+        &mut self,
+        position: Position,
+        segment: Option<&SegmentHeader>,
+        entries_bytes: usize,
+    ) {
+        let header = segment.map_or(0, |_| SEGMENT_HEADER_BYTES);
+        let length = header + FrameHeader::length_for(entries_bytes);
+        let length = usize::try_from(length).expect("fits in memory");
+        self.origin = aligned(&mut self.buffer, length);
         if let Some(header) = segment {
             self.buffer.extend_from_slice(&header.encode());
             debug_assert_eq!(header.first.plus(SEGMENT_HEADER_BYTES), position);
@@ -161,9 +173,10 @@ impl FrameBuilder {
         };
         let encoded = header.encode(self.seed);
         self.buffer[self.start..self.start + FRAME_HEADER_BYTES].copy_from_slice(&encoded);
-        let padded = align_up(self.buffer.len() as u64);
-        self.buffer.resize(usize::try_from(padded).expect("fits in memory"), 0);
-        (&self.buffer, FrameHeader::crc_of(&encoded))
+        let padded = align_up((self.buffer.len() - self.origin) as u64);
+        let padded = usize::try_from(padded).expect("fits in memory");
+        self.buffer.resize(self.origin + padded, 0);
+        (&self.buffer[self.origin..], FrameHeader::crc_of(&encoded))
     }
 
     /// Gives the finished frame away, without the segment's header before it.

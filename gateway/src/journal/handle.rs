@@ -321,11 +321,15 @@ impl Journal {
         let shared = &self.shared;
         let (sync_p50_us, sync_p99_us) = shared.stats.sync_percentiles();
         let (open_damage, open_damage_bytes) = shared.damage.open();
+        let (segments, cold_segments, aborted_ranges) = {
+            let log = shared.log();
+            (log.segments() as u64, log.cold_segments() as u64, log.resident_aborted() as u64)
+        };
         JournalStatus {
             used_bytes: shared.used_bytes.load(Ordering::Relaxed),
             max_bytes: shared.settings.max_bytes,
-            segments: shared.log().segments() as u64,
-            cold_segments: shared.log().cold_segments() as u64,
+            segments,
+            cold_segments,
             cleaned_segments: shared.cleaner.cleaned(),
             cleaner_copied_bytes: shared.cleaner.copied_bytes(),
             retired_segments: shared.retirer.retired(),
@@ -344,7 +348,7 @@ impl Journal {
             index_damaged: shared.indexes.damaged(),
             tail_bytes: shared.tail.bytes() as u64,
             index_cache_bytes: shared.indexes.bytes() as u64,
-            aborted_ranges: shared.log().resident_aborted() as u64,
+            aborted_ranges,
             poisoned: shared.poison.get().map(|poisoned| poisoned.reason.to_string()),
             recovery: shared.recovery.clone(),
         }

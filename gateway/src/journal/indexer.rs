@@ -389,8 +389,7 @@ impl Indexer {
     /// The same, from the file.
     fn scan(&self, work: &mut Work, task: &Task, to: Position) -> io::Result<()> {
         let segment = Arc::clone(&work.segment);
-        let mut scanner =
-            Scanner::resume(&segment, self.seed, End::Known(task.end), work.next.to)?;
+        let mut scanner = Scanner::resume(&segment, self.seed, End::Known(task.end), work.next.to)?;
         while scanner.position() < to {
             match scanner.step() {
                 Step::Frame(frame) => {

@@ -1,8 +1,6 @@
 //! What the handles, the writer and the preparer share.
 
-use std::sync::{
-    Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, atomic::AtomicU64,
-};
+use std::sync::{Arc, OnceLock, RwLock, RwLockReadGuard, RwLockWriteGuard, atomic::AtomicU64};
 
 use super::{
     AdmitError, Permit, Poisoned, RecoveryReport,
@@ -23,6 +21,7 @@ use super::{
     tail::Tail,
     waiters::Waiters,
 };
+use crate::held::Held;
 
 /// One open journal.
 #[derive(Debug)]
@@ -120,12 +119,12 @@ impl Shared {
         }
     }
 
-    pub(super) fn log(&self) -> RwLockReadGuard<'_, Log> {
-        self.log.read().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn log(&self) -> Held<RwLockReadGuard<'_, Log>> {
+        Held::read(&self.log)
     }
 
-    pub(super) fn log_mut(&self) -> RwLockWriteGuard<'_, Log> {
-        self.log.write().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn log_mut(&self) -> Held<RwLockWriteGuard<'_, Log>> {
+        Held::write(&self.log)
     }
 
     /// Sets space aside, unless nothing is accepted any more.

@@ -6,6 +6,8 @@ use bytes::Bytes;
 
 use super::{
     Position, ReadError,
+    disk::aligned,
+    format::ALIGN,
     log::Source,
     reader::{self, StoredBatch},
     shared::Shared,
@@ -82,21 +84,25 @@ impl Sweep<'_> {
         let Some(first) = run.first().filter(|_| run.iter().any(|piece| self.wants(piece))) else {
             return;
         };
+        // From a whole block on, as disks have them.
+        let segment = &first.source.segment;
+        let from = Position(first.position().0 / ALIGN * ALIGN);
         let end = run.iter().map(Piece::end).max().unwrap_or_default();
-        let length = (end.0 - first.position().0) as usize;
-        let (file, at) = (&first.source.segment.file, first.source.segment.at(first.position()));
-        let read = if is_worth_keeping(run, length) {
-            let mut buffer = vec![0; length];
-            let read = file.read_at(&mut buffer, at);
-            let buffer = Bytes::from(buffer);
-            read.map(|()| self.put_run(run, |range| buffer.slice(range)))
+        let length = (end.0 - from.0) as usize;
+        let (file, at) = (&segment.file, segment.at(from));
+        let is_kept = is_worth_keeping(run, length);
+        let mut memory = if is_kept { Vec::new() } else { mem::take(&mut self.scratch) };
+        let origin = aligned(&mut memory, length);
+        memory.resize(origin + length, 0);
+        let read = file.read_at(memory.get_mut(origin..).unwrap_or_default(), at);
+        let read = if is_kept {
+            let buffer = Bytes::from(memory).slice(origin..);
+            read.map(|()| self.put_run(run, from, |range| buffer.slice(range)))
         } else {
-            let mut scratch = mem::take(&mut self.scratch);
-            scratch.resize(length, 0);
-            let read = file.read_at(&mut scratch, at);
-            let part = |range| Bytes::copy_from_slice(scratch.get(range).unwrap_or_default());
-            let read = read.map(|()| self.put_run(run, part));
-            self.scratch = scratch;
+            let content = memory.get(origin..).unwrap_or_default();
+            let part = |range| Bytes::copy_from_slice(content.get(range).unwrap_or_default());
+            let read = read.map(|()| self.put_run(run, from, part));
+            self.scratch = memory;
             read
         };
         match (read, run) {
@@ -107,16 +113,15 @@ impl Sweep<'_> {
         }
     }
 
-    /// Gives out what was read of a run.
-    fn put_run(&mut self, run: &[Piece<'_>], part: impl Fn(Range<usize>) -> Bytes) {
-        let start = run.first().map_or(0, |first| first.position().0);
+    /// Gives out what was read of a run, from a place on.
+    fn put_run(&mut self, run: &[Piece<'_>], from: Position, part: impl Fn(Range<usize>) -> Bytes) {
         let mut last: Option<(Position, StoredBatch)> = None;
         for piece in run {
             let again = last.as_ref().filter(|(position, _)| *position == piece.position());
             let batch = if let Some((_, batch)) = again {
                 Ok(batch.clone())
             } else {
-                let at = (piece.position().0 - start) as usize;
+                let at = (piece.position().0 - from.0) as usize;
                 let entry = part(at..at + piece.source.location.length as usize);
                 reader::verify(self.shared.seed, piece.source, &entry)
             };

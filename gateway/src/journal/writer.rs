@@ -88,8 +88,12 @@ pub(super) struct Start {
 impl Opening {
     /// Bytes of the frame: set aside from the start, so that no append is admitted against them.
     pub(super) fn held_bytes(&self) -> u64 {
+        FrameHeader::length_for(self.entries_bytes())
+    }
+
+    fn entries_bytes(&self) -> usize {
         let carried = self.carried.as_ref().map_or(0, Carried::entries_bytes);
-        FrameHeader::length_for(carried + entry_size(BARRIER_BYTES))
+        carried + entry_size(BARRIER_BYTES)
     }
 
     /// Bytes that the segment of the frame needs at least: with its header and the snapshot.
@@ -131,7 +135,7 @@ impl Writer {
             return Ok(());
         };
         self.begin_segment(prepared);
-        self.begin_frame();
+        self.begin_frame(opening.entries_bytes());
         for (header, payload) in opening.carried.iter().flat_map(Carried::entries) {
             if !planted!(CarriedDropped) {
                 self.frame.carried(header, payload);
@@ -210,7 +214,8 @@ impl Writer {
     fn commit_taken(&mut self) -> io::Result<()> {
         #[cfg(test)]
         self.write_ahead()?;
-        self.begin_frame();
+        let slice = self.snapshot.slices.front().map_or(0, |slice| entry_size(slice.len()));
+        self.begin_frame(slice + self.taken.iter().map(|queued| queued.bytes).sum::<usize>());
         self.next_slice();
         for queued in &self.taken {
             self.frame.append(&queued.append);
@@ -253,7 +258,7 @@ impl Writer {
         }
         let first = self.taken.remove(0);
         let segment = Arc::clone(&active.segment);
-        self.begin_frame();
+        self.begin_frame(first.bytes);
         self.frame.append(&first.append);
         let now = self.shared.settings.clock.now();
         let at = self.segment.as_ref().map_or(self.end, |active| active.at);
@@ -356,7 +361,7 @@ impl Writer {
         }
         // Without room for it the next opening takes this end for an unclean one, which costs an epoch.
         if self.left_in_segment() >= FrameHeader::length_for(ENTRY_HEADER_BYTES) {
-            self.begin_frame();
+            self.begin_frame(ENTRY_HEADER_BYTES);
             self.frame.close();
             self.commit(FrameKind::Commit)?;
         }
@@ -384,10 +389,10 @@ impl Writer {
         self.shared.ledger.rolled(self.left_in_segment());
     }
 
-    fn begin_frame(&mut self) {
+    fn begin_frame(&mut self, entries_bytes: usize) {
         let active = self.segment.as_ref().expect("a segment is begun before a frame");
         let header = active.header_due.then_some(&active.segment.header);
-        self.frame.begin(active.at, header);
+        self.frame.begin(active.at, header, entries_bytes);
     }
 
     fn next_slice(&mut self) {

@@ -10,7 +10,7 @@ use std::{
 
 use rustix::fs::{Advice, FallocateFlags, FlockOperation, SeekFrom};
 
-use super::{Disk, DiskFile, Medium};
+use super::{Disk, DiskFile, Medium, direct::Direct};
 
 /// Name of the locked file.
 pub(super) const LOCK_NAME: &str = "lock";
@@ -24,6 +24,9 @@ const ZERO_CHUNK_BYTES: usize = 256 * 1024;
 #[derive(Debug)]
 pub struct RealDisk {
     root: PathBuf,
+    /// Whether large pieces go past the page cache. Not on a card: it reads so slowly that what was just written
+    /// is better kept in memory for its readers, and it writes so slowly that the copy does not count.
+    is_direct: bool,
     /// Held for its lock.
     _lock: File,
 }
@@ -82,7 +85,8 @@ impl RealDisk {
         if let Err(error) = noted {
             tracing::debug!(%error, "could not note the process id in the lock file");
         }
-        Ok(Self { root, _lock: lock })
+        let is_direct = medium_of(&root) != Medium::Card;
+        Ok(Self { root, is_direct, _lock: lock })
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -159,7 +163,7 @@ impl Disk for RealDisk {
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
         let file = OpenOptions::new().read(true).write(true).open(self.path(name))?;
-        Ok(Arc::new(RealFile { file }))
+        Ok(Arc::new(RealFile { file, direct: Direct::new(self.is_direct) }))
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
@@ -170,7 +174,7 @@ impl Disk for RealDisk {
             .create_new(true)
             .mode(FILE_MODE)
             .open(self.path(name))?;
-        Ok(Arc::new(RealFile { file }))
+        Ok(Arc::new(RealFile { file, direct: Direct::new(self.is_direct) }))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -192,22 +196,27 @@ impl Disk for RealDisk {
     }
 
     fn medium(&self) -> Medium {
-        let Ok(metadata) = fs::metadata(&self.root) else {
-            return Medium::Ssd;
-        };
-        let device = metadata.dev();
-        let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
-        // The link names the whole path of devices: .../mmc0:0001/block/mmcblk0/mmcblk0p2
-        match fs::canonicalize(format!("/sys/dev/block/{major}:{minor}")) {
-            Ok(path) if path.to_string_lossy().contains("mmcblk") => Medium::Card,
-            _ => Medium::Ssd,
-        }
+        medium_of(&self.root)
+    }
+}
+
+fn medium_of(folder: &Path) -> Medium {
+    let Ok(metadata) = fs::metadata(folder) else {
+        return Medium::Ssd;
+    };
+    let device = metadata.dev();
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    // The link names the whole path of devices: .../mmc0:0001/block/mmcblk0/mmcblk0p2
+    match fs::canonicalize(format!("/sys/dev/block/{major}:{minor}")) {
+        Ok(path) if path.to_string_lossy().contains("mmcblk") => Medium::Card,
+        _ => Medium::Ssd,
     }
 }
 
 #[derive(Debug)]
 struct RealFile {
     file: File,
+    direct: Direct,
 }
 
 impl DiskFile for RealFile {
@@ -216,10 +225,15 @@ impl DiskFile for RealFile {
     }
 
     fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<()> {
-        self.file.read_exact_at(buffer, at)
+        let known = self.direct.read(&self.file, buffer, at)?;
+        let rest = buffer.get_mut(known..).unwrap_or_default();
+        self.file.read_exact_at(rest, at + known as u64)
     }
 
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
+        if self.direct.write(&self.file, bytes, at)? {
+            return Ok(());
+        }
         self.file.write_all_at(bytes, at)
     }
 
@@ -266,6 +280,7 @@ impl RealFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::journal::disk::aligned;
 
     #[test]
     fn reserved_space_reads_as_zeros_and_is_passed_over() {
@@ -289,6 +304,50 @@ mod tests {
         file.truncate(4096).unwrap();
         assert_eq!(file.len().unwrap(), 4096);
         assert_eq!(file.next_data(4096).unwrap().unwrap_or(4096), 4096);
+    }
+
+    #[test]
+    fn what_goes_past_the_page_cache_is_the_same_file() {
+        // Not a temporary folder, which may be memory.
+        let program = std::env::current_exe().unwrap();
+        let folder = tempfile::tempdir_in(program.parent().unwrap()).unwrap();
+        let disk = RealDisk::open(folder.path()).unwrap();
+        let file = disk.create("a").unwrap();
+        let length = 3 * 1024 * 1024;
+        file.allocate(length as u64).unwrap();
+        let mut memory = Vec::new();
+        let origin = aligned(&mut memory, length);
+        memory.extend((0..length).map(|n| (n / 4096 + n) as u8));
+        let content = &memory[origin..];
+        // Large and small, on whole blocks and not, one beside and over the other.
+        let mib = 1024 * 1024;
+        for (from, to) in
+            [(0, mib), (mib, mib + 4096), (mib + 4096, 2 * mib), (2 * mib - 5, length)]
+        {
+            file.write_at(&content[from..to], from as u64).unwrap();
+        }
+        file.write_at(&content[4096..mib], 4096).unwrap();
+        file.sync().unwrap();
+        for cached in [true, false] {
+            for (from, to) in [(0, length), (4096, mib), (0, mib + 1), (4096, length - 1), (7, mib)]
+            {
+                if !cached {
+                    file.forget_cached(0, length as u64);
+                    // A part of it is in memory again.
+                    file.read_at(&mut [0; 4096], (from / 4096 * 4096) as u64).unwrap();
+                }
+                let mut memory = Vec::new();
+                let origin = aligned(&mut memory, to - from);
+                memory.resize(origin + to - from, 0);
+                file.read_at(&mut memory[origin..], from as u64).unwrap();
+                assert!(memory[origin..] == content[from..to], "{cached} {from} {to}");
+            }
+        }
+        let mut memory = Vec::new();
+        let origin = aligned(&mut memory, mib);
+        memory.resize(origin + mib, 0);
+        let past = file.read_at(&mut memory[origin..], (length - 4096) as u64).unwrap_err();
+        assert_eq!(past.kind(), io::ErrorKind::UnexpectedEof);
     }
 
     #[test]

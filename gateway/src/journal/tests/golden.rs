@@ -204,7 +204,7 @@ fn the_frames_of_the_sample_are_written_the_same_today() {
                 break;
             };
             let mut builder = FrameBuilder::new(seed);
-            builder.begin(position, None);
+            builder.begin(position, None, header.entries_bytes as usize);
             let mut entry_at = at + FRAME_HEADER_BYTES;
             for _ in 0..header.entry_count {
                 let encoded = content[entry_at..].first_chunk().unwrap();
