@@ -14,16 +14,14 @@ use std::{
     sync::OnceLock,
 };
 
-use rustix::{
-    fs::OFlags,
-    io::{Errno, ReadWriteFlags},
-};
+use rustix::{fs::OFlags, io::Errno};
 
 /// What every medium takes: place, length and address in memory are multiples of it.
 const BLOCK_BYTES: usize = 4096;
 /// Below this the copy is cheaper than a medium that is waited for twice.
 const LEAST_WRITTEN: usize = 64 * 1024;
-/// Below this the kernel, which reads ahead, is the better reader.
+/// Below this the kernel, which reads ahead and may have it in its cache, is the better reader. Larger pieces are not
+/// looked for there: a read with `RWF_NOWAIT` starts to read ahead itself, into the cache.
 const LEAST_READ: usize = 256 * 1024;
 
 /// Empties the memory and makes room for so many bytes that are at a multiple of a block; tells where they begin.
@@ -35,10 +33,6 @@ pub(in crate::journal) fn aligned(memory: &mut Vec<u8>, length: usize) -> usize 
     memory.resize(origin, 0);
     origin
 }
-
-/// For the part of a block that a buffer ends with.
-#[repr(align(4096))]
-struct Block([u8; BLOCK_BYTES]);
 
 /// The same file once more, past the page cache; opened when it is first needed.
 #[derive(Debug)]
@@ -71,16 +65,21 @@ impl Direct {
             return Ok(0);
         }
         let Some(direct) = self.of(file) else { return Ok(0) };
-        let mut known = cached(file, buffer, at) / BLOCK_BYTES * BLOCK_BYTES;
+        let mut known = 0;
         let (whole, end) = buffer.split_at_mut(buffer.len() / BLOCK_BYTES * BLOCK_BYTES);
-        let mut last = Block([0; BLOCK_BYTES]);
+        // For the part of a block that the buffer ends with. Not on the stack: rustc 1.95 loses the prologue of a function
+        // that returns early and has something there that is aligned like a page (TRACK-RECORD.md).
+        let mut memory = Vec::new();
+        let origin = aligned(&mut memory, BLOCK_BYTES);
+        memory.resize(origin + BLOCK_BYTES, 0);
+        let last = memory.get_mut(origin..).unwrap_or_default();
         while known < whole.len() {
             let rest = whole.get_mut(known..).unwrap_or_default();
             let wanted = rest.len();
-            let mut parts = [IoSliceMut::new(rest), IoSliceMut::new(&mut last.0)];
+            let mut parts = [IoSliceMut::new(rest), IoSliceMut::new(last)];
             match rustix::io::preadv(direct, &mut parts, at + known as u64) {
                 Ok(count) if count >= wanted => {
-                    let there = last.0.iter().take(count - wanted);
+                    let there = last.iter().take(count - wanted);
                     end.iter_mut().zip(there).for_each(|(to, from)| *to = *from);
                     return Ok(whole.len() + end.len().min(count - wanted));
                 }
@@ -107,12 +106,6 @@ impl Direct {
         }
         self.file.get_or_init(open).as_ref()
     }
-}
-
-/// What the page cache has from the start of the buffer on, without waiting for the medium.
-fn cached(file: &File, buffer: &mut [u8], at: u64) -> usize {
-    let mut parts = [IoSliceMut::new(buffer)];
-    rustix::io::preadv2(file, &mut parts, at, ReadWriteFlags::NOWAIT).unwrap_or(0)
 }
 
 fn is_aligned(bytes: &[u8], at: u64) -> bool {

@@ -69,7 +69,8 @@ struct load {
     const char *brokers, *topic;
     size_t record_bytes;
     double per_second; // of each producer; 0: as fast as possible
-    int64_t until;
+    double seconds;
+    pthread_barrier_t *start;
     _Atomic uint64_t *acknowledged;
 };
 
@@ -83,6 +84,7 @@ static void delivered(rd_kafka_t *handle, const rd_kafka_message_t *message, voi
             fprintf(stderr, "a record was refused: %s\n", rd_kafka_err2str(message->err));
         return;
     }
+    if (!message->_private) return; // sent before the clock started
     atomic_fetch_add(load->acknowledged, 1);
     note(now_us() - (int64_t)(intptr_t)message->_private);
 }
@@ -103,9 +105,14 @@ static void *produce_until(void *argument) {
         random ^= random << 13, random ^= random >> 7, random ^= random << 17;
         record[n] = (char)random;
     }
-    int64_t began = now_us();
+    // A producer that has connected before it hears of its topic looks for it once a second: that is the client's own,
+    // and is over before the clock starts.
+    rd_kafka_producev(producer, RD_KAFKA_V_TOPIC(load->topic), RD_KAFKA_V_VALUE(record, 1), RD_KAFKA_V_END);
+    rd_kafka_flush(producer, 60000);
+    pthread_barrier_wait(load->start);
+    int64_t began = now_us(), until = began + (int64_t)(load->seconds * 1e6);
     uint64_t sent = 0;
-    for (int64_t now = began; now < load->until; now = now_us()) {
+    for (int64_t now = began; now < until; now = now_us()) {
         double due = load->per_second * (double)(now - began) / 1e6;
         if (load->per_second > 0 && (double)sent >= due) {
             rd_kafka_poll(producer, 1);
@@ -138,12 +145,15 @@ static void report(uint64_t records, double seconds) {
 static void produce(char **argument, int count) {
     int producers = atoi(argument[3]);
     _Atomic uint64_t acknowledged = 0;
-    int64_t began = now_us();
+    pthread_barrier_t start;
+    pthread_barrier_init(&start, NULL, (unsigned)producers + 1);
     struct load load = {argument[0], argument[1], (size_t)atol(argument[2]),
                         count > 5 ? atof(argument[5]) / producers : 0,
-                        began + (int64_t)(atof(argument[4]) * 1e6), &acknowledged};
+                        atof(argument[4]), &start, &acknowledged};
     pthread_t *threads = calloc((size_t)producers, sizeof *threads);
     for (int n = 0; n < producers; n++) pthread_create(&threads[n], NULL, produce_until, &load);
+    pthread_barrier_wait(&start);
+    int64_t began = now_us();
     for (int n = 0; n < producers; n++) pthread_join(threads[n], NULL);
     report(acknowledged, (double)(now_us() - began) / 1e6);
 }

@@ -165,8 +165,8 @@ fn print(rounds: &[Vec<Round>]) {
         row(&name("ack p50 ms"), &|it| it.loads[index].outcome.p50_us / 1e3);
         row(&name("ack p99 ms"), &|it| it.loads[index].outcome.p99_us / 1e3);
     }
-    row("produce 1024 B at half load: ack p50 ms", &|it| it.half.p50_us / 1e3);
-    row("produce 1024 B at half load: ack p99 ms", &|it| it.half.p99_us / 1e3);
+    row("produce 1024 B at half load: ack p50 ms (linger 5)", &|it| it.half.p50_us / 1e3);
+    row("produce 1024 B at half load: ack p99 ms (linger 5)", &|it| it.half.p99_us / 1e3);
     row("raw fdatasync p50 ms", &|it| it.raw.0 / 1e3);
     row("raw fdatasync p99 ms", &|it| it.raw.1 / 1e3);
     row("consume 1024 B: records/s", &|it| it.consume.outcome.per_second());

@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use crate::{
     broker::{Broker, DamagePolicy, Isolation, LogEnds},
-    journal::{AbortedRange, Journal, Offset, PartitionId, ReadError},
+    journal::{AbortedRange, Journal, Offset, PartitionId, ReadError, Want},
     kafka::{error_code::ErrorCode, fetch_sessions::Told},
     record::{BatchHeader, HEADER_BYTES},
 };
@@ -104,7 +104,17 @@ impl Partition {
         if isolation == Isolation::Committed && !self.code.is_error() {
             self.aborted.get_or_insert_default();
         }
+        self.is_unread(isolation)
+    }
+
+    /// Whether there is something that the consumer may see and has not got.
+    fn is_unread(&self, isolation: Isolation) -> bool {
         !self.code.is_error() && self.next < self.end(isolation)
+    }
+
+    fn want(&self, room: usize) -> Want {
+        let max_bytes = room.min(self.max_bytes.saturating_sub(self.bytes));
+        Want { partition: self.id, from: Offset(self.next), max_bytes }
     }
 
     /// End of what the consumer may see, as of the last look.
@@ -243,12 +253,20 @@ impl Collector {
         }
         let room = room.saturating_sub(self.collected_bytes() - before);
         let read = move |journal: &Journal| {
-            self.read_with(journal, room, |partition, from, max_bytes| {
-                Some(match partition.damage {
-                    DamagePolicy::Error => journal.read(partition.id, from, max_bytes),
-                    DamagePolicy::Skip => journal.read_past_damage(partition.id, from, max_bytes),
-                })
+            let wants = self.wants(room);
+            // All in one pass: what several partitions hold lies mixed in the files.
+            let mut answers = wants.iter().zip(journal.read_many(&wants, room));
+            let complete = self.read_with(journal, room, |partition, from, max_bytes| {
+                let is_asked = |want: &Want| (want.partition, want.from) == (partition.id, from);
+                match answers.find(|(want, _)| is_asked(want))?.1 {
+                    Err(ReadError::Damaged { .. }) if partition.damage == DamagePolicy::Skip => {
+                        Some(journal.read_past_damage(partition.id, from, max_bytes))
+                    }
+                    answer => Some(answer),
+                }
             });
+            // What was not asked for found no room behind the others.
+            self.is_full |= !complete;
             Ok(self)
         };
         // Without a thread that reads there is nothing to answer with; the connection ends.
@@ -286,7 +304,7 @@ impl Collector {
     pub(super) fn wanted_bytes(&self) -> usize {
         let of_partitions: usize = self
             .partitions()
-            .filter(|partition| partition.next < partition.end(self.isolation))
+            .filter(|partition| partition.is_unread(self.isolation))
             .map(|partition| partition.max_bytes.saturating_sub(partition.bytes))
             .fold(0, usize::saturating_add);
         of_partitions.min(self.limits.max_bytes.saturating_sub(self.collected_bytes()))
@@ -294,6 +312,12 @@ impl Collector {
 
     pub(super) fn into_topics(self) -> Vec<Topic> {
         self.topics
+    }
+
+    /// What is to be read, in the order of the request.
+    fn wants(&self, room: usize) -> Vec<Want> {
+        let unread = self.partitions().filter(|partition| partition.is_unread(self.isolation));
+        unread.map(|partition| partition.want(room)).collect()
     }
 
     /// Reads all partitions that there is room for; false if some of it was out of reach.
@@ -308,10 +332,10 @@ impl Collector {
         let mut collected = self.collected_bytes();
         let mut is_full = false;
         for partition in self.partitions_mut() {
-            if partition.code.is_error() || partition.next >= partition.end(isolation) {
+            if !partition.is_unread(isolation) {
                 continue;
             }
-            let max_bytes = room.min(partition.max_bytes.saturating_sub(partition.bytes));
+            let max_bytes = partition.want(room).max_bytes;
             let is_first = collected == 0;
             if max_bytes == 0 && !is_first {
                 is_full = true;
