@@ -246,7 +246,7 @@ impl<
                 Overflow::DropNewest => None,
             };
             let Some(oldest) = oldest else {
-                self.block = BlockBuilder::new(self.config.period);
+                self.block.clear();
                 self.drop_at_intake(readings);
                 return;
             };

@@ -84,6 +84,7 @@ pub mod item;
 pub mod message;
 pub mod varint;
 
+mod bits;
 mod clock;
 mod device;
 mod host;

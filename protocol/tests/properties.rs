@@ -59,6 +59,56 @@ fn code() -> impl Strategy<Value = i32> {
     prop_oneof![4 => -50..50_i32, 1 => any::<i32>(), 1 => Just(MISSING)]
 }
 
+/// What a channel does from one reading to the next.
+#[derive(Clone, Copy, Debug)]
+enum Signal {
+    Still,
+    Step(i8),
+    Jump(i32),
+    Missing,
+}
+
+impl Signal {
+    fn after(self, code: i32) -> i32 {
+        match self {
+            Self::Still => code,
+            Self::Step(by) => code.wrapping_add(by.into()),
+            Self::Jump(to) => to,
+            Self::Missing => MISSING,
+        }
+    }
+}
+
+fn signal() -> impl Strategy<Value = Signal> {
+    prop_oneof![
+        20 => Just(Signal::Still),
+        10 => any::<i8>().prop_map(Signal::Step),
+        5 => (-3..4_i8).prop_map(Signal::Step),
+        1 => code().prop_map(Signal::Jump),
+        1 => Just(Signal::Missing),
+    ]
+}
+
+/// Seals, and compares what the body holds with what went in.
+fn decode_again<const ROWS: usize>(
+    builder: &mut BlockBuilder<ROWS, 3>,
+    pushed: &mut Vec<(u64, u64, [i32; 3])>,
+) {
+    let mut body = [0; 128];
+    assert!(BlockBuilder::<ROWS, 3>::LEN_MAX <= body.len());
+    let len = builder.seal(&mut body).unwrap();
+    let block = Block::decode(&body[..len]).unwrap();
+    let mut rows = block.rows();
+    for (seq, tick, codes) in pushed.drain(..) {
+        let (head, got) = rows.next_row().unwrap();
+        assert_eq!((head.seq, head.tick, got), (seq, tick, &codes[..]));
+    }
+    assert!(rows.next_row().is_none());
+    for cut in 0..len {
+        assert!(Block::decode(&body[..cut]).is_err(), "cut to {cut}");
+    }
+}
+
 proptest! {
     #[test]
     fn varint_round_trip(value: u64, tail: Vec<u8>) {
@@ -116,51 +166,53 @@ proptest! {
     #[test]
     fn blocks_of_nearly_any_bytes_give_a_value_or_an_error(
         first in vec(0..4_u8, 3),
-        channels in 1..40_u8,
+        count in 1..40_u8,
+        starts in vec(prop_oneof![0..0x20_u8, any::<u8>()], 0..40),
         rows in vec(prop_oneof![0..20_u8, any::<u8>()], 0..640),
     ) {
-        let count = (rows.len() as u8 / channels) & 0x7F;
-        let body = [&first[..], &[channels, count], &rows].concat();
+        let body = [&first[..], &[count], &starts, &rows].concat();
         if let Ok(block) = Block::decode(&body) {
             let mut walk = block.rows();
             let mut count = 0;
             while let Some((head, codes)) = walk.next_row() {
                 prop_assert_eq!(head.seq, block.first_seq + count);
-                prop_assert_eq!(codes.len(), usize::from(channels));
+                prop_assert_eq!(codes.len(), usize::from(block.channels));
                 count += 1;
             }
             prop_assert_eq!(count, u64::from(block.count));
-            prop_assert!(usize::from(channels) <= CHANNELS_MAX);
+            prop_assert!(usize::from(block.channels) <= CHANNELS_MAX);
         }
     }
 
+    /// One builder, block after block, so that each starts with what the one before taught.
     #[test]
     fn block_round_trip(
-        first_seq in 0..u64::MAX / 2, first_tick in 0..u64::MAX / 2,
-        steps in vec((0..100_000_u64, code(), code(), code()), 1..60),
+        first_seq in 0..u64::MAX / 2, first_tick in 0..u64::MAX / 4,
+        period in prop_oneof![Just(0_u32), 1..1_000_000_u32],
+        spread in prop_oneof![Just(1_u64), 2..1_000_u64, 1..u64::MAX / 1_000],
+        rows in vec((any::<u64>(), signal(), signal(), signal()), 1..300),
     ) {
-        let mut builder = BlockBuilder::<200, 3>::new(0);
+        const ROWS: usize = 60;
+        let mut builder = BlockBuilder::<ROWS, 3>::new(period);
+        let (mut codes, mut tick) = ([0_i32; 3], first_tick);
         let mut pushed = Vec::new();
-        let mut tick = first_tick;
-        for (step, a, b, c) in steps {
-            let codes = [a, b, c];
-            let seq = first_seq + pushed.len() as u64;
+        for (index, (step, a, b, c)) in rows.into_iter().enumerate() {
+            for (code, signal) in codes.iter_mut().zip([a, b, c]) {
+                *code = signal.after(*code);
+            }
+            let seq = first_seq + index as u64;
             match builder.push(seq, tick, &codes) {
-                Ok(()) => pushed.push((seq, tick, codes)),
-                Err(NotTaken::Full) => break,
+                Ok(()) => {}
+                Err(NotTaken::Full) => {
+                    decode_again(&mut builder, &mut pushed);
+                    builder.push(seq, tick, &codes).unwrap();
+                }
                 Err(other) => panic!("{other:?}"),
             }
-            tick += step;
+            pushed.push((seq, tick, codes));
+            tick += if period == 0 { step % spread } else { u64::from(period) };
         }
-        let mut body = [0; BlockBuilder::<200, 3>::LEN_MAX];
-        let len = builder.seal(&mut body).unwrap();
-        let block = Block::decode(&body[..len]).unwrap();
-        let mut rows = block.rows();
-        for (seq, tick, codes) in pushed {
-            let (head, got) = rows.next_row().unwrap();
-            prop_assert_eq!((head.seq, head.tick, got), (seq, tick, &codes[..]));
-        }
-        prop_assert!(rows.next_row().is_none());
+        decode_again(&mut builder, &mut pushed);
     }
 
     /// Neither end panics, whatever it receives, also when the bytes are well-formed frames.

@@ -1,10 +1,16 @@
 //! BLOCK: consecutive readings of one boot, each block decodable alone.
 
-use super::{CHANNELS_MAX, MISSING, Malformed};
+use super::{
+    CHANNELS_MAX, MISSING, Malformed,
+    rice::{Decoder, Encoder, Start},
+};
 use crate::{
-    varint::{unzigzag, zigzag},
+    bits::{BitReader, BitWriter},
     wire::{Reader, Writer},
 };
+
+/// In the byte of a channel's start: another channel's follows.
+const MORE: u8 = 0x80;
 
 /// Why [`BlockBuilder::push`] left a reading out: seal the block, then push it again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,12 +25,16 @@ pub enum NotTaken {
 }
 
 /// Packs readings into the body of a BLOCK. `ROWS` bytes hold the packed rows, `CHANNELS` is the
-/// number of channels.
+/// number of channels. What one block teaches of a channel is where the next one starts.
 #[derive(Clone, Debug)]
 pub struct BlockBuilder<const ROWS: usize, const CHANNELS: usize> {
     rows: [u8; ROWS],
+    /// Bits of `rows` in use.
     len: usize,
-    previous: [i32; CHANNELS],
+    time: Encoder,
+    channels: [Encoder; CHANNELS],
+    /// Of `time` and of each channel in this block.
+    starts: (u8, [u8; CHANNELS]),
     first_seq: u64,
     first_tick: u64,
     last_tick: u64,
@@ -34,16 +44,21 @@ pub struct BlockBuilder<const ROWS: usize, const CHANNELS: usize> {
 
 impl<const ROWS: usize, const CHANNELS: usize> BlockBuilder<ROWS, CHANNELS> {
     /// Longest body that `seal` can give, bytes.
-    pub const LEN_MAX: usize = Block::HEAD_MAX + ROWS;
+    pub const LEN_MAX: usize = Block::HEAD_MAX - CHANNELS_MAX + CHANNELS + ROWS;
 
     /// An empty block. `period` in ticks, 0 = every reading carries its own tick.
     #[must_use]
-    pub const fn new(period: u32) -> Self {
-        const { assert!(CHANNELS >= 1 && CHANNELS <= CHANNELS_MAX) };
+    pub fn new(period: u32) -> Self {
+        const {
+            assert!(CHANNELS >= 1 && CHANNELS <= CHANNELS_MAX);
+            assert!(ROWS <= 4096, "places in the rows are 16 bits");
+        };
         Self {
             rows: [0; ROWS],
             len: 0,
-            previous: [0; CHANNELS],
+            time: Encoder::default(),
+            channels: [Encoder::default(); CHANNELS],
+            starts: (0, [0; CHANNELS]),
             first_seq: 0,
             first_tick: 0,
             last_tick: 0,
@@ -60,30 +75,37 @@ impl<const ROWS: usize, const CHANNELS: usize> BlockBuilder<ROWS, CHANNELS> {
         if codes.len() != CHANNELS {
             return Err(NotTaken::Channels);
         }
+        if self.count > 0 && !self.continues(seq, tick) {
+            return Err(NotTaken::Discontinuous);
+        }
+        if self.count == u16::MAX {
+            return Err(NotTaken::Full);
+        }
+        let before = (self.time, self.channels, self.starts);
+        if self.count == 0 {
+            self.starts.0 = self.time.begin().byte();
+            for (channel, start) in self.channels.iter_mut().zip(&mut self.starts.1) {
+                *start = channel.begin().byte();
+            }
+        }
+        let mut out = BitWriter::new(&mut self.rows, self.len);
+        if self.period == 0 && self.count > 0 {
+            put_elapsed(&mut self.time, tick - self.last_tick, &mut out);
+        }
+        for (code, channel) in codes.iter().zip(&mut self.channels) {
+            channel.put(*code, &mut out);
+        }
+        let Some(len) = out.finish() else {
+            (self.time, self.channels, self.starts) = before;
+            return Err(NotTaken::Full);
+        };
         if self.count == 0 {
             self.first_seq = seq;
             self.first_tick = tick;
-            self.last_tick = tick;
-        } else if !self.continues(seq, tick) {
-            return Err(NotTaken::Discontinuous);
-        } else if self.count == u16::MAX {
-            return Err(NotTaken::Full);
         }
-        let mut row = Writer::new(self.rows.get_mut(self.len..).unwrap_or_default());
-        if self.period == 0 && self.count > 0 {
-            row.varint(tick - self.last_tick);
-        }
-        for (code, previous) in codes.iter().zip(&self.previous) {
-            row.varint(token(*code, *previous));
-        }
-        self.len += row.finish().ok_or(NotTaken::Full)?;
+        self.len = len;
         self.count += 1;
         self.last_tick = tick;
-        for (code, previous) in codes.iter().zip(&mut self.previous) {
-            if *code != MISSING {
-                *previous = *code;
-            }
-        }
         Ok(())
     }
 
@@ -105,18 +127,33 @@ impl<const ROWS: usize, const CHANNELS: usize> BlockBuilder<ROWS, CHANNELS> {
         if self.count == 0 {
             return None;
         }
+        // What follows the last row in its byte is zero, and a run that is open ends here.
+        let mut rows = BitWriter::new(&mut self.rows, self.len);
+        rows.put(0, (8 - self.len % 8) as u32 % 8);
+        self.time.write_run(&mut rows);
+        self.channels.iter().for_each(|channel| channel.write_run(&mut rows));
         let mut body = Writer::new(out);
         body.varint(self.first_seq);
         body.varint(self.first_tick);
         body.varint(u64::from(self.period));
-        body.u8(CHANNELS as u8);
         body.varint(u64::from(self.count));
-        body.bytes(self.rows.get(..self.len).unwrap_or_default());
+        if self.period == 0 {
+            body.u8(self.starts.0);
+        }
+        let (last, others) = self.starts.1.split_last()?;
+        others.iter().for_each(|start| body.u8(start | MORE));
+        body.u8(*last);
+        body.bytes(self.rows.get(..self.len.div_ceil(8)).unwrap_or_default());
         let len = body.finish()?;
         self.len = 0;
         self.count = 0;
-        self.previous = [0; CHANNELS];
         Some(len)
+    }
+
+    /// Drops the readings in it.
+    pub fn clear(&mut self) {
+        self.len = 0;
+        self.count = 0;
     }
 
     /// Number of readings in the block.
@@ -152,6 +189,7 @@ pub struct Block<'a> {
     pub count: u16,
     /// Number of channels, 1 to [`CHANNELS_MAX`].
     pub channels: u8,
+    starts: &'a [u8],
     rows: &'a [u8],
 }
 
@@ -165,8 +203,8 @@ pub struct RowHead {
 }
 
 impl<'a> Block<'a> {
-    /// Longest head, bytes: first seq, first tick, period, channels, count.
-    pub const HEAD_MAX: usize = 10 + 10 + 5 + 1 + 3;
+    /// Longest head, bytes: first seq, first tick, period, count, and where time and channels start.
+    pub const HEAD_MAX: usize = 10 + 10 + 5 + 3 + 1 + CHANNELS_MAX;
 
     /// Takes a body apart and checks every row.
     ///
@@ -177,30 +215,38 @@ impl<'a> Block<'a> {
     }
 
     fn read(mut body: Reader<'a>) -> Option<Self> {
-        let block = Self {
-            first_seq: body.varint()?,
-            first_tick: body.varint()?,
-            period: body.varint_u32()?,
-            channels: body
-                .u8()
-                .filter(|channels| matches!(usize::from(*channels), 1..=CHANNELS_MAX))?,
-            count: u16::try_from(body.varint()?).ok().filter(|count| *count > 0)?,
-            rows: body.rest(),
-        };
+        let first_seq = body.varint()?;
+        let first_tick = body.varint()?;
+        let period = body.varint_u32()?;
+        let count = u16::try_from(body.varint()?).ok().filter(|count| *count > 0)?;
+        let rest = body.rest();
+        // Time has no start of its own where a period tells it.
+        let time = usize::from(period == 0);
+        let channels = rest.get(time..)?.iter().position(|start| start & MORE == 0)? + 1;
+        let (starts, rows) = rest.split_at_checked(time + channels)?;
+        let is_known = |start: &u8| Start::read(start & !MORE).is_some();
+        let is_marked = starts.iter().take(time).all(|start| start & MORE == 0);
+        let holds = channels <= CHANNELS_MAX && is_marked && starts.iter().all(is_known);
+        let channels = u8::try_from(channels).ok().filter(|_| holds)?;
+        let block = Self { first_seq, first_tick, period, count, channels, starts, rows };
         block.first_seq.checked_add(u64::from(block.count))?;
         let mut rows = block.rows();
         while rows.left > 0 {
             rows.step()?;
         }
-        rows.rest.is_empty().then_some(block)
+        rows.rest.is_spent().then_some(block)
     }
 
     /// The readings in order.
     #[must_use]
-    pub const fn rows(&self) -> Rows<'a> {
+    pub fn rows(&self) -> Rows<'a> {
+        let mut starts = self.starts.iter();
+        let mut next = || starts.next().and_then(|start| Start::read(start & !MORE));
+        let time = if self.period == 0 { next() } else { None };
         Rows {
-            rest: Reader::new(self.rows),
-            previous: [0; CHANNELS_MAX],
+            rest: BitReader::new(self.rows),
+            time: Decoder::new(time.unwrap_or_default()),
+            decoders: core::array::from_fn(|_| Decoder::new(next().unwrap_or_default())),
             codes: [MISSING; CHANNELS_MAX],
             at: RowHead { seq: self.first_seq, tick: self.first_tick },
             period: self.period,
@@ -214,8 +260,9 @@ impl<'a> Block<'a> {
 /// Walks the readings of a block.
 #[derive(Clone, Debug)]
 pub struct Rows<'a> {
-    rest: Reader<'a>,
-    previous: [i32; CHANNELS_MAX],
+    rest: BitReader<'a>,
+    time: Decoder,
+    decoders: [Decoder; CHANNELS_MAX],
     codes: [i32; CHANNELS_MAX],
     at: RowHead,
     period: u32,
@@ -240,30 +287,37 @@ impl Rows<'_> {
         if self.first {
             self.first = false;
         } else {
-            let elapsed =
-                if self.period == 0 { self.rest.varint()? } else { u64::from(self.period) };
+            let elapsed = match self.period {
+                0 => take_elapsed(&mut self.time, &mut self.rest)?,
+                period => period.into(),
+            };
             self.at.tick = self.at.tick.checked_add(elapsed)?;
             self.at.seq += 1;
         }
-        let channels = self.codes.iter_mut().zip(&mut self.previous);
-        for (code, previous) in channels.take(usize::from(self.channels)) {
-            *code = match self.rest.varint()?.checked_sub(1) {
-                None => MISSING,
-                Some(delta) => {
-                    let value = previous.wrapping_add(unzigzag(u32::try_from(delta).ok()?));
-                    *previous = value;
-                    // A missing code has one encoding only.
-                    Some(value).filter(|value| *value != MISSING)?
-                }
-            };
+        let channels = self.codes.iter_mut().zip(&mut self.decoders);
+        for (code, decoder) in channels.take(usize::from(self.channels)) {
+            *code = decoder.take(&mut self.rest)?;
         }
         self.left -= 1;
         Some(())
     }
 }
 
-/// What a row holds of one code: 0 when it is missing, else 1 + the zigzag of its difference
-/// (modulo 2^32) to the channel's code before.
-fn token(code: i32, previous: i32) -> u64 {
-    if code == MISSING { 0 } else { u64::from(zigzag(code.wrapping_sub(previous))) + 1 }
+/// Ticks since the row before, like the codes of a channel; what is too long for one is missing, and follows in full.
+fn put_elapsed(time: &mut Encoder, elapsed: u64, out: &mut BitWriter<'_>) {
+    match i32::try_from(elapsed) {
+        Ok(code) => time.put(code, out),
+        Err(_) => {
+            time.put(MISSING, out);
+            out.put((elapsed >> 32) as u32, 32);
+            out.put(elapsed as u32, 32);
+        }
+    }
+}
+
+fn take_elapsed(time: &mut Decoder, bits: &mut BitReader<'_>) -> Option<u64> {
+    match time.take(bits)? {
+        MISSING => Some(u64::from(bits.take(32)?) << 32 | u64::from(bits.take(32)?)),
+        code => u64::try_from(code).ok(),
+    }
 }

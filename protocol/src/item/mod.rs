@@ -4,6 +4,7 @@
 mod block;
 mod boot;
 mod gap;
+mod rice;
 mod schema;
 
 pub use block::{Block, BlockBuilder, NotTaken, RowHead, Rows};
