@@ -183,7 +183,7 @@ static void consume(char **argument) {
     while (records < wanted && now_us() - last < 30000000) {
         ssize_t count = rd_kafka_consume_batch_queue(queue, 200, messages, 10000);
         for (ssize_t n = 0; n < count; n++) {
-            if (!messages[n]->err) {
+            if (!messages[n]->err && records < wanted) {
                 records++, last = now_us();
                 if (!began) began = last;
             }
