@@ -5,6 +5,7 @@ import asyncio
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import CommitFailedError
 from aiokafka.structs import OffsetAndMetadata
 
 from matrix import *
@@ -187,7 +188,17 @@ async def over_restart(admin):
                 return 29 in offsets
 
             await eventually("what was produced after the kill", later)
-            await member.commit({at: OffsetAndMetadata(30, "")})
+
+            async def commit():
+                try:
+                    await member.commit({at: OffsetAndMetadata(30, "")})
+                    return True
+                except CommitFailedError:
+                    # The group forms anew after the kill.
+                    await poll(member)
+                    return False
+
+            await eventually("the commit", commit)
             equal(30, await member.committed(at))
 
 

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use headwater_tests::wait;
@@ -18,6 +18,8 @@ use super::{
 /// Kinds of disagreement that are told.
 const SHOWN: usize = 60;
 const DEADLINE: Duration = Duration::from_secs(20);
+/// What Kafka has committed of a group is readable by then.
+const GROUPS_SETTLE: Duration = Duration::from_secs(3);
 /// Of the run's own requests to Kafka.
 const OWN_CONNECTION: usize = 99;
 
@@ -94,7 +96,17 @@ impl<'a> Run<'a> {
     }
 
     fn receive(&mut self, step: &Step) {
-        let (kafka, ours) = (self.kafka.receive(step), self.ours.receive(step));
+        let (mut kafka, mut ours) = (self.kafka.receive(step), self.ours.receive(step));
+        // Kafka tells of groups what its coordinator has committed, which may be of a moment ago.
+        let asked = Instant::now();
+        while tells_of_groups(step)
+            && !self.comparison.of(step, &kafka, &ours).is_empty()
+            && asked.elapsed() < GROUPS_SETTLE
+        {
+            self.kafka.send(step);
+            self.ours.send(step);
+            (kafka, ours) = (self.kafka.receive(step), self.ours.receive(step));
+        }
         *self.compared.entry(step.api.clone()).or_default() += 1;
         for difference in self.comparison.of(step, &kafka, &ours) {
             let Difference { path, kafka, ours } = &difference;
@@ -272,6 +284,11 @@ impl Last {
             _ => {}
         }
     }
+}
+
+fn tells_of_groups(step: &Step) -> bool {
+    matches!(step.api.as_str(), "DescribeGroups" | "ListGroups")
+        && matches!(step.answered, Answered::AtOnce)
 }
 
 /// Whether Kafka's controller may have decided something that its broker has still to hear of.
