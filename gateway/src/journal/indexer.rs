@@ -338,15 +338,15 @@ impl Indexer {
 
     /// Takes in what is durable, and writes the chunks that are due.
     fn cover(&self, work: &mut Work, task: &Task, due: Due) {
-        while !work.given_up && !work.done {
+        while !work.given_up && !work.done && (work.covered < task.end || task.left) {
             let whole = work.covered.plus(self.interval_bytes);
             let written = self.take_in(work, task, whole).and_then(|()| {
                 let is_due = due == Due::All || work.next.to >= whole;
                 if is_due { self.chunk(work, task).map(|()| true) } else { Ok(false) }
             });
             match written {
-                Ok(true) if work.covered < task.end || task.left => {}
-                Ok(_) => return,
+                Ok(true) => {}
+                Ok(false) => return,
                 Err(error) => {
                     work.given_up = true;
                     self.errors.fetch_add(1, Ordering::Relaxed);

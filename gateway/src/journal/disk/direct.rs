@@ -24,9 +24,19 @@ const LEAST_WRITTEN: usize = 64 * 1024;
 /// looked for there: a read with `RWF_NOWAIT` starts to read ahead itself, into the cache.
 const LEAST_READ: usize = 256 * 1024;
 
-/// Empties the memory and makes room for so many bytes that are at a multiple of a block; tells where they begin.
-/// Whoever adds more than that may lose the place, which costs speed and nothing else.
+/// Empties the memory and makes room for so many bytes; tells where they are to begin. What is large enough to go past
+/// the page cache begins at a multiple of a block; smaller ones keep no memory for that. Whoever adds more than was
+/// said may lose the place, which costs speed and nothing else.
 pub(in crate::journal) fn aligned(memory: &mut Vec<u8>, length: usize) -> usize {
+    if length < LEAST_WRITTEN.min(LEAST_READ) {
+        memory.clear();
+        memory.reserve(length);
+        return 0;
+    }
+    on_a_block(memory, length)
+}
+
+fn on_a_block(memory: &mut Vec<u8>, length: usize) -> usize {
     memory.clear();
     memory.reserve(length.saturating_add(BLOCK_BYTES));
     let origin = memory.as_ptr().addr().wrapping_neg() % BLOCK_BYTES;
@@ -70,7 +80,7 @@ impl Direct {
         // For the part of a block that the buffer ends with. Not on the stack: rustc 1.95 loses the prologue of a function
         // that returns early and has something there that is aligned like a page (TRACK-RECORD.md).
         let mut memory = Vec::new();
-        let origin = aligned(&mut memory, BLOCK_BYTES);
+        let origin = on_a_block(&mut memory, BLOCK_BYTES);
         memory.resize(origin + BLOCK_BYTES, 0);
         let last = memory.get_mut(origin..).unwrap_or_default();
         while known < whole.len() {
@@ -116,4 +126,20 @@ fn is_aligned(bytes: &[u8], at: u64) -> bool {
 fn is_refusal(error: &io::Error) -> bool {
     let code = error.raw_os_error();
     [Errno::INVAL, Errno::OPNOTSUPP].iter().any(|errno| code == Some(errno.raw_os_error()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_goes_past_the_page_cache_takes_memory_to_be_aligned() {
+        let mut memory = Vec::new();
+        assert_eq!(aligned(&mut memory, 100), 0);
+        assert!(memory.capacity() < 1024, "{}", memory.capacity());
+        let mut memory = Vec::new();
+        let origin = aligned(&mut memory, LEAST_WRITTEN);
+        memory.resize(origin + LEAST_WRITTEN, 1);
+        assert!(is_aligned(&memory[origin..], 0));
+    }
 }
