@@ -48,6 +48,7 @@ pub(crate) fn packed<const CHANNELS: usize>(set: &Set, per_block: usize) -> Sent
 pub(crate) fn varint_deltas(set: &Set, per_block: usize) -> usize {
     let mut link = Link::default();
     for rows in set.rows.chunks(per_block) {
+        // As long as the head of a block usually is.
         let mut body = vec![0x80; 9];
         let mut before = vec![0_i32; set.names.len()];
         for row in rows {

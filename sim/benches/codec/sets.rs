@@ -24,10 +24,7 @@ const PLACES: &[&str] =
 
 /// All of them; recordings are CSV files of codes.
 pub(crate) fn all(recordings: &Path) -> Vec<Set> {
-    let mut climate = Climate::new(1, 1);
-    let day = (0..86_400).map(|second| {
-        climate.sample(f64::from(second)).map(|code| code.unwrap_or(MISSING)).to_vec()
-    });
+    let lingers_s = &[1, 10, 60, 120, 300];
     let recorded = |name, names, exponent, hz, file: &str| {
         let text = std::fs::read_to_string(recordings.join(file)).unwrap();
         let codes = |line: &str| line.split(',').map(|code| code.parse().unwrap()).collect();
@@ -35,18 +32,24 @@ pub(crate) fn all(recordings: &Path) -> Vec<Set> {
         Set { name, names, exponent, hz, lingers_s: &[1], rows }
     };
     vec![
-        Set {
-            name: "climate, 3 channels, 1 Hz",
-            names: &["temperature", "humidity", "pressure"],
-            exponent: -2,
-            hz: 1,
-            lingers_s: &[1, 10, 60, 120, 300],
-            rows: day.collect(),
-        },
+        climate("climate, humidity in 0.1 %, 1 Hz", 10, lingers_s),
+        climate("climate, humidity in 0.01 %, 1 Hz", 1, lingers_s),
         recorded("watch, xyz at 4 mg, 100 Hz", AXES, -3, 100, "watch-4mg.csv"),
         recorded("watch, xyz at 1 mg, 100 Hz", AXES, -3, 100, "watch-1mg.csv"),
         recorded("gait, 9 channels in mg, 64 Hz", PLACES, -3, 64, "gait.csv"),
     ]
+}
+
+/// A day of temperature in 0.01 degC, humidity in steps of the simulated sensor's, and pressure in Pa.
+fn climate(name: &'static str, humidity_step: i32, lingers_s: &'static [u32]) -> Set {
+    let mut climate = Climate::new(1, 1);
+    let day = (0..86_400).map(|second| {
+        let [temperature, humidity, pressure] = climate.sample(f64::from(second));
+        let humidity = humidity.map(|code| (code + humidity_step / 2).div_euclid(humidity_step));
+        [temperature, humidity, pressure].map(|code| code.unwrap_or(MISSING)).to_vec()
+    });
+    let names = &["temperature", "humidity", "pressure"];
+    Set { name, names, exponent: -2, hz: 1, lingers_s, rows: day.collect() }
 }
 
 impl Set {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-pub(crate) use provision::{for_benches as provision_for_benches, kafka_libs};
+pub(crate) use provision::{for_benches as provision_for_benches, kafka_libs, recordings};
 pub(crate) use tally::Tally;
 
 use crate::{board, tidy, workspace};

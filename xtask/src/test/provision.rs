@@ -1,6 +1,7 @@
 //! What the tests need besides Rust: installed as root, or listed for whoever may install it.
 
 mod clients;
+mod recordings;
 
 use std::{
     fs,
@@ -10,6 +11,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 pub(crate) use clients::{kafka_libs, test_environment};
+pub(crate) use recordings::recordings;
 
 /// A program the tests start, and the Debian package that brings it.
 struct Tool {
@@ -42,7 +44,7 @@ pub(crate) fn provision(quick: bool) -> Result<()> {
     clients::provision(quick)
 }
 
-/// What benches need besides: Java with Apache Kafka, and the packages of files that are missing.
+/// What the benches of servers need besides: Java with Apache Kafka, and the packages of files that are missing.
 pub(crate) fn for_benches(files: &[(&str, &'static str)]) -> Result<()> {
     let mut missing: Vec<&str> =
         files.iter().filter(|(file, _)| !Path::new(file).exists()).map(|(_, it)| *it).collect();
