@@ -19,7 +19,43 @@ pub struct EpochEnd {
     pub end: Offset,
 }
 
+/// How a log relates to what was read of it before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Continuity {
+    /// It goes on from there.
+    Holds,
+    /// The log is another one from here on.
+    Diverges(EpochEnd),
+    /// It knows no such epoch.
+    Unknown,
+}
+
 impl Broker {
+    /// Whether a partition still holds what was read of it before an offset, the last of it under an epoch (KIP-595).
+    pub async fn continuity(
+        &self,
+        partition: PartitionId,
+        epoch: i32,
+        offset: Offset,
+    ) -> Result<Continuity, ReadError> {
+        let ends = self.ends(partition);
+        if epoch < ends.leader_epoch && offset > ends.start {
+            // Nearly always so, and one read where the end of the epoch takes a search.
+            let last = Offset(offset.0 - 1);
+            let read = self.off_worker(move |journal| header_at(journal, partition, last)).await?;
+            let holds =
+                |header: BatchHeader| header.leader_epoch == epoch && header.base_offset <= last.0;
+            if read.is_some_and(holds) {
+                return Ok(Continuity::Holds);
+            }
+        }
+        Ok(match self.epoch_end(partition, epoch).await? {
+            None => Continuity::Unknown,
+            Some(end) if end.leader_epoch < epoch || end.end < offset => Continuity::Diverges(end),
+            Some(_) => Continuity::Holds,
+        })
+    }
+
     /// Where an epoch ends in a partition; none for epochs that are still to come.
     pub async fn epoch_end(
         &self,

@@ -32,7 +32,7 @@ mod transaction;
 pub use alter::{SettingEdit, SettingOperation, SettingsEdit};
 pub use append::{AppendError, AppendRequest, Commit};
 pub use broker::{Broker, BrokerOptions, LogEnds, OpenError};
-pub use epoch::EpochEnd;
+pub use epoch::{Continuity, EpochEnd};
 pub use fact::FactError;
 pub use group::Groups;
 pub use identity::Uuid;

@@ -50,6 +50,8 @@ pub(crate) struct Wanted {
     pub(crate) offset: i64,
     pub(crate) max_bytes: i32,
     pub(crate) leader_epoch: i32,
+    /// Of what the client read last, -1 if it does not say.
+    pub(crate) last_fetched_epoch: i32,
 }
 
 /// What a Fetch says of its session.
@@ -79,6 +81,8 @@ pub(crate) enum Turn {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Told {
     pub(crate) has_records: bool,
+    /// Whether the client has to learn that it read another log.
+    pub(crate) is_diverging: bool,
     /// High watermark and start of the log; none where the partition failed.
     pub(crate) ends: Option<(i64, i64)>,
 }
@@ -278,7 +282,8 @@ impl Session {
             let before = (partition.high_watermark, partition.log_start);
             // Where it failed, it is told also when that has ended.
             let after = told.ends.unwrap_or((UNKNOWN, UNKNOWN));
-            is_told.push(told.has_records || told.ends.is_none() || before != after);
+            let is_news = told.ends.is_none() || told.is_diverging || before != after;
+            is_told.push(told.has_records || is_news);
             (partition.high_watermark, partition.log_start) = after;
             if told.has_records { last.push(partition) } else { first.push(partition) }
         }
@@ -319,16 +324,16 @@ mod tests {
 
     fn wanted(name: &str, index: i32, offset: i64) -> Wanted {
         let topic = TopicKey { name: name.into(), id: Uuid::ZERO };
-        Wanted { topic, index, offset, max_bytes: 100, leader_epoch: -1 }
+        Wanted { topic, index, offset, max_bytes: 100, leader_epoch: -1, last_fetched_epoch: -1 }
     }
 
     fn request(session_id: i32, epoch: i32, wanted: Vec<Wanted>) -> Request {
         Request { session_id, epoch, by_id: false, wanted, forgotten: Vec::new() }
     }
 
-    const EMPTY: Told = Told { has_records: false, ends: Some((5, 0)) };
+    const EMPTY: Told = Told { has_records: false, is_diverging: false, ends: Some((5, 0)) };
     const FULL: Told = Told { has_records: true, ..EMPTY };
-    const FAILED: Told = Told { has_records: false, ends: None };
+    const FAILED: Told = Told { ends: None, ..EMPTY };
 
     /// Topic, index, offset.
     type Place = (String, i32, i64);

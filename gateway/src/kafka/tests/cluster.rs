@@ -18,7 +18,10 @@ use kafka_wire::{
     offset_for_leader_epoch_request::{OffsetForLeaderPartition, OffsetForLeaderTopic},
 };
 
-use super::harness::*;
+use super::{
+    consume::{fetch, told, values},
+    harness::*,
+};
 
 #[tokio::test]
 async fn epochs_end_where_the_next_one_begins() {
@@ -38,6 +41,8 @@ async fn epochs_end_where_the_next_one_begins() {
         ends.push((here.leader_epoch, here.durable.0));
         if round == 3 {
             check_epochs(&mut wire, &ends).await;
+            check_divergence(&mut wire, &ends).await;
+            check_divergence_in_a_session(&mut wire, ends[1]).await;
         }
         let copy = tempfile::tempdir().expect("a folder");
         copy_files(folder.path(), copy.path());
@@ -111,6 +116,46 @@ async fn check_epochs(wire: &mut Wire, ends: &[(i32, i64)]) {
         assert_eq!(ask(wire, version, "t", 1, -1, first).await, (0, first, 0), "nothing there");
         assert_eq!(ask(wire, version, "t", 2, -1, first).await, (3, -1, -1));
         assert_eq!(ask(wire, version, "nowhere", 0, -1, first).await, (3, -1, -1));
+    }
+}
+
+/// A consumer that says under which epoch it read last hears where its log and ours part.
+async fn check_divergence(wire: &mut Wire, ends: &[(i32, i64)]) {
+    let ask = async |wire: &mut Wire, version, offset, epoch| {
+        let mut request = fetch("t", &[(0, offset)]);
+        request.topics[0].partitions[0].last_fetched_epoch = epoch;
+        let response = wire.call(version, &request).await;
+        let diverging = &response.responses[0].partitions[0].diverging_epoch;
+        let (code, records) = values(&response, 0);
+        (code, records.len(), (diverging.epoch, diverging.end_offset))
+    };
+    let none = (-1, -1);
+    let last = ends[3].1;
+    for (round, &(epoch, end)) in ends.iter().enumerate() {
+        let after = 3 * (3 - round);
+        assert_eq!(ask(wire, 12, end, epoch).await, (0, after, none), "at the end of {epoch}");
+        assert_eq!(ask(wire, 12, end - 1, epoch).await, (0, after + 1, none), "within {epoch}");
+        assert_eq!(ask(wire, 12, end + 1, epoch).await, (0, 0, (epoch, end)), "behind {epoch}");
+    }
+    assert_eq!(ask(wire, 12, last, ends[1].0).await, (0, 0, (ends[1].0, ends[1].1)));
+    assert_eq!(ask(wire, 12, 0, ends[3].0 + 1).await, (1, 0, none), "an epoch to come");
+    assert_eq!(ask(wire, 12, 0, -1).await, (0, 12, none), "nothing is compared");
+}
+
+/// What is told once is told again as long as it holds, though nothing else has changed.
+async fn check_divergence_in_a_session(wire: &mut Wire, (epoch, end): (i32, i64)) {
+    let mut request = fetch("t", &[(0, end + 1), (1, 0)]);
+    request.session_epoch = 0;
+    let response = wire.call(12, &request).await;
+    assert_eq!(told(&response), [0, 1]);
+    let mut request = fetch("t", &[(0, end + 1)]);
+    request.topics[0].partitions[0].last_fetched_epoch = epoch;
+    for turn in 1..3 {
+        (request.session_id, request.session_epoch) = (response.session_id, turn);
+        let again = wire.call(12, &request).await;
+        assert_eq!(told(&again), [0], "turn {turn}");
+        let diverging = &again.responses[0].partitions[0].diverging_epoch;
+        assert_eq!((diverging.epoch, diverging.end_offset), (epoch, end));
     }
 }
 

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// A request for partitions of one topic from an offset.
-fn fetch(topic: &str, from: &[(i32, i64)]) -> FetchRequest {
+pub(super) fn fetch(topic: &str, from: &[(i32, i64)]) -> FetchRequest {
     let mut request = FetchRequest::default();
     request.max_wait_ms = 0;
     request.min_bytes = 1;
@@ -39,7 +39,7 @@ fn fetch(topic: &str, from: &[(i32, i64)]) -> FetchRequest {
 }
 
 /// Error code and values of one partition of the first topic.
-fn values(response: &FetchResponse, index: usize) -> (i16, Vec<String>) {
+pub(super) fn values(response: &FetchResponse, index: usize) -> (i16, Vec<String>) {
     let partition = &response.responses[0].partitions[index];
     let mut values = Vec::new();
     let mut rest = partition.records.clone().expect("never null");
@@ -112,7 +112,7 @@ async fn offsets_outside_of_the_log_and_unknown_partitions_are_told() {
 }
 
 /// Indices of the partitions that an answer tells of.
-fn told(response: &FetchResponse) -> Vec<i32> {
+pub(super) fn told(response: &FetchResponse) -> Vec<i32> {
     let topics = response.responses.iter();
     topics.flat_map(|topic| &topic.partitions).map(|it| it.partition_index).collect()
 }

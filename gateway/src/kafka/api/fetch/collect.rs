@@ -4,13 +4,16 @@
 use bytes::Bytes;
 
 use crate::{
-    broker::{Broker, DamagePolicy, Isolation, LogEnds},
+    broker::{Broker, DamagePolicy, EpochEnd, Isolation, LogEnds},
     journal::{AbortedRange, Journal, Offset, PartitionId, ReadError, Want},
     kafka::{error_code::ErrorCode, fetch_sessions::Told},
     record::{BatchHeader, HEADER_BYTES},
 };
 
 use super::Topic;
+
+/// What consumers say that compare no epochs.
+const NO_EPOCH: i32 = -1;
 
 /// Limits of the whole response.
 #[derive(Clone, Copy, Debug)]
@@ -29,12 +32,16 @@ pub(super) struct Partition {
     pub(super) bytes: usize,
     /// Aborted transactions among the batches, if the consumer wants committed data alone; else there is no list.
     pub(super) aborted: Option<Vec<AbortedRange>>,
-    id: PartitionId,
+    /// Where what the consumer read before and the log part: nothing is read then.
+    pub(super) diverging: Option<EpochEnd>,
+    pub(super) id: PartitionId,
+    pub(super) next: i64,
+    pub(super) client_epoch: i32,
+    /// Of what the consumer read last; negative if it does not say.
+    pub(super) last_epoch: i32,
     damage: DamagePolicy,
     from: i64,
-    next: i64,
     max_bytes: usize,
-    client_epoch: i32,
 }
 
 /// The state of one Fetch.
@@ -62,18 +69,26 @@ impl Partition {
             batches: Vec::new(),
             bytes: 0,
             aborted: None,
+            diverging: None,
             id,
+            next: offset,
+            client_epoch,
+            last_epoch: NO_EPOCH,
             damage: DamagePolicy::Error,
             from: offset,
-            next: offset,
             max_bytes,
-            client_epoch,
         }
     }
 
     /// With what its topic says of damage.
     pub(super) fn with_damage(mut self, policy: DamagePolicy) -> Self {
         self.damage = policy;
+        self
+    }
+
+    /// With the epoch of what the consumer read last.
+    pub(super) fn after(mut self, last_epoch: i32) -> Self {
+        self.last_epoch = last_epoch;
         self
     }
 
@@ -86,7 +101,12 @@ impl Partition {
     /// What an answer would tell of it.
     pub(super) fn told(&self) -> Told {
         let ends = self.ends.filter(|_| !self.code.is_error());
-        Told { has_records: self.bytes > 0, ends: ends.map(|ends| (ends.durable.0, ends.start.0)) }
+        let is_diverging = self.diverging.is_some();
+        Told {
+            has_records: self.bytes > 0,
+            is_diverging,
+            ends: ends.map(|ends| (ends.durable.0, ends.start.0)),
+        }
     }
 
     /// Looks where the log stands; says whether there is something to read.
@@ -98,6 +118,8 @@ impl Partition {
         self.ends = Some(ends);
         if let Err(code) = ErrorCode::of_epoch(self.client_epoch, ends.leader_epoch) {
             self.code = code;
+        } else if self.diverging.is_some() {
+            return false;
         } else if self.next < ends.start.0 || self.next > ends.written.0 {
             self.code = ErrorCode::OFFSET_OUT_OF_RANGE;
         }
@@ -109,7 +131,7 @@ impl Partition {
 
     /// Whether there is something that the consumer may see and has not got.
     fn is_unread(&self, isolation: Isolation) -> bool {
-        !self.code.is_error() && self.next < self.end(isolation)
+        !self.code.is_error() && self.diverging.is_none() && self.next < self.end(isolation)
     }
 
     fn want(&self, room: usize) -> Want {
@@ -277,7 +299,7 @@ impl Collector {
     pub(super) fn is_done(&self) -> bool {
         self.is_full
             || self.collected_bytes() >= self.limits.min_bytes
-            || self.partitions().any(|partition| partition.code.is_error())
+            || self.partitions().any(|it| it.code.is_error() || it.diverging.is_some())
     }
 
     /// Waits until new data lets this go on.
@@ -360,7 +382,7 @@ impl Collector {
         self.topics.iter().flat_map(|topic| &topic.partitions)
     }
 
-    fn partitions_mut(&mut self) -> impl Iterator<Item = &mut Partition> {
+    pub(super) fn partitions_mut(&mut self) -> impl Iterator<Item = &mut Partition> {
         self.topics.iter_mut().flat_map(|topic| &mut topic.partitions)
     }
 }

@@ -3,10 +3,13 @@
 
 use bytes::{BufMut, BytesMut};
 
-use crate::kafka::{
-    budget::Charge,
-    error_code::ErrorCode,
-    output::{FrameWriter, Reply},
+use crate::{
+    broker::EpochEnd,
+    kafka::{
+        budget::Charge,
+        error_code::ErrorCode,
+        output::{FrameWriter, Reply},
+    },
 };
 
 use super::{TOPIC_IDS_FROM, Topic, collect::Partition};
@@ -20,6 +23,10 @@ const FLEXIBLE_FROM: i16 = 12;
 /// Offsets of a partition that failed, and "no replica is preferred".
 const UNKNOWN: i64 = -1;
 const NONE_PREFERRED: i32 = -1;
+
+const DIVERGING_EPOCH_TAG: u8 = 0;
+/// Epoch, offset, and the end of its own tagged fields.
+const DIVERGING_EPOCH_BYTES: u8 = 4 + 8 + 1;
 
 /// Writes the response; `charge` is held until it has been sent.
 pub(super) fn encode(
@@ -91,6 +98,18 @@ impl Encoder {
         for batch in &partition.batches {
             self.frame.share(batch);
         }
+        match partition.diverging.filter(|_| self.is_flexible() && !partition.code.is_error()) {
+            Some(end) => self.diverging(end),
+            None => self.tags(),
+        }
+    }
+
+    /// The only tagged field: where the log is another one than the consumer's.
+    fn diverging(&mut self, end: EpochEnd) {
+        let fields = self.fields();
+        fields.put_slice(&[1, DIVERGING_EPOCH_TAG, DIVERGING_EPOCH_BYTES]);
+        fields.put_i32(end.leader_epoch);
+        fields.put_i64(end.end.0);
         self.tags();
     }
 
@@ -187,7 +206,8 @@ mod tests {
                 has_marker: true,
             };
             partition.aborted = Some(vec![aborted(77, 4), aborted(1 << 40, 3)]);
-            let plain = Partition::new(7, PartitionId(2), 0, 0, -1);
+            let mut plain = Partition::new(7, PartitionId(2), 0, 0, -1);
+            plain.diverging = Some(EpochEnd { leader_epoch: 4, end: Offset(1 << 33) });
             let failed = Partition::failed(6, ErrorCode::OFFSET_OUT_OF_RANGE);
             let topic = Topic {
                 key: TopicKey { name: "readings".into(), id: Uuid::from_bytes([9; 16]) },
@@ -233,6 +253,10 @@ mod tests {
             assert_eq!(aborted, [(77, 4), (1 << 40, 3)]);
             assert_eq!(bad.aborted_transactions.as_deref(), Some(&[][..]));
             assert_eq!(plain.aborted_transactions, None);
+            let told = (plain.diverging_epoch.epoch, plain.diverging_epoch.end_offset);
+            let is_told = version >= FLEXIBLE_FROM;
+            assert_eq!(told, if is_told { (4, 1 << 33) } else { (-1, -1) });
+            assert_eq!(good.diverging_epoch.epoch, -1);
             assert_eq!(good.preferred_read_replica, -1);
             assert_eq!(good.records.as_deref(), Some(&records.concat()[..]));
             assert_eq!((bad.partition_index, bad.error_code), (6, 1));

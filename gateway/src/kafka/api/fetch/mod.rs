@@ -1,9 +1,10 @@
 //! Fetch: whole durable batches of many partitions, waiting for data if the client wants to.
 //!
-//! `collect` reads under the limits of the request, `encode` writes the response around shared records. Which partitions
-//! are read and told is the business of `kafka::fetch_sessions`.
+//! `divergence` compares what was read before, `collect` reads under the limits of the request, `encode` writes the
+//! response around shared records. Which partitions are read and told is the business of `kafka::fetch_sessions`.
 
 mod collect;
+mod divergence;
 mod encode;
 
 use std::{sync::Arc, time::Duration};
@@ -94,6 +95,7 @@ fn session_request(request: FetchRequest, version: i16) -> Request {
             max_bytes: partition.partition_max_bytes,
             // Any negative one is none, here alone.
             leader_epoch: partition.current_leader_epoch.max(ANY_EPOCH),
+            last_fetched_epoch: partition.last_fetched_epoch.max(ANY_EPOCH),
         }));
     }
     let forgotten = request.forgotten_topics_data.into_iter().flat_map(|topic| {
@@ -144,6 +146,7 @@ async fn collect(
     deadline: Instant,
 ) -> (Collector, Charge) {
     let mut charge = Charge::default();
+    collector.compare_epochs(&context.broker).await;
     loop {
         if collector.look(&context.broker) {
             let Some(room) = reserve(context, &mut charge, &collector, deadline).await else {
@@ -206,6 +209,7 @@ fn plan(context: &Context, wanted: Vec<Wanted>, version: i16) -> Vec<Topic> {
                     let max_bytes = positive(wanted.max_bytes);
                     Partition::new(index, id, wanted.offset, max_bytes, wanted.leader_epoch)
                         .with_damage(damage)
+                        .after(wanted.last_fetched_epoch)
                 }
                 None => Partition::failed(index, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
             }
