@@ -78,20 +78,22 @@ final class Groups {
 
     /** One has all, two share, and one has all again; meanwhile nothing is read twice. */
     private void comeAndGo(String group, Class<?> assignor) throws Exception {
+        // Its own topic: what another group left there would be counted.
+        admin.createTopics(List.of(new NewTopic(group, PARTITIONS, (short) 1))).all().get();
         Object[] settings = settings(group, assignor);
         List<String> read = new ArrayList<>();
         Seen seen = new Seen();
         try (var first = Consumers.consumer(checks, settings)) {
-            first.subscribe(List.of("shared"), seen);
+            first.subscribe(List.of(group), seen);
             await(Set.of(PARTITIONS), read, first);
             try (var second = Consumers.consumer(checks, settings)) {
-                second.subscribe(List.of("shared"));
+                second.subscribe(List.of(group));
                 await(Set.of(PARTITIONS / 2), read, first, second);
                 Set<TopicPartition> both = new HashSet<>(first.assignment());
                 both.addAll(second.assignment());
                 Checks.equal(PARTITIONS, both.size());
                 int before = read.size();
-                produce("shared", 40);
+                produce(group, 40);
                 Checks.until("what both read", () -> {
                     poll(read, first, second);
                     return read.size() >= before + 40;
@@ -194,7 +196,7 @@ final class Groups {
     }
 
     private void produce(String topic, int count) throws Exception {
-        int partitions = topic.equals("shared") ? PARTITIONS : 1;
+        int partitions = topic.equals("lasting") ? 1 : PARTITIONS;
         var text = new StringSerializer();
         try (var producer = new KafkaProducer<>(checks.settings(), text, text)) {
             for (int i = 0; i < count; i++) {
