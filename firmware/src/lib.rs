@@ -39,6 +39,6 @@ mod testing;
 pub use event::{Event, TORN_LINE_END};
 pub use headwater_protocol as protocol;
 pub use identity::{Identity, IdentityStore, SaveError};
-pub use node::{Config, Node, Overflow, Queued, StorageOp, StorageOutcome};
+pub use node::{COMMAND_BYTES, Command, Config, Node, Overflow, Queued, StorageOp, StorageOutcome};
 pub use nvm::Nvm;
 pub use schedule::{Due, Schedule};

@@ -2,12 +2,12 @@
 //! out.
 
 use headwater_protocol::{
-    DeviceConfig, DeviceCounters, DeviceEvent, DeviceId, DeviceLink, ItemKind, Position, Refusal,
-    StreamId, frame,
+    CommandStatus, DeviceConfig, DeviceCounters, DeviceEvent, DeviceId, DeviceLink, ItemKind,
+    Position, Refusal, StreamId, frame,
     item::{BlockBuilder, Boot, Cause, Channel, Gap, GapReason, ITEM_BODY_MAX, Schema, SchemaHash},
     message,
 };
-use heapless::Deque;
+use heapless::{Deque, Vec};
 
 use crate::{
     Event, Identity,
@@ -39,6 +39,8 @@ pub struct Config {
     pub overflow: Overflow,
     /// Why the device started.
     pub cause: Cause,
+    /// Whether somebody calls [`Node::poll_command`]. Where nobody does, the node refuses commands.
+    pub commands: bool,
 }
 
 impl Config {
@@ -53,9 +55,22 @@ impl Config {
         cause: Cause,
     ) -> Self {
         let link = DeviceConfig::new(id, tick_hz);
-        Self { link, channels, period, linger: tick_hz, overflow: Overflow::DropOldest, cause }
+        let overflow = Overflow::DropOldest;
+        Self { link, channels, period, linger: tick_hz, overflow, cause, commands: false }
     }
 }
+
+/// Something that the gateway wants done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Command {
+    /// Its number, for [`Node::finish_command`].
+    pub id: u64,
+    /// What to do.
+    pub payload: Vec<u8, COMMAND_BYTES>,
+}
+
+/// Most bytes of a command: what a receive maximum of 64 bytes leaves.
+pub const COMMAND_BYTES: usize = 39;
 
 /// An operation on non-volatile memory that the node asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +118,7 @@ pub struct Node<
     config: Config,
     storage: Storage,
     refusal: Option<Refusal>,
+    command: Option<Command>,
     events: Deque<Event, EVENTS>,
 }
 
@@ -161,6 +177,7 @@ impl<
             config,
             storage: identity.map_or(Storage::Settled, Storage::Boot),
             refusal: None,
+            command: None,
             events: Deque::new(),
         };
         if identity.is_none() {
@@ -320,8 +337,34 @@ impl<
                 DeviceEvent::SessionStarted => self.refusal = None,
                 DeviceEvent::Refused(reason) => self.refusal = Some(reason),
                 DeviceEvent::WallTime(_) => {}
+                DeviceEvent::Command { id } => self.take_command(id),
             }
         }
+    }
+
+    fn take_command(&mut self, id: u64) {
+        match Vec::from_slice(self.link.command()) {
+            Ok(payload) if self.config.commands => self.command = Some(Command { id, payload }),
+            _ => self.finish_command(id, CommandStatus::Unknown, &[]),
+        }
+    }
+
+    /// The command that came last, once. It is meant for this boot and was not done before.
+    pub const fn poll_command(&mut self) -> Option<Command> {
+        self.command.take()
+    }
+
+    /// Says what became of a command; of `result` the first 32 bytes are sent. The node keeps it and
+    /// says it again if the gateway asks again.
+    pub fn finish_command(&mut self, id: u64, status: CommandStatus, result: &[u8]) {
+        self.link.finish_command(id, status, result);
+    }
+
+    /// Sends a line of text, of at most 64 bytes, when there is room for it beside the readings;
+    /// severity as in RFC 5424, 0 (emergency) to 7 (debug). One line waits at most; the gateway hears
+    /// how many were lost.
+    pub fn log(&mut self, now: u64, severity: u8, text: &str) {
+        self.link.log(now, severity, text);
     }
 
     /// Writes the next frame that is due to `out`, of [`Self::FRAME_MAX`] bytes, and gives its

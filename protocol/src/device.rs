@@ -3,6 +3,8 @@
 
 mod flight;
 mod link;
+mod outbox;
+mod round_trip;
 
 pub use link::DeviceLink;
 
@@ -46,7 +48,7 @@ pub struct DeviceConfig {
     pub longest_silence_ms: u32,
     /// How long the device listens after each of its frames, ms; 0 = always.
     pub listen_window_ms: u32,
-    /// First retransmission timeout, ms; doubles without progress.
+    /// Retransmission timeout, ms, until a round trip has been measured; doubles without progress.
     pub retransmit_ms: u32,
 }
 
@@ -73,6 +75,12 @@ pub enum DeviceEvent {
     Refused(Refusal),
     /// The host's wall time, Unix ms.
     WallTime(u64),
+    /// A command, of which [`DeviceLink::command`] gives the payload until more is received: do it,
+    /// then call [`DeviceLink::finish_command`]. It comes once, however often the host sends it.
+    Command {
+        /// Its number.
+        id: u64,
+    },
 }
 
 /// What went wrong so far, for a status display.
@@ -80,6 +88,8 @@ pub enum DeviceEvent {
 pub struct DeviceCounters {
     /// Received bytes that were no frame, or a frame that was no message.
     pub frame_errors: u32,
+    /// Calls of [`DeviceLink::line_error`].
+    pub overruns: u32,
     /// Host frames for another stream, another session, or past the own log.
     pub foreign_frames: u32,
     /// Items sent more than once.

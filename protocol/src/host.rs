@@ -1,12 +1,16 @@
 //! The host end: asks devices who they are, takes their items in order and acknowledges what its
 //! owner made durable.
 
+mod errand;
 mod intake;
 mod link;
 
 pub use link::HostLink;
 
-use crate::{ClockSample, Hello, Item, ItemKind, Position};
+use crate::{
+    ClockSample, Hello, Item, ItemKind, Position,
+    message::{Log, Outcome},
+};
 
 /// Timers of a host link, microseconds.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +44,10 @@ pub enum HostEvent<'a> {
     Description(Description<'a>),
     /// A clock sample.
     Time(ClockSample),
+    /// A line of text.
+    Log(Log<'a>),
+    /// How the command ended that [`HostLink::command`] gave it.
+    Result(Outcome<'a>),
 }
 
 /// An item that arrived in its turn.
@@ -91,6 +99,17 @@ pub enum NotAccepted {
     Behind,
 }
 
+/// Why [`HostLink::command`] did not take a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotSent {
+    /// The device is not in session.
+    NoSession,
+    /// Its number is 0, or not above that of the one before it in this session.
+    Number,
+    /// Longer than so many bytes, which is what the device takes.
+    TooLong(usize),
+}
+
 /// Quality of a link.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HostCounters {
@@ -98,6 +117,9 @@ pub struct HostCounters {
     pub frames: u64,
     /// Runs of bytes that were no frame (CRC, length, stuffing, too long).
     pub frame_errors: u64,
+    /// Of those, the ones whose CRC alone disagreed: after the others the receiver had lost the
+    /// frame's beginning or end.
+    pub crc_errors: u64,
     /// Valid frames that were no message.
     pub message_errors: u64,
     /// Items that had already arrived.
@@ -108,6 +130,12 @@ pub struct HostCounters {
     pub retransmissions: u64,
     /// HELLO frames.
     pub hellos: u64,
+    /// Lines of text that the device said were lost.
+    pub lines_lost: u64,
+    /// Runs of bytes that were no frame, as the device told last.
+    pub device_errors: u32,
+    /// Losses of received bytes, likewise.
+    pub device_overruns: u32,
 }
 
 /// How a device is accepted.

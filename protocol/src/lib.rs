@@ -20,6 +20,9 @@
 //!         match event {
 //!             DeviceEvent::StreamAssigned(stream) => { persist it; link.set_stream(now, stream) }
 //!             DeviceEvent::Acknowledged(position) => {}   // the queue has released it already
+//!             DeviceEvent::Command { id } => {            // do what link.command() says
+//!                 link.finish_command(id, CommandStatus::Done, b"")
+//!             }
 //!             _ => {}                                     // for a display or a clock
 //!         }
 //!     }
@@ -58,6 +61,8 @@
 //!                 arrival.loss says what gap record goes before it
 //!             HostEvent::Description(d) => learn BOOT or SCHEMA (only after accept with describe)
 //!             HostEvent::Time(sample) => clock.update(sample)
+//!             HostEvent::Log(line) => show it
+//!             HostEvent::Result(outcome) => what became of link.command(..)
 //!         }
 //!     }
 //!     link.durable(now, stream, position) when an append was made durable
@@ -95,10 +100,11 @@ pub use clock::{ClockEstimate, ClockSample};
 pub use device::{DeviceConfig, DeviceCounters, DeviceEvent, DeviceLink, ItemQueue};
 pub use host::{
     Accept, Arrival, Description, HostConfig, HostCounters, HostEvent, HostLink, Loss, NotAccepted,
+    NotSent,
 };
 pub use identity::{DeviceId, Position, StreamId};
 pub use item::{Item, ItemKind};
-pub use message::{Hello, Refusal};
+pub use message::{CommandStatus, Hello, Refusal};
 
 /// The version of the link that this crate speaks.
 pub const VERSION: u8 = 1;

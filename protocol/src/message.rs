@@ -1,5 +1,5 @@
-//! The messages that frames carry: bodies of HELLO-REQ, HELLO, HELLO-ACK, ACK, TIME, ITEM and
-//! DESCRIPTION, taken apart and built.
+//! The messages that frames carry: bodies of HELLO-REQ, HELLO, HELLO-ACK, ACK, TIME, COMMAND, ITEM,
+//! DESCRIPTION, LOG and RESULT, taken apart and built.
 
 use crate::{
     DEVICE_RECEIVE_MIN, DeviceId, Item, ItemKind, Position, StreamId,
@@ -16,7 +16,7 @@ pub mod kind {
     pub const ACK: u8 = 0x03;
     /// Host to device: what is your tick?
     pub const TIME_REQ: u8 = 0x04;
-    /// Host to device, reserved: a command meant for one boot.
+    /// Host to device: a command meant for one boot.
     pub const COMMAND: u8 = 0x05;
     /// Device to host: who I am and what I store.
     pub const HELLO: u8 = 0x41;
@@ -26,9 +26,9 @@ pub mod kind {
     pub const TIME: u8 = 0x43;
     /// Device to host: the BOOT or a SCHEMA body of the running boot, outside the log.
     pub const DESCRIPTION: u8 = 0x44;
-    /// Device to host, reserved: a line of log text.
+    /// Device to host: a line of log text.
     pub const LOG: u8 = 0x45;
-    /// Device to host, reserved: the outcome of a command.
+    /// Device to host: the outcome of a command.
     pub const RESULT: u8 = 0x46;
     /// Reserved: an envelope with an address, for shared buses.
     pub const ADDRESSED: u8 = 0x70;
@@ -131,8 +131,10 @@ pub struct Ack {
     /// Bytes past `durable` that the host takes.
     pub window: u32,
     /// Transmission count of the item at `received` as it arrived last, 0 = not known: makes a
-    /// round trip measurable.
+    /// round trip measurable. At most [`TRANSMISSION_MAX`].
     pub echo: u8,
+    /// Since that item one has arrived that does not follow it: what lies between got lost.
+    pub missing: bool,
 }
 
 /// TIME request.
@@ -155,11 +157,72 @@ pub struct TimeAnswer {
     pub boot: u32,
     /// The device's tick when it wrote the frame.
     pub tick: u64,
+    /// Runs of bytes received in this boot that were no frame.
+    pub errors: u32,
+    /// Losses of received bytes in this boot (overruns, framing errors).
+    pub overruns: u32,
+}
+
+/// COMMAND: something that a device shall do, once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Command<'a> {
+    /// Session.
+    pub session: u32,
+    /// The boot that it is meant for; another one refuses it.
+    pub boot: u32,
+    /// Number of the command, not 0, above all before it in this session; the same one again is a
+    /// repetition.
+    pub id: u64,
+    /// What to do, at most [`COMMAND_MAX`] bytes and what the device's receive maximum leaves.
+    pub payload: &'a [u8],
+}
+
+/// RESULT: what became of a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome<'a> {
+    /// The command's number.
+    pub id: u64,
+    /// The running boot.
+    pub boot: u32,
+    /// How it ended.
+    pub status: CommandStatus,
+    /// What the device says to it, at most [`RESULT_MAX`] bytes.
+    pub payload: &'a [u8],
+}
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CommandStatus {
+    /// Done.
+    Done,
+    /// Tried, and failed.
+    Failed,
+    /// Not tried: it was meant for another boot.
+    OtherBoot,
+    /// Not tried: the device knows no such command.
+    Unknown,
+    /// A status of a newer version.
+    Other(u8),
+}
+
+/// LOG: a line of text, which may get lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Log<'a> {
+    /// The running boot.
+    pub boot: u32,
+    /// When it was written.
+    pub tick: u64,
+    /// Severity as in RFC 5424, 0 (emergency) to 7 (debug).
+    pub severity: u8,
+    /// Lines lost since the one before.
+    pub lost: u32,
+    /// The text, at most [`LOG_MAX`] bytes, meant to be UTF-8.
+    pub text: &'a [u8],
 }
 
 /// A frame from the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HostMessage {
+pub enum HostMessage<'a> {
     /// Say HELLO under this session (not 0).
     HelloReq {
         /// Session.
@@ -171,6 +234,8 @@ pub enum HostMessage {
     Ack(Ack),
     /// Clock question.
     Time(TimeRequest),
+    /// A command.
+    Command(Command<'a>),
 }
 
 /// A frame from the device.
@@ -180,7 +245,8 @@ pub enum DeviceMessage<'a> {
     Hello(Hello),
     /// An item of the log.
     Item {
-        /// 1 for the first transmission; later copies carry greater numbers, up to 255.
+        /// 1 for the first transmission; later copies carry greater numbers, up to
+        /// [`TRANSMISSION_MAX`].
         transmission: u8,
         /// The item.
         item: Item<'a>,
@@ -196,16 +262,36 @@ pub enum DeviceMessage<'a> {
         /// The item's body.
         body: &'a [u8],
     },
+    /// A line of log text.
+    Log(Log<'a>),
+    /// The outcome of a command.
+    Result(Outcome<'a>),
 }
 
-/// Longest body of a host message and longest body head of a device message, bytes.
+/// Longest head of a message, bytes: all of it but what an item, a command, a result or a line of
+/// text brings.
 pub const HEAD_MAX: usize = 96;
 
-impl HostMessage {
+/// Most bytes of a command. A device whose receive maximum is [`DEVICE_RECEIVE_MIN`] takes 39.
+pub const COMMAND_MAX: usize = 200;
+
+/// Most bytes of a command's result.
+pub const RESULT_MAX: usize = 200;
+
+/// Most bytes of a line of log text.
+pub const LOG_MAX: usize = 200;
+
+/// Transmissions are counted up to here.
+pub const TRANSMISSION_MAX: u8 = 7;
+
+/// In the byte of ACK's echo.
+const MISSING_BIT: u8 = 1 << 3;
+
+impl<'a> HostMessage<'a> {
     /// Takes a frame apart. `None`: unknown type or malformed body. Bytes behind the known fields
     /// are left to newer versions.
     #[must_use]
-    pub fn decode(kind: u8, body: &[u8]) -> Option<Self> {
+    pub fn decode(kind: u8, body: &'a [u8]) -> Option<Self> {
         let mut body = Reader::new(body);
         let session = body.u32_le().filter(|session| *session != 0)?;
         Some(match kind {
@@ -220,29 +306,42 @@ impl HostMessage {
                 start: body.position()?,
                 window: body.varint_u32()?,
             }),
-            kind::ACK => Self::Ack(Ack {
-                session,
-                stream: StreamId::new(body.u64_le()?)?,
-                durable: body.position()?,
-                received: body.position()?,
-                bitmap: body.varint_u32()?,
-                window: body.varint_u32()?,
-                echo: body.u8()?,
-            }),
+            kind::ACK => {
+                let mut ack = Ack {
+                    session,
+                    stream: StreamId::new(body.u64_le()?)?,
+                    durable: body.position()?,
+                    received: body.position()?,
+                    bitmap: body.varint_u32()?,
+                    window: body.varint_u32()?,
+                    echo: body.u8()?,
+                    missing: false,
+                };
+                ack.missing = ack.echo & MISSING_BIT != 0;
+                ack.echo &= TRANSMISSION_MAX;
+                Self::Ack(ack)
+            }
             kind::TIME_REQ => Self::Time(TimeRequest {
                 session,
                 id: body.varint_u32().filter(|id| *id != 0)?,
                 wall_ms: body.varint()?,
             }),
+            kind::COMMAND => Self::Command(Command {
+                session,
+                boot: body.varint_u32()?,
+                id: body.varint().filter(|id| *id != 0)?,
+                payload: tail(body, COMMAND_MAX)?,
+            }),
             _ => return None,
         })
     }
 
-    /// Writes the body; gives frame type and length. `None` when `out` is too short; [`HEAD_MAX`]
-    /// suffices.
+    /// Writes the body up to a command's payload, which follows it on the wire; gives frame type,
+    /// length and that tail. `None` when `out` is too short; [`HEAD_MAX`] suffices.
     #[must_use]
-    pub fn encode(&self, out: &mut [u8]) -> Option<(u8, usize)> {
+    pub fn encode(&self, out: &mut [u8]) -> Option<(u8, usize, &'a [u8])> {
         let mut out = Writer::new(out);
+        let mut tail: &'a [u8] = &[];
         let kind = match self {
             Self::HelloReq { session } => {
                 out.u32_le(*session);
@@ -266,7 +365,7 @@ impl HostMessage {
                 out.position(ack.received);
                 out.varint(u64::from(ack.bitmap));
                 out.varint(u64::from(ack.window));
-                out.u8(ack.echo);
+                out.u8(ack.echo | if ack.missing { MISSING_BIT } else { 0 });
                 kind::ACK
             }
             Self::Time(request) => {
@@ -275,8 +374,15 @@ impl HostMessage {
                 out.varint(request.wall_ms);
                 kind::TIME_REQ
             }
+            Self::Command(command) => {
+                out.u32_le(command.session);
+                out.varint(u64::from(command.boot));
+                out.varint(command.id);
+                tail = command.payload;
+                kind::COMMAND
+            }
         };
-        Some((kind, out.finish()?))
+        Some((kind, out.finish()?, tail))
     }
 }
 
@@ -289,19 +395,34 @@ impl<'a> DeviceMessage<'a> {
         Some(match kind {
             kind::HELLO => Self::Hello(Hello::read(&mut body)?),
             kind::ITEM => {
-                let transmission = body.u8().filter(|count| *count != 0)?;
-                Self::Item { transmission, item: Item::read(body)? }
+                let (transmission, item) = Item::read(body)?;
+                Self::Item { transmission, item }
             }
             kind::TIME => Self::Time(TimeAnswer {
                 id: body.varint_u32()?,
                 boot: body.varint_u32()?,
                 tick: body.varint()?,
+                errors: body.varint_u32()?,
+                overruns: body.varint_u32()?,
             }),
             kind::DESCRIPTION => Self::Description {
                 boot: body.varint_u32()?,
                 kind: ItemKind(body.u8()?),
                 body: body.rest(),
             },
+            kind::LOG => Self::Log(Log {
+                boot: body.varint_u32()?,
+                tick: body.varint()?,
+                severity: body.u8().filter(|severity| *severity <= SEVERITY_MAX)?,
+                lost: body.varint_u32()?,
+                text: tail(body, LOG_MAX)?,
+            }),
+            kind::RESULT => Self::Result(Outcome {
+                id: body.varint().filter(|id| *id != 0)?,
+                boot: body.varint_u32()?,
+                status: CommandStatus::from_code(body.u8()?),
+                payload: tail(body, RESULT_MAX)?,
+            }),
             _ => return None,
         })
     }
@@ -317,20 +438,34 @@ impl<'a> DeviceMessage<'a> {
                 (kind::HELLO, &[])
             }
             Self::Item { transmission, item } => {
-                out.u8(*transmission);
-                item.write_head(&mut out);
+                item.write_head(*transmission, &mut out);
                 (kind::ITEM, item.body)
             }
             Self::Time(answer) => {
                 out.varint(u64::from(answer.id));
                 out.varint(u64::from(answer.boot));
                 out.varint(answer.tick);
+                out.varint(u64::from(answer.errors));
+                out.varint(u64::from(answer.overruns));
                 (kind::TIME, &[])
             }
             Self::Description { boot, kind, body } => {
                 out.varint(u64::from(*boot));
                 out.u8(kind.0);
                 (kind::DESCRIPTION, *body)
+            }
+            Self::Log(log) => {
+                out.varint(u64::from(log.boot));
+                out.varint(log.tick);
+                out.u8(log.severity);
+                out.varint(u64::from(log.lost));
+                (kind::LOG, log.text)
+            }
+            Self::Result(outcome) => {
+                out.varint(outcome.id);
+                out.varint(u64::from(outcome.boot));
+                out.u8(outcome.status.code());
+                (kind::RESULT, outcome.payload)
             }
         };
         Some((kind, out.finish()?, tail))
@@ -372,8 +507,22 @@ impl Hello {
     }
 }
 
-/// How an item's head names its predecessor.
-mod predecessor {
+/// Least severity of a line of log text.
+const SEVERITY_MAX: u8 = 7;
+
+/// The rest of a body, if it is not too long.
+fn tail(body: Reader<'_>, most: usize) -> Option<&[u8]> {
+    Some(body.rest()).filter(|rest| rest.len() <= most)
+}
+
+/// The first byte of an item: bits 0 to 2 its kind, 3 and 4 how it names its predecessor, 5 to 7
+/// the transmission count.
+mod item_head {
+    /// In place of the kind: a byte with the kind follows.
+    pub(super) const LONG_KIND: u8 = 0;
+    pub(super) const KIND_MASK: u8 = 7;
+    pub(super) const PREDECESSOR_SHIFT: u8 = 3;
+    pub(super) const TRANSMISSION_SHIFT: u8 = 5;
     /// The same boot's item before it.
     pub(super) const ADJACENT: u8 = 0;
     /// Not known; only for the first item of a boot.
@@ -383,33 +532,74 @@ mod predecessor {
 }
 
 impl<'a> Item<'a> {
-    fn read(mut body: Reader<'a>) -> Option<Self> {
-        let position = body.position().filter(|position| position.boot > 0)?;
-        let predecessor = match body.u8()? {
-            predecessor::ADJACENT => Some(position.adjacent()?),
-            predecessor::UNKNOWN if position.item == 0 => None,
-            predecessor::EXPLICIT => {
+    /// Transmission count and item.
+    fn read(mut body: Reader<'a>) -> Option<(u8, Self)> {
+        let head = body.u8()?;
+        let transmission = head >> item_head::TRANSMISSION_SHIFT;
+        let short_kind = head & item_head::KIND_MASK;
+        let kind = match short_kind {
+            item_head::LONG_KIND => body.u8().filter(|kind| *kind > item_head::KIND_MASK)?,
+            kind => kind,
+        };
+        let position = body.position().filter(|position| position.boot > 0 && transmission > 0)?;
+        let predecessor = match head >> item_head::PREDECESSOR_SHIFT & 3 {
+            item_head::ADJACENT => Some(position.adjacent()?),
+            item_head::UNKNOWN if position.item == 0 => None,
+            item_head::EXPLICIT => {
                 let named = body.position()?;
                 let needed = named < position && position.adjacent() != Some(named);
                 Some(needed.then_some(named)?)
             }
             _ => return None,
         };
-        let kind = ItemKind(body.u8()?);
-        Some(Self { position, predecessor, kind, body: body.rest() })
+        let item = Self { position, predecessor, kind: ItemKind(kind), body: body.rest() };
+        Some((transmission, item))
     }
 
-    fn write_head(&self, out: &mut Writer<'_>) {
-        out.position(self.position);
-        match self.predecessor {
-            None => out.u8(predecessor::UNKNOWN),
-            Some(named) if self.position.adjacent() == Some(named) => out.u8(predecessor::ADJACENT),
-            Some(named) => {
-                out.u8(predecessor::EXPLICIT);
-                out.position(named);
-            }
+    fn write_head(&self, transmission: u8, out: &mut Writer<'_>) {
+        let (form, named) = match self.predecessor {
+            None => (item_head::UNKNOWN, None),
+            adjacent if self.position.adjacent() == adjacent => (item_head::ADJACENT, None),
+            Some(named) => (item_head::EXPLICIT, Some(named)),
+        };
+        let kind = self.kind.0;
+        let is_short = kind != item_head::LONG_KIND && kind <= item_head::KIND_MASK;
+        let short_kind = if is_short { kind } else { item_head::LONG_KIND };
+        let transmission = transmission.min(TRANSMISSION_MAX) << item_head::TRANSMISSION_SHIFT;
+        out.u8(transmission | form << item_head::PREDECESSOR_SHIFT | short_kind);
+        if !is_short {
+            out.u8(kind);
         }
-        out.u8(self.kind.0);
+        out.position(self.position);
+        if let Some(named) = named {
+            out.position(named);
+        }
+    }
+}
+
+impl CommandStatus {
+    /// The number on the wire.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Failed => 1,
+            Self::OtherBoot => 2,
+            Self::Unknown => 3,
+            Self::Other(code) => code,
+        }
+    }
+
+    /// Reverses [`Self::code`].
+    #[must_use]
+    pub const fn from_code(code: u8) -> Self {
+        match code {
+            0 => Self::Done,
+            1 => Self::Failed,
+            2 => Self::OtherBoot,
+            3 => Self::Unknown,
+            other => Self::Other(other),
+        }
     }
 }
 

@@ -4,10 +4,11 @@
 
 use headwater_protocol::{
     Accept, ClockEstimate, ClockSample, DeviceId, Hello, HostConfig, HostEvent, HostLink, Item,
-    ItemKind, Loss, NotAccepted, Position, Refusal, StreamId,
+    ItemKind, Loss, NotAccepted, NotSent, Position, Refusal, StreamId,
     frame::{self, Lead, Progress},
     message::{
-        Ack, DeviceMessage, HEAD_MAX, HelloAck, HostMessage, TimeAnswer, TimeRequest, Verdict,
+        Ack, Command, CommandStatus, DeviceMessage, HEAD_MAX, HelloAck, HostMessage, Outcome,
+        TimeAnswer, TimeRequest, Verdict,
     },
 };
 
@@ -53,6 +54,8 @@ enum Got {
     Item(Position, Option<Loss>),
     Description,
     Time(ClockSample),
+    Log,
+    Result(u64, CommandStatus),
 }
 
 impl Bench {
@@ -84,6 +87,8 @@ impl Bench {
             HostEvent::Item(arrival) => Got::Item(arrival.item.position, arrival.loss),
             HostEvent::Description(_) => Got::Description,
             HostEvent::Time(sample) => Got::Time(sample),
+            HostEvent::Log(_) => Got::Log,
+            HostEvent::Result(outcome) => Got::Result(outcome.id, outcome.status),
         });
         assert!(rest.is_empty());
         got
@@ -106,7 +111,7 @@ impl Bench {
     }
 
     /// All that goes out now, without clock questions.
-    fn sent(&mut self) -> Vec<HostMessage> {
+    fn sent(&mut self) -> Vec<HostMessage<'static>> {
         let mut all = Vec::new();
         loop {
             let mut out = [0; HostLink::FRAME_MAX];
@@ -117,7 +122,9 @@ impl Bench {
             let mut decoder = frame::Decoder::<64>::new();
             assert!(out[..len].iter().any(|byte| decoder.push(*byte) == Progress::Complete));
             let frame = decoder.frame();
-            match HostMessage::decode(frame.kind, frame.body).unwrap() {
+            // Lives on beside the frame that it came in.
+            let body = Vec::leak(frame.body.to_vec());
+            match HostMessage::decode(frame.kind, body).unwrap() {
                 HostMessage::Time(_) => {}
                 message => all.push(message),
             }
@@ -138,13 +145,13 @@ fn hello_req_comes_first_and_again_until_a_hello_comes() {
     let request = [HostMessage::HelloReq { session: SESSION }];
     assert_eq!(bench.sent(), request);
     for ms in [500, 1_000, 2_000, 4_000, 8_000, 8_000] {
-        let wake = bench.link.next_wake().unwrap();
+        let wake = bench.link.next_wake(bench.now).unwrap();
         assert_eq!(wake - bench.now, ms * MS);
         bench.now = wake;
         assert_eq!(bench.sent(), request);
     }
     assert_eq!(bench.hear(DeviceMessage::Hello(hello(at(1, 0), at(1, 1)))), Some(Got::Hello));
-    assert_eq!(bench.link.next_wake(), None);
+    assert_eq!(bench.link.next_wake(bench.now), None);
     bench.link.ask(bench.now);
     assert_eq!(bench.sent(), request);
 }
@@ -401,7 +408,7 @@ fn clock_questions_give_samples_with_their_error() {
     while asked.len() < 11 {
         let len = bench.link.transmit(bench.now, 1_700_000_000_000, &mut out);
         if len == 0 {
-            bench.now = bench.link.next_wake().unwrap();
+            bench.now = bench.link.next_wake(bench.now).unwrap();
             continue;
         }
         let mut decoder = frame::Decoder::<64>::new();
@@ -418,7 +425,8 @@ fn clock_questions_give_samples_with_their_error() {
     assert_eq!(waits, [250, 250, 250, 250, 250, 250, 250, 250, 10_000, 10_000]);
     let (asked_at, id) = asked[10];
     bench.now = asked_at + 301;
-    let tick = |id| DeviceMessage::Time(TimeAnswer { id, boot: 2, tick: 5_000 });
+    let tick =
+        |id| DeviceMessage::Time(TimeAnswer { id, boot: 2, tick: 5_000, errors: 3, overruns: 1 });
     assert_eq!(bench.hear(tick(id - 1)), None, "the answer to another question");
     assert_eq!(bench.hear(tick(0)), None, "a sign of life");
     let sample = ClockSample { boot: 2, tick: 5_000, host_us: asked_at + 151, half_rtt_us: 151 };
@@ -443,4 +451,75 @@ fn the_clock_estimate_keeps_the_closest_sample() {
     assert_eq!(clock.host_us(0).0, 9_000_100);
     let extreme = ClockEstimate::new(1, sample(0, 0, 0));
     assert_eq!(extreme.host_us(u64::MAX).0, i64::MAX);
+}
+
+#[test]
+fn a_host_says_at_once_what_it_misses_and_until_it_has_it() {
+    let mut bench = Bench::accepted(Position::START, at(1, 0), at(1, 9), 1_000);
+    assert!(bench.next_item(at(1, 1)).is_none(), "it does not follow");
+    assert!(bench.ack().missing);
+    assert!(bench.item(at(1, 0), Some(Position::START), 10).is_some());
+    bench.now += 50 * MS;
+    assert!(!bench.ack().missing);
+    bench.next_item(at(1, 3));
+    let ack = bench.ack();
+    assert_eq!((ack.missing, ack.received), (true, at(1, 0)));
+    // What was taken before is no sign of it.
+    bench.item(at(1, 0), Some(Position::START), 10);
+    assert!(bench.ack().missing);
+    bench.next_item(at(1, 1));
+    bench.now += 50 * MS;
+    assert!(!bench.ack().missing);
+}
+
+#[test]
+fn a_command_is_sent_every_second_until_its_result_comes() {
+    let mut bench = Bench::accepted(Position::START, at(3, 0), at(3, 1), 1_000);
+    let now = bench.now;
+    assert_eq!(bench.link.command(now, 3, 0, b""), Err(NotSent::Number));
+    assert_eq!(bench.link.command(now, 3, 5, &[1; 40]), Err(NotSent::TooLong(39)));
+    bench.link.command(now, 3, 5, b"go").unwrap();
+    let sent = Command { session: SESSION, boot: 3, id: 5, payload: b"go" };
+    assert_eq!(bench.sent(), [HostMessage::Command(sent)]);
+    assert_eq!(bench.sent(), []);
+    bench.now += 1_000 * MS;
+    assert_eq!(bench.sent(), [HostMessage::Command(sent)]);
+    let result = |id| {
+        let status = CommandStatus::Done;
+        DeviceMessage::Result(Outcome { id, boot: 3, status, payload: b"" })
+    };
+    assert_eq!(bench.hear(result(4)), None, "of another");
+    assert_eq!(bench.hear(result(5)), Some(Got::Result(5, CommandStatus::Done)));
+    assert_eq!(bench.hear(result(5)), None, "only once");
+    bench.now += 5_000 * MS;
+    assert_eq!(bench.sent(), []);
+    assert_eq!(bench.link.command(bench.now, 3, 4, b""), Err(NotSent::Number));
+    bench.link.command(bench.now, 3, 6, b"").unwrap();
+    bench.link.withdraw_command();
+    assert_eq!(bench.sent(), []);
+}
+
+#[test]
+fn a_sleeping_device_is_told_while_it_listens() {
+    let mut bench = Bench::new();
+    let sleeper = Hello { listen_window_ms: 200, ..hello(at(1, 0), at(1, 9)) };
+    bench.hear(DeviceMessage::Hello(sleeper));
+    bench.link.accept(Position::START, accept(1_000)).unwrap();
+    bench.now += 101 * MS;
+    assert_eq!(bench.sent(), [], "too late");
+    assert_eq!(bench.link.next_wake(bench.now), None);
+    bench.hear(DeviceMessage::Hello(sleeper));
+    bench.link.accept(Position::START, accept(1_000)).unwrap();
+    assert_eq!(bench.sent().len(), 1);
+    assert!(bench.item(at(1, 0), Some(Position::START), 10).is_some());
+    bench.now += 50 * MS;
+    assert_eq!(bench.ack().received, at(1, 0));
+    // Durable only when it sleeps again: told with its next frame.
+    bench.now += 60 * MS;
+    bench.link.durable(bench.now, stream(), at(1, 0));
+    assert_eq!(bench.sent(), []);
+    bench.now += 10_000 * MS;
+    assert_eq!(bench.sent(), []);
+    assert!(bench.next_item(at(1, 1)).is_some());
+    assert_eq!(bench.ack().durable, at(1, 0));
 }

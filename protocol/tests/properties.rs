@@ -8,7 +8,8 @@ use headwater_protocol::{
     frame::{self, Frame, Lead, Progress},
     item::{Block, BlockBuilder, CHANNELS_MAX, Content, ITEM_BODY_MAX, MISSING, NotTaken},
     message::{
-        Ack, DeviceMessage, HEAD_MAX, HelloAck, HostMessage, TimeAnswer, TimeRequest, Verdict, kind,
+        Ack, Command, CommandStatus, DeviceMessage, HEAD_MAX, HelloAck, HostMessage, Log, Outcome,
+        TRANSMISSION_MAX, TimeAnswer, TimeRequest, Verdict, kind,
     },
     varint,
 };
@@ -151,8 +152,9 @@ proptest! {
     fn bodies_of_any_bytes_give_a_value_or_an_error(kind: u8, body in vec(any::<u8>(), 0..=640)) {
         let mut out = [0; HEAD_MAX];
         if let Some(message) = HostMessage::decode(kind % 8, &body) {
-            let (kind, len) = message.encode(&mut out).unwrap();
-            prop_assert_eq!(HostMessage::decode(kind, &out[..len]), Some(message));
+            let (kind, len, tail) = message.encode(&mut out).unwrap();
+            let again = [&out[..len], tail].concat();
+            prop_assert_eq!(HostMessage::decode(kind, &again), Some(message));
         }
         if let Some(message) = DeviceMessage::decode(0x40 | (kind % 8), &body) {
             let (kind, len, tail) = message.encode(&mut out).unwrap();
@@ -239,8 +241,8 @@ proptest! {
             let wish = Wish { some, a, b, c, d };
             ends.now += u64::from(some >> 8);
             let mut body = [0; HEAD_MAX];
-            let (kind, len) = wish.host_message(which).encode(&mut body).unwrap();
-            ends.device_hears(&encode(Lead::None, kind, &body[..len]));
+            let (kind, len, tail) = wish.host_message(which).encode(&mut body).unwrap();
+            ends.device_hears(&encode(Lead::None, kind, &[&body[..len], tail].concat()));
             let (kind, len, tail) = wish.device_message(which).encode(&mut body).unwrap();
             let bytes = encode(Lead::None, kind, &[&body[..len], tail].concat());
             ends.host_hears(&bytes, Position::new(d as u32, a), b as u32);
@@ -289,7 +291,7 @@ impl Ends {
             }
         }
         self.host.transmit(self.now, 0, &mut [0; frame::ENCODED_MAX]);
-        let _ = self.host.next_wake();
+        let _ = self.host.next_wake(self.now);
     }
 }
 
@@ -303,7 +305,7 @@ struct Wish {
 }
 
 impl Wish {
-    fn host_message(&self, which: u8) -> HostMessage {
+    fn host_message(&self, which: u8) -> HostMessage<'static> {
         let &Self { some, a, b, c, d } = self;
         let (small, session) = (some as u8, 1 | (some & 2));
         match which {
@@ -325,7 +327,14 @@ impl Wish {
                 received: Position::new(b as u32, d),
                 bitmap: d as u32,
                 window: a as u32,
-                echo: small,
+                echo: small & TRANSMISSION_MAX,
+                missing: some & 1 == 1,
+            }),
+            3 => HostMessage::Command(Command {
+                session,
+                boot: 1 + (some & 1),
+                id: d.max(1),
+                payload: &[9; 255][..usize::from(small) % 40],
             }),
             _ => HostMessage::Time(TimeRequest { session, id: some | 1, wall_ms: a }),
         }
@@ -348,9 +357,28 @@ impl Wish {
                 longest_silence_ms: a as u32,
                 listen_window_ms: b as u32,
             }),
-            4 => DeviceMessage::Time(TimeAnswer { id: u32::from(small), boot: 1, tick: a }),
+            4 => DeviceMessage::Time(TimeAnswer {
+                id: u32::from(small),
+                boot: 1,
+                tick: a,
+                errors: some,
+                overruns: some >> 7,
+            }),
+            5 => DeviceMessage::Log(Log {
+                boot: 1,
+                tick: a,
+                severity: small & 7,
+                lost: some,
+                text: &[b'x'; 255][..usize::from(small) % 201],
+            }),
+            6 => DeviceMessage::Result(Outcome {
+                id: d.max(1),
+                boot: 1,
+                status: CommandStatus::from_code(small),
+                payload: &[8; 255][..usize::from(small) % 201],
+            }),
             _ => DeviceMessage::Item {
-                transmission: small.max(1),
+                transmission: (small & TRANSMISSION_MAX).max(1),
                 item: Item {
                     position: one,
                     predecessor: Some(other),
@@ -445,7 +473,7 @@ fn the_longest_item_fits_a_frame() {
     };
     let mut head = [0; HEAD_MAX];
     let (kind, len, tail) =
-        DeviceMessage::Item { transmission: 255, item }.encode(&mut head).unwrap();
+        DeviceMessage::Item { transmission: TRANSMISSION_MAX, item }.encode(&mut head).unwrap();
     let mut out = [0; frame::ENCODED_MAX];
     let len = frame::encode(Lead::Delimiter, kind, &head[..len], tail, &mut out).unwrap();
     assert_eq!(decode(&out[..len]).len(), 1);

@@ -9,7 +9,8 @@ use headwater_protocol::{
         BlockBuilder, Boot, Cause, Channel, Content, Gap, GapReason, MISSING, Schema, SchemaHash,
     },
     message::{
-        Ack, DeviceMessage, HEAD_MAX, HelloAck, HostMessage, TimeAnswer, TimeRequest, Verdict,
+        Ack, Command, CommandStatus, DeviceMessage, HEAD_MAX, HelloAck, HostMessage, Log, Outcome,
+        TimeAnswer, TimeRequest, Verdict,
     },
     varint,
 };
@@ -149,24 +150,35 @@ fn messages() {
         check_frame(name(case), kind, &body, &hex(&case["frame"]));
         let fields = &case["fields"];
         let mut out = [0; HEAD_MAX];
-        if let Some(expected) = host_message(kind, fields) {
-            assert_eq!(HostMessage::decode(kind, &body), Some(expected), "{}", name(case));
-            let (encoded_kind, len) = expected.encode(&mut out).unwrap();
-            assert_eq!((encoded_kind, &out[..len]), (kind, &body[..]), "{}", name(case));
-            assert!(frame_len(body.len()) <= headwater_protocol::DEVICE_RECEIVE_MIN);
-        } else {
-            let tail = fields["item"].as_str().map(|_| hex(&fields["item"])).unwrap_or_default();
-            let expected = device_message(kind, fields, &tail);
-            assert_eq!(DeviceMessage::decode(kind, &body), Some(expected), "{}", name(case));
-            let (encoded_kind, len, rest) = expected.encode(&mut out).unwrap();
-            assert_eq!(encoded_kind, kind);
-            assert_eq!([&out[..len], rest].concat(), body, "{}", name(case));
-        }
+        let tail = tail(fields);
+        let (encoded_kind, len, rest) = match host_message(kind, fields, &tail) {
+            Some(expected) => {
+                assert_eq!(HostMessage::decode(kind, &body), Some(expected), "{}", name(case));
+                assert!(frame_len(body.len()) <= headwater_protocol::DEVICE_RECEIVE_MIN);
+                expected.encode(&mut out).unwrap()
+            }
+            None => {
+                let expected = device_message(kind, fields, &tail);
+                assert_eq!(DeviceMessage::decode(kind, &body), Some(expected), "{}", name(case));
+                expected.encode(&mut out).unwrap()
+            }
+        };
+        assert_eq!(encoded_kind, kind);
+        assert_eq!([&out[..len], rest].concat(), body, "{}", name(case));
     }
     for case in cases(&file, "malformed") {
         let (kind, body) = (small(&case["type"]), hex(&case["body"]));
         assert_eq!(HostMessage::decode(kind, &body), None, "{}", name(case));
         assert_eq!(DeviceMessage::decode(kind, &body), None, "{}", name(case));
+    }
+}
+
+/// What a message brings behind its head.
+fn tail(fields: &Value) -> Vec<u8> {
+    let bytes = ["item", "payload"].iter().find(|field| fields[**field].is_string());
+    match (bytes, fields["text"].as_str()) {
+        (Some(field), _) => hex(&fields[*field]),
+        (None, text) => text.unwrap_or_default().into(),
     }
 }
 
@@ -181,7 +193,7 @@ fn control_messages_may_grow() {
         let kind: u8 = small(&case["type"]);
         let longer = [hex(&case["body"]), vec![0x55; 3]].concat();
         let known = match kind {
-            0x42 | 0x44 => continue,
+            0x05 | 0x42 | 0x44..=0x46 => continue,
             0x41 | 0x43 => DeviceMessage::decode(kind, &longer).is_some(),
             _ => HostMessage::decode(kind, &longer).is_some(),
         };
@@ -189,7 +201,7 @@ fn control_messages_may_grow() {
     }
 }
 
-fn host_message(kind: u8, fields: &Value) -> Option<HostMessage> {
+fn host_message<'t>(kind: u8, fields: &Value, tail: &'t [u8]) -> Option<HostMessage<'t>> {
     let session = || small(&fields["session"]);
     Some(match kind {
         0x01 => HostMessage::HelloReq { session: session() },
@@ -211,11 +223,18 @@ fn host_message(kind: u8, fields: &Value) -> Option<HostMessage> {
             bitmap: small(&fields["bitmap"]),
             window: small(&fields["window"]),
             echo: small(&fields["echo"]),
+            missing: fields["missing"].as_bool().unwrap(),
         }),
         0x04 => HostMessage::Time(TimeRequest {
             session: session(),
             id: small(&fields["id"]),
             wall_ms: number(&fields["wall_ms"]),
+        }),
+        0x05 => HostMessage::Command(Command {
+            session: session(),
+            boot: small(&fields["boot"]),
+            id: number(&fields["id"]),
+            payload: tail,
         }),
         _ => return None,
     })
@@ -250,12 +269,27 @@ fn device_message<'t>(kind: u8, fields: &Value, tail: &'t [u8]) -> DeviceMessage
             id: small(&fields["id"]),
             boot: small(&fields["boot"]),
             tick: number(&fields["tick"]),
+            errors: small(&fields["errors"]),
+            overruns: small(&fields["overruns"]),
         }),
         0x44 => DeviceMessage::Description {
             boot: small(&fields["boot"]),
             kind: ItemKind(small(&fields["kind"])),
             body: tail,
         },
+        0x45 => DeviceMessage::Log(Log {
+            boot: small(&fields["boot"]),
+            tick: number(&fields["tick"]),
+            severity: small(&fields["severity"]),
+            lost: small(&fields["lost"]),
+            text: tail,
+        }),
+        0x46 => DeviceMessage::Result(Outcome {
+            id: number(&fields["id"]),
+            boot: small(&fields["boot"]),
+            status: CommandStatus::from_code(small(&fields["status"])),
+            payload: tail,
+        }),
         other => panic!("{other}"),
     }
 }

@@ -225,10 +225,16 @@ def encode(first_seq, period, rows, starts, time_start=4):
             channel.put(code, out)
     for channel in [time, *channels]:
         channel.close(out)
-    head = [first_seq, rows[0][0], period, len(rows)]
     marks = [start | 0x80 for start in starts[:-1]] + [starts[-1]]
     starts = ([time_start] if period == 0 else []) + marks
-    return b"".join(map(varint, head)) + bytes(starts) + out.bytes()
+    return head_of(first_seq, period, rows) + bytes(starts) + out.bytes()
+
+
+def head_of(first_seq, period, rows):
+    """The first tick as a distance from where the period alone would put it, modulo 2^64, zigzag."""
+    distance = (rows[0][0] - first_seq * period) % (1 << 64)
+    folded = distance << 1 if distance < 1 << 63 else 2 * ((1 << 64) - distance) - 1
+    return b"".join(map(varint, [first_seq, period, folded, len(rows)]))
 
 
 def decode(period, first_tick, count, starts, data, time_start=4):
@@ -251,7 +257,7 @@ def case(name, first_seq, period, rows, starts=None, time_start=4):
     own = starts is not None
     starts = starts or [4] * len(rows[0][1])
     body = encode(first_seq, period, rows, starts, time_start)
-    head = sum(len(varint(n)) for n in (first_seq, rows[0][0], period, len(rows)))
+    head = len(head_of(first_seq, period, rows))
     data = body[head + len(starts) + (period == 0) :]
     assert decode(period, rows[0][0], len(rows), starts, data, time_start) == rows, name
     meaning = {
@@ -313,8 +319,8 @@ def valid():
 
 def malformed():
     three = case("", 30, 3277, fixed(3277, 100_000, [[440, 512, 0], [441, None, 0]]))["body"]
-    one = lambda *tail: (bytes([0, 0, 1, 1]) + bytes(tail)).hex()
-    rows = lambda count, *tail: (bytes([0, 0, 1]) + varint(count) + bytes(tail)).hex()
+    one = lambda *tail: (bytes([0, 1, 0, 1]) + bytes(tail)).hex()
+    rows = lambda count, *tail: (bytes([0, 1, 0]) + varint(count) + bytes(tail)).hex()
     late = encode(0, 0, [(0, [1]), (1, [1])], [4])
     bodies = {
         "cut": three[:-2],
@@ -328,8 +334,8 @@ def malformed():
         "65536 rows": rows(65536, 4, *[0] * 590),
         "count beyond the bytes": rows(65535, 4, *[0] * 590),
         "time with another start behind it": (bytes([0, 0, 0, 1, 0x84, 4, 0])).hex(),
-        "ticks beyond 64 bits": ("00" + "ff" * 9 + "01" + late.hex()[4:]),
-        "numbers beyond 64 bits": ("ff" * 9 + "01" + "000101" + "0400"),
+        "ticks beyond 64 bits": ("000001" + late.hex()[6:]),
+        "numbers beyond 64 bits": ("ff" * 9 + "01" + "010001" + "0400"),
         "a code that means missing, spelled out": one(4, 0b10000011, 0xFF, 0xFF, 0xFF, 0xFC + 2),
         "a length of 34": one(4, 34 << 2),
     }

@@ -81,7 +81,7 @@ impl Gateway {
                     self.append(arrival.item.position, arrival.item.kind, arrival.item.body);
                     self.streams.insert(self.stream, arrival.item.position);
                 }
-                HostEvent::Description(_) | HostEvent::Time(_) => {}
+                _ => {}
             }
         }
         for (stream, durable) in &self.streams {
@@ -175,7 +175,7 @@ impl Bench {
         let end = self.now + ticks;
         while self.now < end {
             self.exchange();
-            let host = self.gateway.link.as_ref().and_then(HostLink::next_wake);
+            let host = self.gateway.link.as_ref().and_then(|link| link.next_wake(self.now));
             let node = self.node.next_wake(self.now);
             let next = host.into_iter().chain(node).min().unwrap_or(end);
             self.now = next.clamp(self.now + 1, end);

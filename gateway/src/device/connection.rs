@@ -245,6 +245,7 @@ impl Connection {
                     }
                 }
                 HostEvent::Time(sample) => self.clocks.sample(sample),
+                HostEvent::Log(_) | HostEvent::Result(_) => {}
             }
         }
         self.count(now_us);
@@ -522,7 +523,7 @@ impl Connection {
     }
 
     fn next_timer(&self) -> Option<Instant> {
-        let link = self.link.next_wake().map(|us| self.hub.instant(us));
+        let link = self.link.next_wake(self.hub.mono_us()).map(|us| self.hub.instant(us));
         let append =
             self.intake.as_ref().and_then(Intake::due).map(|at| {
                 self.clock_wait.map(|(_, until)| until).or(at).unwrap_or_else(Instant::now)

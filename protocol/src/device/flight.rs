@@ -1,13 +1,18 @@
 //! Items on their way: what was sent, what has arrived, what is durable, and when to send again.
 
-use super::{DeviceConfig, ItemQueue};
-use crate::{Item, Position, message::Ack};
+use super::{DeviceConfig, ItemQueue, round_trip::RoundTrip};
+use crate::{
+    Item, Position,
+    message::{Ack, TRANSMISSION_MAX},
+};
 
 /// The items between the durable position and the end of what was sent.
 #[derive(Clone, Debug)]
 pub(super) struct Flight {
     tick_hz: u32,
-    retransmit_ms: u32,
+    round_trip: RoundTrip,
+    /// The item whose round trip is being measured.
+    timed: Option<Timed>,
     durable: Position,
     received: Position,
     /// Items beyond `received` that need not be sent, as in ACK.
@@ -30,6 +35,16 @@ pub(super) struct Flight {
     unanswered: u8,
     /// The next item goes out whatever the window says.
     probe: bool,
+    /// The host told of a lost item, which is on its way again.
+    mending: bool,
+}
+
+/// When an item was sent, and how often.
+#[derive(Clone, Copy, Debug)]
+struct Timed {
+    position: Position,
+    transmission: u8,
+    at: u64,
 }
 
 /// An item to be sent now.
@@ -49,10 +64,11 @@ pub(super) enum Patience {
 }
 
 impl Flight {
-    pub(super) const fn new(config: &DeviceConfig) -> Self {
+    pub(super) fn new(config: &DeviceConfig) -> Self {
         Self {
             tick_hz: config.tick_hz,
-            retransmit_ms: config.retransmit_ms,
+            round_trip: RoundTrip::new(ticks(config.retransmit_ms, config.tick_hz)),
+            timed: None,
             durable: Position::START,
             received: Position::START,
             bitmap: 0,
@@ -65,6 +81,7 @@ impl Flight {
             backoff: 0,
             unanswered: 0,
             probe: false,
+            mending: false,
         }
     }
 
@@ -99,6 +116,8 @@ impl Flight {
         self.backoff = 0;
         self.unanswered = 0;
         self.probe = false;
+        self.mending = false;
+        self.timed = None;
     }
 
     /// Whether an ACK speaks of nothing that was not sent.
@@ -114,7 +133,11 @@ impl Flight {
         queue: &mut Q,
     ) -> Option<Position> {
         let received = ack.received.max(ack.durable);
+        self.measure(now, received, ack.echo);
         let progress = received > self.received || ack.durable > self.durable;
+        if received > self.received {
+            self.mending = false;
+        }
         if received >= self.received {
             self.received = received;
             self.bitmap = ack.bitmap;
@@ -124,6 +147,8 @@ impl Flight {
         let freed = self.advance_durable(ack.durable, queue);
         if self.received > self.sent {
             self.rewind(queue);
+        } else if ack.missing && received == self.received && self.received < self.sent {
+            self.mend(now, queue);
         }
         // An ACK shows that the host is there; that it is in step, only if it lacks nothing that
         // was sent or makes progress.
@@ -140,6 +165,34 @@ impl Flight {
         }
         self.arm(now, queue);
         freed
+    }
+
+    /// Takes the round trip of the timed item, if this ACK is the first to speak of it and it is
+    /// clear which transmission it answers.
+    fn measure(&mut self, now: u64, received: Position, echo: u8) {
+        let Some(timed) = self.timed.filter(|timed| timed.position <= received) else { return };
+        self.timed = None;
+        let is_clear = if timed.position == received {
+            echo == timed.transmission && echo < TRANSMISSION_MAX
+        } else {
+            timed.transmission == 1 && self.round == 0
+        };
+        if is_clear {
+            self.round_trip.sample(now.saturating_sub(timed.at));
+        }
+    }
+
+    /// Sends again from where an item got lost, at once. Until the host has it, it goes on telling
+    /// of what follows it.
+    fn mend<Q: ItemQueue>(&mut self, now: u64, queue: &Q) {
+        if self.mending {
+            return;
+        }
+        self.mending = true;
+        self.round = self.round.saturating_add(1);
+        self.deadline = None;
+        self.rewind(queue);
+        self.arm(now, queue);
     }
 
     /// Frees what has become durable; gives the new durable position if it moved.
@@ -178,11 +231,21 @@ impl Flight {
             self.arm(now, queue);
             return None;
         };
-        let again = item.position <= self.last;
-        Some(Departure { item, transmission: if again { self.round.saturating_add(1) } else { 1 } })
+        let transmission = self.transmission(item.position);
+        Some(Departure { item, transmission })
+    }
+
+    /// What an item that goes out now is marked with.
+    fn transmission(&self, position: Position) -> u8 {
+        let again = position <= self.last;
+        if again { self.round.saturating_add(1).min(TRANSMISSION_MAX) } else { 1 }
     }
 
     pub(super) fn departed<Q: ItemQueue>(&mut self, now: u64, item: &Item<'_>, queue: &Q) {
+        if self.timed.is_none() {
+            let (position, transmission) = (item.position, self.transmission(item.position));
+            self.timed = Some(Timed { position, transmission, at: now });
+        }
         // A probe against a closed window is not counted as sent: it will most likely not be taken.
         if item.position > self.sent && self.admits(item) {
             if item.position > self.last && self.sent == self.received {
@@ -209,6 +272,9 @@ impl Flight {
             return Patience::Exhausted;
         }
         self.backoff = (self.backoff + 1).min(BACKOFF_MAX);
+        self.mending = false;
+        // What is sent again is marked, and may be measured.
+        self.timed = None;
         self.round = self.round.saturating_add(1);
         self.probe = self.received == self.sent || self.window == 0;
         self.rewind(queue);
@@ -280,17 +346,17 @@ impl Flight {
         if self.deadline.is_some() {
             return;
         }
-        let (first_ms, most_ms) = if self.received < self.sent && self.window > 0 {
-            (self.retransmit_ms, RETRANSMIT_MAX_MS)
+        let (first, most_ms) = if self.received < self.sent && self.window > 0 {
+            (self.round_trip.timeout(self.tick_hz), RETRANSMIT_MAX_MS)
         } else if self.received > self.durable
             || self.next_item(queue).is_some_and(|item| !self.admits(&item))
         {
-            (PROBE_MIN_MS, PROBE_MAX_MS)
+            (ticks(PROBE_MIN_MS, self.tick_hz), PROBE_MAX_MS)
         } else {
             return;
         };
-        let wait_ms = first_ms.saturating_mul(1 << self.backoff).min(most_ms.max(first_ms));
-        self.deadline = Some(now + ticks(wait_ms, self.tick_hz));
+        let wait = (first << self.backoff).min(first.max(ticks(most_ms, self.tick_hz)));
+        self.deadline = Some(now + wait);
     }
 }
 

@@ -4,12 +4,16 @@
 use super::{
     DeviceConfig, DeviceCounters, DeviceEvent, ItemQueue,
     flight::{Departure, Flight, Patience, ticks},
+    outbox::Outbox,
 };
 use crate::{
     DEVICE_RECEIVE_MIN, Hello, Position, StreamId, VERSION,
     frame::{self, Lead, Progress},
     item::Schema,
-    message::{DeviceMessage, HEAD_MAX, HelloAck, HostMessage, TimeAnswer, TimeRequest, Verdict},
+    message::{
+        Ack, CommandStatus, DeviceMessage, HEAD_MAX, HelloAck, HostMessage, TimeAnswer,
+        TimeRequest, Verdict,
+    },
 };
 
 /// The device end of a link. `RX` is its receive maximum: type, length, body and CRC, bytes, at
@@ -33,6 +37,7 @@ pub struct DeviceLink<const RX: usize = DEVICE_RECEIVE_MIN> {
     /// Index of the next description to send.
     description: Option<u8>,
     flight: Flight,
+    outbox: Outbox,
     /// The next frame is led by a delimiter.
     noise: bool,
     last_sent: Option<u64>,
@@ -43,13 +48,18 @@ impl<const RX: usize> DeviceLink<RX> {
     /// A link at power-up. `stream` is what memory holds; `None` when it holds none or cannot be
     /// read: the host then draws one.
     #[must_use]
-    pub const fn new(config: DeviceConfig, stream: Option<StreamId>) -> Self {
+    pub fn new(config: DeviceConfig, stream: Option<StreamId>) -> Self {
         const { assert!(RX >= DEVICE_RECEIVE_MIN && RX <= u16::MAX as usize) };
         Self {
             config,
             stream,
             decoder: frame::Decoder::new(),
-            counters: DeviceCounters { frame_errors: 0, foreign_frames: 0, retransmissions: 0 },
+            counters: DeviceCounters {
+                frame_errors: 0,
+                overruns: 0,
+                foreign_frames: 0,
+                retransmissions: 0,
+            },
             session: 0,
             up: false,
             attempt: 1,
@@ -58,6 +68,7 @@ impl<const RX: usize> DeviceLink<RX> {
             question: 0,
             description: None,
             flight: Flight::new(&config),
+            outbox: Outbox::new(),
             noise: true,
             last_sent: None,
             deferred: None,
@@ -91,7 +102,24 @@ impl<const RX: usize> DeviceLink<RX> {
                 Progress::Complete => {
                     let frame = self.decoder.frame();
                     let event = match HostMessage::decode(frame.kind, frame.body) {
-                        Some(message) => self.handle(now, message, queue),
+                        Some(HostMessage::Command(command)) => {
+                            let is_ours = self.up && command.session == self.session;
+                            let boot = queue.next().boot;
+                            if is_ours && self.outbox.take(&command, boot) {
+                                Some(DeviceEvent::Command { id: command.id })
+                            } else {
+                                None
+                            }
+                        }
+                        Some(HostMessage::HelloReq { session }) => {
+                            self.take_request(now, session);
+                            None
+                        }
+                        Some(HostMessage::HelloAck(answer)) => {
+                            self.take_answer(now, &answer, queue)
+                        }
+                        Some(HostMessage::Ack(ack)) => self.take_ack(now, &ack, queue),
+                        Some(HostMessage::Time(request)) => self.take_question(request),
                         None => {
                             self.count_error();
                             None
@@ -124,7 +152,7 @@ impl<const RX: usize> DeviceLink<RX> {
     pub fn next_wake<Q: ItemQueue>(&self, now: u64, queue: &Q) -> Option<u64> {
         let mut wake = self.hello_due;
         if self.up {
-            if self.question != 0 || self.description.is_some() {
+            if self.question != 0 || self.description.is_some() || self.outbox.is_waiting() {
                 return Some(now);
             }
             wake = earlier(wake, self.flight.next_wake(now, queue));
@@ -145,6 +173,7 @@ impl<const RX: usize> DeviceLink<RX> {
     pub fn line_error(&mut self) {
         self.decoder.break_frame();
         self.noise = true;
+        self.counters.overruns = self.counters.overruns.wrapping_add(1);
     }
 
     /// The transport was made anew (TCP reconnected, port reopened): begins with HELLO.
@@ -153,6 +182,30 @@ impl<const RX: usize> DeviceLink<RX> {
         self.noise = true;
         self.session = 0;
         self.end_session(now);
+    }
+
+    /// The payload of the command that [`Self::receive`] told of last; meaningless once more has
+    /// been received.
+    #[must_use]
+    pub fn command(&self) -> &[u8] {
+        let frame = self.decoder.frame();
+        match HostMessage::decode(frame.kind, frame.body) {
+            Some(HostMessage::Command(command)) => command.payload,
+            _ => &[],
+        }
+    }
+
+    /// Says how a command ended; kept and said again if the host asks again. Of `result` the first
+    /// 32 bytes are sent.
+    pub fn finish_command(&mut self, id: u64, status: CommandStatus, result: &[u8]) {
+        self.outbox.finish(id, status, result);
+    }
+
+    /// Sends a line of text when there is room for it beside the items; severity as in RFC 5424, 0
+    /// to 7. Of `text` the first 64 bytes are sent, and only one line waits: others are counted as
+    /// lost.
+    pub fn log(&mut self, now: u64, severity: u8, text: &str) {
+        self.outbox.log(now, severity.min(7), text.as_bytes());
     }
 
     /// The last item that the host may know of beyond what it acknowledged: items up to here must
@@ -189,40 +242,36 @@ impl<const RX: usize> DeviceLink<RX> {
         self.counters.foreign_frames = self.counters.foreign_frames.wrapping_add(1);
     }
 
-    fn handle<Q: ItemQueue>(
+    fn take_request(&mut self, now: u64, session: u32) {
+        if session != self.session {
+            self.session = session;
+            self.end_session(now);
+        }
+        self.hello_due = Some(now);
+    }
+
+    fn take_ack<Q: ItemQueue>(
         &mut self,
         now: u64,
-        message: HostMessage,
+        ack: &Ack,
         queue: &mut Q,
     ) -> Option<DeviceEvent> {
-        match message {
-            HostMessage::HelloReq { session } => {
-                if session != self.session {
-                    self.session = session;
-                    self.end_session(now);
-                }
-                self.hello_due = Some(now);
-                None
-            }
-            HostMessage::HelloAck(answer) => self.take_answer(now, &answer, queue),
-            HostMessage::Ack(ack) => {
-                let ours =
-                    self.up && ack.session == self.session && Some(ack.stream) == self.stream;
-                if !ours || !self.flight.covers(&ack) {
-                    self.count_foreign();
-                    return None;
-                }
-                self.flight.acknowledge(now, &ack, queue).map(DeviceEvent::Acknowledged)
-            }
-            HostMessage::Time(TimeRequest { session, id, wall_ms }) => {
-                if session != self.session {
-                    self.count_foreign();
-                    return None;
-                }
-                self.question = id;
-                (wall_ms > 0).then_some(DeviceEvent::WallTime(wall_ms))
-            }
+        let ours = self.up && ack.session == self.session && Some(ack.stream) == self.stream;
+        if !ours || !self.flight.covers(ack) {
+            self.count_foreign();
+            return None;
         }
+        self.flight.acknowledge(now, ack, queue).map(DeviceEvent::Acknowledged)
+    }
+
+    fn take_question(&mut self, request: TimeRequest) -> Option<DeviceEvent> {
+        let TimeRequest { session, id, wall_ms } = request;
+        if session != self.session {
+            self.count_foreign();
+            return None;
+        }
+        self.question = id;
+        (wall_ms > 0).then_some(DeviceEvent::WallTime(wall_ms))
     }
 
     fn take_answer<Q: ItemQueue>(
@@ -328,10 +377,20 @@ impl<const RX: usize> DeviceLink<RX> {
             self.question = 0;
             return Some(len);
         }
+        if let Some(result) = self.outbox.result(queue.next()) {
+            let len = self.send(now, &result, out)?;
+            self.outbox.result_sent();
+            return Some(len);
+        }
         if let Some(len) = self.send_description(now, queue, out) {
             return Some(len);
         }
         if let Some(len) = self.send_item(now, queue, out) {
+            return Some(len);
+        }
+        if let Some(line) = self.outbox.line(queue.next()) {
+            let len = self.send(now, &line, out)?;
+            self.outbox.line_sent();
             return Some(len);
         }
         if self.beat_due().is_some_and(|due| due <= now) {
@@ -356,7 +415,9 @@ impl<const RX: usize> DeviceLink<RX> {
     }
 
     fn tick<Q: ItemQueue>(&self, id: u32, now: u64, queue: &Q) -> DeviceMessage<'static> {
-        DeviceMessage::Time(TimeAnswer { id, boot: queue.next().boot, tick: now })
+        let DeviceCounters { frame_errors: errors, overruns, .. } = self.counters;
+        let boot = queue.next().boot;
+        DeviceMessage::Time(TimeAnswer { id, boot, tick: now, errors, overruns })
     }
 
     fn send_description<Q: ItemQueue>(

@@ -33,8 +33,16 @@ pub(super) enum Turn {
     Taken(Option<Loss>),
     /// It had been taken before.
     Duplicate,
-    /// It does not follow, or the window has no room for it.
-    Refused,
+    Refused(NotTaken),
+}
+
+/// Why an item was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NotTaken {
+    /// The window has no room for it.
+    Window,
+    /// It does not follow the one taken last.
+    OutOfTurn,
 }
 
 impl Intake {
@@ -63,11 +71,11 @@ impl Intake {
         let len = item.body.len() as u64;
         if self.window == 0 || (self.pending() > 0 && self.pending() + len > u64::from(self.window))
         {
-            return Turn::Refused;
+            return Turn::Refused(NotTaken::Window);
         }
         let follows = item.predecessor == Some(self.taken);
         if !follows && !self.begins(item) {
-            return Turn::Refused;
+            return Turn::Refused(NotTaken::OutOfTurn);
         }
         let loss = self.loss_before(item);
         self.taken = item.position;

@@ -1,14 +1,16 @@
 //! The host's state machine: who is there, answers to HELLO, acknowledgements, clock questions.
 
 use super::{
-    Accept, Arrival, Description, HostConfig, HostCounters, HostEvent, NotAccepted,
-    intake::{Intake, Turn},
+    Accept, Arrival, Description, HostConfig, HostCounters, HostEvent, NotAccepted, NotSent,
+    errand::Errand,
+    intake::{Intake, NotTaken, Turn},
 };
 use crate::{
     ClockSample, HOST_RECEIVE_MAX, Hello, Item, Position, Refusal, StreamId, VERSION,
-    frame::{self, Lead, Progress},
+    frame::{self, FrameError, Lead, Progress},
     message::{
-        Ack, DeviceMessage, HEAD_MAX, HelloAck, HostMessage, TimeAnswer, TimeRequest, Verdict,
+        Ack, COMMAND_MAX, DeviceMessage, HEAD_MAX, HelloAck, HostMessage, TimeAnswer, TimeRequest,
+        Verdict,
     },
 };
 
@@ -40,6 +42,12 @@ struct Machine {
     ack_due: Option<u64>,
     /// Transmission count of the last item, as ACK echoes it.
     echo: u8,
+    /// An item arrived since that one that does not follow it.
+    missing: bool,
+    /// The command that waits for its result.
+    errand: Option<Errand>,
+    /// Number of the last command of this session.
+    last_command: u64,
     time_due: Option<u64>,
     question: Option<Question>,
     /// Id of the last question. Counts on from the session number and never back, so that no late
@@ -73,14 +81,17 @@ struct Question {
 /// An event before it borrows from the receive buffer.
 enum Outcome {
     Hello(Hello),
-    Item { loss: Option<super::Loss> },
-    Description,
+    Item {
+        loss: Option<super::Loss>,
+    },
     Time(ClockSample),
+    /// Description, log or result: all of it is in the frame.
+    Other,
 }
 
 impl HostLink {
     /// Room for any frame of a host, bytes.
-    pub const FRAME_MAX: usize = frame::encoded_max(HEAD_MAX);
+    pub const FRAME_MAX: usize = frame::encoded_max(HEAD_MAX + COMMAND_MAX);
 
     /// A connection just opened. `session` differs from those before it (random, or counted); 0 is
     /// taken as 1.
@@ -97,7 +108,10 @@ impl HostLink {
             *bytes = rest;
             match self.decoder.push(*byte) {
                 Progress::Pending => {}
-                Progress::Discarded(_) => self.machine.counters.frame_errors += 1,
+                Progress::Discarded(error) => {
+                    self.machine.counters.frame_errors += 1;
+                    self.machine.counters.crc_errors += u64::from(error == FrameError::Crc);
+                }
                 Progress::Complete => {
                     let frame = self.decoder.frame();
                     if let Some(outcome) = self.machine.take_frame(now, frame.kind, frame.body) {
@@ -114,9 +128,11 @@ impl HostLink {
             (Outcome::Item { loss }, DeviceMessage::Item { transmission, item }) => {
                 HostEvent::Item(Arrival { item, loss, transmission })
             }
-            (Outcome::Description, DeviceMessage::Description { boot, kind, body }) => {
+            (Outcome::Other, DeviceMessage::Description { boot, kind, body }) => {
                 HostEvent::Description(Description { boot, kind, body })
             }
+            (Outcome::Other, DeviceMessage::Log(log)) => HostEvent::Log(log),
+            (Outcome::Other, DeviceMessage::Result(outcome)) => HostEvent::Result(outcome),
             _ => return None,
         })
     }
@@ -130,8 +146,8 @@ impl HostLink {
 
     /// When `transmit` has something to send if nothing else happens: now or earlier means at once.
     #[must_use]
-    pub fn next_wake(&self) -> Option<u64> {
-        self.machine.next_wake()
+    pub fn next_wake(&self, now: u64) -> Option<u64> {
+        self.machine.next_wake(now)
     }
 
     /// Answers the last HELLO: items of its stream up to `durable` are durable, send what follows.
@@ -176,6 +192,27 @@ impl HostLink {
         }
     }
 
+    /// Sends a command, again and again until its result comes; one given before it is given up.
+    /// `boot` is the boot that it is meant for, `id` its number: above those before it, the same as
+    /// before to ask once more.
+    ///
+    /// # Errors
+    /// [`NotSent`], and the command before it goes on.
+    pub fn command(&mut self, now: u64, boot: u32, id: u64, payload: &[u8]) -> Result<(), NotSent> {
+        self.machine.command(now, boot, id, payload)
+    }
+
+    /// Gives up the command that waits for its result.
+    pub fn withdraw_command(&mut self) {
+        self.machine.errand = None;
+    }
+
+    /// The device's running boot, while it is in session.
+    #[must_use]
+    pub fn boot(&self) -> Option<u32> {
+        self.machine.hello.filter(|_| self.machine.taking).map(|hello| hello.next.boot)
+    }
+
     /// Asks the device for a HELLO (is it still there?); it stays in session.
     pub const fn ask(&mut self, now: u64) {
         self.machine.hello_req_due = Some(now);
@@ -216,11 +253,15 @@ impl Machine {
             counters: HostCounters {
                 frames: 0,
                 frame_errors: 0,
+                crc_errors: 0,
                 message_errors: 0,
                 duplicates: 0,
                 out_of_turn: 0,
                 retransmissions: 0,
                 hellos: 0,
+                lines_lost: 0,
+                device_errors: 0,
+                device_overruns: 0,
             },
             session: if session == 0 { 1 } else { session },
             hello_req_due: Some(now),
@@ -233,6 +274,9 @@ impl Machine {
             taking: false,
             ack_due: None,
             echo: 0,
+            missing: false,
+            errand: None,
+            last_command: 0,
             time_due: None,
             question: None,
             last_id: session,
@@ -261,7 +305,14 @@ impl Machine {
             }
             DeviceMessage::Item { transmission, item } => self.take_item(now, transmission, &item),
             DeviceMessage::Time(answer) => self.take_tick(now, answer).map(Outcome::Time),
-            DeviceMessage::Description { .. } => self.taking.then_some(Outcome::Description),
+            DeviceMessage::Description { .. } => self.taking.then_some(Outcome::Other),
+            DeviceMessage::Log(log) => {
+                self.counters.lines_lost += u64::from(log.lost);
+                self.taking.then_some(Outcome::Other)
+            }
+            DeviceMessage::Result(outcome) => {
+                self.errand.take_if(|errand| errand.id() == outcome.id).map(|_| Outcome::Other)
+            }
         }
     }
 
@@ -276,7 +327,12 @@ impl Machine {
         match self.intake.take(item) {
             Turn::Taken(loss) => {
                 self.echo = transmission;
-                let due = now + self.config.ack_delay_us;
+                self.missing = false;
+                // One that sleeps is told before it does.
+                let delay = self.listens_until().map_or(self.config.ack_delay_us, |end| {
+                    end.saturating_sub(now).min(self.config.ack_delay_us) / 2
+                });
+                let due = now + delay;
                 self.ack_due = Some(self.ack_due.map_or(due, |earlier| earlier.min(due)));
                 Some(Outcome::Item { loss })
             }
@@ -288,8 +344,9 @@ impl Machine {
                 self.ack_due = Some(now);
                 None
             }
-            Turn::Refused => {
+            Turn::Refused(why) => {
                 self.counters.out_of_turn += 1;
+                self.missing |= why == NotTaken::OutOfTurn;
                 self.ack_due = Some(now);
                 None
             }
@@ -297,6 +354,8 @@ impl Machine {
     }
 
     fn take_tick(&mut self, now: u64, answer: TimeAnswer) -> Option<ClockSample> {
+        self.counters.device_errors = answer.errors;
+        self.counters.device_overruns = answer.overruns;
         let question = self.question.filter(|question| question.id == answer.id)?;
         self.question = None;
         let half_rtt_us = now.saturating_sub(question.asked).div_ceil(2);
@@ -338,35 +397,54 @@ impl Machine {
         self.answer = Answer::Assign(stream);
     }
 
-    fn next_wake(&self) -> Option<u64> {
+    /// Until when the device listens: for ever, unless it sleeps between its frames.
+    fn listens_until(&self) -> Option<u64> {
+        let window_ms = self.hello.filter(|hello| hello.listen_window_ms > 0)?.listen_window_ms;
+        let window_us = u64::from(window_ms) * 1_000 * LISTEN_PERCENT / 100;
+        Some(self.last_heard.unwrap_or(0).saturating_add(window_us))
+    }
+
+    fn next_wake(&self, now: u64) -> Option<u64> {
+        // What is due while the device sleeps waits for its next frame.
+        let end = self.listens_until();
+        if end.is_some_and(|end| end < now) {
+            return self.hello_req_due;
+        }
         let answer = match self.answer {
             Answer::None => None,
             Answer::Accept { .. } => self.intake.settled().then_some(0),
             Answer::Assign(_) | Answer::Refuse(_) => Some(0),
         };
-        let session = [self.ack_due, self.time_due].map(|due| due.filter(|_| self.taking));
-        [answer, self.hello_req_due].into_iter().chain(session).flatten().min()
+        let errand = self.errand.as_ref().map(Errand::due);
+        let session = [self.ack_due, self.time_due, errand];
+        let session = session.map(|due| due.filter(|_| self.taking));
+        let is_heard = |due: &u64| end.is_none_or(|end| *due <= end);
+        let answers = [answer].into_iter().chain(session).flatten().filter(is_heard);
+        answers.chain(self.hello_req_due).min()
     }
 
     fn transmit(&mut self, now: u64, wall_ms: u64, out: &mut [u8]) -> usize {
-        let Some(message) = self.next_message(now, wall_ms) else { return 0 };
         let idle = self.last_sent.is_none_or(|last| now.saturating_sub(last) >= IDLE_US);
         let lead = if idle { Lead::Delimiter } else { Lead::None };
-        let mut body = [0; HEAD_MAX];
+        let Some(message) = self.next_message(now, wall_ms) else { return 0 };
+        let mut head = [0; HEAD_MAX];
         let len = message
-            .encode(&mut body)
-            .and_then(|(kind, len)| frame::encode(lead, kind, body.get(..len)?, &[], out));
+            .encode(&mut head)
+            .and_then(|(kind, len, tail)| frame::encode(lead, kind, head.get(..len)?, tail, out));
         self.last_sent = Some(now);
         len.unwrap_or(0)
     }
 
-    fn next_message(&mut self, now: u64, wall_ms: u64) -> Option<HostMessage> {
+    fn next_message(&mut self, now: u64, wall_ms: u64) -> Option<HostMessage<'_>> {
         let due = |at: Option<u64>| at.is_some_and(|at| at <= now);
         if due(self.hello_req_due) {
             self.hello_req_due = Some(now + self.hello_req_wait);
             let most = self.config.hello_retry_us * HELLO_RETRY_GROWTH;
             self.hello_req_wait = (self.hello_req_wait * 2).min(most);
             return Some(HostMessage::HelloReq { session: self.session });
+        }
+        if self.listens_until().is_some_and(|end| end < now) {
+            return None;
         }
         if let Some(answer) = self.next_answer(now) {
             return Some(HostMessage::HelloAck(answer));
@@ -378,7 +456,13 @@ impl Machine {
             self.ack_due = None;
             return self.ack().map(HostMessage::Ack);
         }
-        due(self.time_due).then(|| HostMessage::Time(self.next_question(now, wall_ms)))
+        if due(self.time_due) {
+            return Some(HostMessage::Time(self.next_question(now, wall_ms)));
+        }
+        let session = self.session;
+        let errand = self.errand.as_mut().filter(|errand| errand.due() <= now)?;
+        errand.sent(now);
+        Some(HostMessage::Command(errand.message(session)))
     }
 
     fn next_answer(&mut self, now: u64) -> Option<HelloAck> {
@@ -397,6 +481,10 @@ impl Machine {
             self.taking = true;
             self.ack_due = None;
             self.echo = 0;
+            self.missing = false;
+            if let Some(errand) = &mut self.errand {
+                errand.renew(now);
+            }
             self.quick_questions_left = QUICK_QUESTIONS;
             self.time_due = Some(now);
         }
@@ -421,7 +509,20 @@ impl Machine {
             bitmap: 0,
             window: self.intake.window(),
             echo: self.echo,
+            missing: self.missing,
         })
+    }
+
+    fn command(&mut self, now: u64, boot: u32, id: u64, payload: &[u8]) -> Result<(), NotSent> {
+        let hello = self.hello.filter(|_| self.taking).ok_or(NotSent::NoSession)?;
+        let most = longest_command(hello.receive_max.into());
+        if id == 0 || id < self.last_command {
+            return Err(NotSent::Number);
+        }
+        let errand = Errand::new(now, id, boot, payload).filter(|_| payload.len() <= most);
+        self.errand = Some(errand.ok_or(NotSent::TooLong(most))?);
+        self.last_command = id;
+        Ok(())
     }
 
     fn next_question(&mut self, now: u64, wall_ms: u64) -> TimeRequest {
@@ -438,6 +539,19 @@ impl Machine {
     }
 }
 
+/// Most bytes of a command that fit a receive maximum, whatever its numbers are.
+fn longest_command(receive_max: usize) -> usize {
+    let body = receive_max.saturating_sub(frame::OVERHEAD_MAX - 1);
+    // A body of 128 bytes and more has a second byte of length.
+    let body = if body < 128 { body } else { (body - 1).max(127) };
+    body.saturating_sub(COMMAND_HEAD_MAX).min(COMMAND_MAX)
+}
+
+/// Session, boot and number at their longest, bytes.
+const COMMAND_HEAD_MAX: usize = 4 + 5 + 10;
+/// A sleeping device still hears what comes in this part of its listen window, in percent: the rest
+/// is for the frame's own time on the line.
+const LISTEN_PERCENT: u64 = 50;
 /// HELLO-REQ's waiting time grows to so many times the first.
 const HELLO_RETRY_GROWTH: u64 = 16;
 /// Clock questions asked in quick succession when a session begins: the shortest round trip of

@@ -134,8 +134,8 @@ impl<const ROWS: usize, const CHANNELS: usize> BlockBuilder<ROWS, CHANNELS> {
         self.channels.iter().for_each(|channel| channel.write_run(&mut rows));
         let mut body = Writer::new(out);
         body.varint(self.first_seq);
-        body.varint(self.first_tick);
         body.varint(u64::from(self.period));
+        body.varint(zigzag64(self.first_tick.wrapping_sub(grid_tick(self.first_seq, self.period))));
         body.varint(u64::from(self.count));
         if self.period == 0 {
             body.u8(self.starts.0);
@@ -203,8 +203,8 @@ pub struct RowHead {
 }
 
 impl<'a> Block<'a> {
-    /// Longest head, bytes: first seq, first tick, period, count, and where time and channels start.
-    pub const HEAD_MAX: usize = 10 + 10 + 5 + 3 + 1 + CHANNELS_MAX;
+    /// Longest head, bytes: first seq, period, first tick, count, and where time and channels start.
+    pub const HEAD_MAX: usize = 10 + 5 + 10 + 3 + 1 + CHANNELS_MAX;
 
     /// Takes a body apart and checks every row.
     ///
@@ -216,8 +216,8 @@ impl<'a> Block<'a> {
 
     fn read(mut body: Reader<'a>) -> Option<Self> {
         let first_seq = body.varint()?;
-        let first_tick = body.varint()?;
         let period = body.varint_u32()?;
+        let first_tick = grid_tick(first_seq, period).wrapping_add(unzigzag64(body.varint()?));
         let count = u16::try_from(body.varint()?).ok().filter(|count| *count > 0)?;
         let rest = body.rest();
         // Time has no start of its own where a period tells it.
@@ -301,6 +301,20 @@ impl Rows<'_> {
         self.left -= 1;
         Some(())
     }
+}
+
+/// The tick of a reading if the boot's first one had been taken at tick 0 and none been late; 0 where there is no
+/// period. What a block says of its own is the distance from there, which stays short however long a device runs.
+const fn grid_tick(seq: u64, period: u32) -> u64 {
+    seq.wrapping_mul(period as u64)
+}
+
+const fn zigzag64(distance: u64) -> u64 {
+    distance << 1 ^ (distance as i64 >> 63) as u64
+}
+
+const fn unzigzag64(code: u64) -> u64 {
+    code >> 1 ^ (code & 1).wrapping_neg()
 }
 
 /// Ticks since the row before, like the codes of a channel; what is too long for one is missing, and follows in full.

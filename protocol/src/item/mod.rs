@@ -20,12 +20,16 @@ pub const MISSING: i32 = i32::MIN;
 /// Most channels that one device may have.
 pub const CHANNELS_MAX: usize = 32;
 
-/// Most bytes of an item's body: what a host's receive maximum leaves beside the frame and the
-/// longest item head.
-pub const ITEM_BODY_MAX: usize = crate::frame::BODY_MAX - HEAD_MAX;
+/// Most bytes of an item's body.
+pub const ITEM_BODY_MAX: usize = 600;
 
-/// Transmission count, position, explicit predecessor and kind at their longest.
-const HEAD_MAX: usize = 1 + 15 + 1 + 15 + 1;
+/// Head byte, a kind of its own, position and explicit predecessor at their longest.
+const HEAD_MAX: usize = 1 + 1 + 15 + 15;
+
+const _: () = assert!(
+    ITEM_BODY_MAX + HEAD_MAX <= crate::frame::BODY_MAX,
+    "any item fits a host's receive maximum"
+);
 
 /// The kind of an item. Kinds that a host does not know are acknowledged like the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

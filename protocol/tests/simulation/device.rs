@@ -271,6 +271,7 @@ impl Device {
                 DeviceEvent::SessionStarted => truth.sessions += 1,
                 DeviceEvent::Refused(_) => truth.refusals += 1,
                 DeviceEvent::WallTime(ms) => assert!(ms > 0),
+                DeviceEvent::Command { .. } => return Err("a command that nobody gave".into()),
             }
         }
         Ok(())

@@ -132,6 +132,7 @@ impl Host {
                     Content::decode(description.kind, description.body)
                         .map_err(|_| "malformed description")?;
                 }
+                HostEvent::Log(_) | HostEvent::Result(_) => {}
                 HostEvent::Time(sample) => {
                     self.samples += 1;
                     let true_us = sample.tick * 1_000_000 / u64::from(TICK_HZ);
@@ -191,8 +192,8 @@ impl Host {
         self.link.transmit(now, 1_700_000_000_000 + now / 1_000, out)
     }
 
-    pub(crate) fn next_event(&self, line_free: bool) -> Option<u64> {
-        let link = self.link.next_wake().filter(|_| line_free);
+    pub(crate) fn next_event(&self, now: u64, line_free: bool) -> Option<u64> {
+        let link = self.link.next_wake(now).filter(|_| line_free);
         let append = self.pending.front().map(|(due, _)| *due);
         link.into_iter().chain(append).min()
     }

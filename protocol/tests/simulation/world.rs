@@ -311,7 +311,7 @@ impl World {
 
     fn next_event(&self) -> u64 {
         let device = self.device.next_event(self.now, self.up.ready(self.now));
-        let host = self.host.next_event(self.down.ready(self.now));
+        let host = self.host.next_event(self.now, self.down.ready(self.now));
         let lines = [self.up.next_event(self.now), self.down.next_event(self.now)];
         let fate = if self.host.healed { u64::MAX } else { self.next_misfortune.min(self.heal_at) };
         lines.into_iter().chain([device, host, Some(fate)]).flatten().min().unwrap_or(u64::MAX)

@@ -140,7 +140,7 @@ async fn serve(
                 return;
             }
         }
-        let wake = link.next_wake().map_or(1_000_000, |wake| wake.saturating_sub(now()));
+        let wake = link.next_wake(now()).map_or(1_000_000, |wake| wake.saturating_sub(now()));
         match timeout(Duration::from_micros(wake), read.read(&mut received)).await {
             Err(_) => {}
             Ok(Ok(0)) => return,
@@ -184,7 +184,7 @@ impl Connection {
                     self.append(stream, &arrival.item, shared);
                     shared.durable.insert(stream, arrival.item.position);
                 }
-                HostEvent::Description(_) | HostEvent::Time(_) => {}
+                _ => {}
             }
         }
         if let Some(stream) = self.stream

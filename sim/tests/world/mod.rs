@@ -179,7 +179,7 @@ impl World {
         let node = self.device.node.next_wake(tick);
         let sample = self.device.sampling.then(|| self.device.schedule.next());
         let device = node.into_iter().chain(sample).map(|at| at.saturating_add(self.device.origin));
-        let link = self.gateway.link.as_ref().and_then(HostLink::next_wake);
+        let link = self.gateway.link.as_ref().and_then(|link| link.next_wake(self.now));
         let frames = self.up.iter().chain(&self.down).map(|(at, _)| *at);
         let commits = self.gateway.commits.iter().map(|(at, ..)| *at);
         device.chain(link).chain(frames).chain(commits).min().unwrap_or(u64::MAX)
@@ -334,7 +334,7 @@ impl Gateway {
                     let at = self.commits.last().map_or(at, |(last, ..)| at.max(*last));
                     self.commits.push((at, self.log.len(), stream, arrival.item.position));
                 }
-                HostEvent::Description(_) | HostEvent::Time(_) => {}
+                _ => {}
             }
         }
         self.link = Some(link);
