@@ -66,19 +66,14 @@ impl Broker {
         isolation: Isolation,
     ) -> Vec<Result<Fetched, ReadError>> {
         let read = move |journal: &Journal| {
-            // Before reading: what is stable stays so, and all its aborted ranges are known by
-            // then.
-            let end = |want: &Want| match isolation {
-                Isolation::Uncommitted => Offset(i64::MAX),
-                Isolation::Committed => journal.stable_end(want.partition),
-            };
-            let ends: Vec<_> = wants.iter().map(end).collect();
-            let answers = journal.read_many(&wants, max_bytes);
-            let answers = answers.into_iter().zip(wants.iter().zip(ends));
-            let isolated = answers.map(|(answer, (want, end))| {
-                answer.and_then(|batches| isolate(journal, want, batches, end, isolation))
-            });
-            Ok(isolated.collect())
+            let forgotten = |want: &Want| journal.forgotten(want.partition);
+            loop {
+                let before: Vec<_> = wants.iter().map(forgotten).collect();
+                let answers = read_with_aborted(journal, &wants, max_bytes, isolation);
+                if isolation == Isolation::Uncommitted || wants.iter().map(forgotten).eq(before) {
+                    return Ok(answers);
+                }
+            }
         };
         self.off_worker(read).await.unwrap_or_else(|error| vec![Err(error)])
     }
@@ -88,6 +83,27 @@ impl Broker {
     pub async fn wait_stable(&self, wants: &[(PartitionId, Offset)]) {
         self.journal().wait_stable(wants).await;
     }
+}
+
+/// Batches, then their aborted ranges: the two fit together unless something is forgotten in between.
+fn read_with_aborted(
+    journal: &Journal,
+    wants: &[Want],
+    max_bytes: usize,
+    isolation: Isolation,
+) -> Vec<Result<Fetched, ReadError>> {
+    // Before reading: what is stable stays so, and all its aborted ranges are known by then.
+    let end = |want: &Want| match isolation {
+        Isolation::Uncommitted => Offset(i64::MAX),
+        Isolation::Committed => journal.stable_end(want.partition),
+    };
+    let ends: Vec<_> = wants.iter().map(end).collect();
+    let answers = journal.read_many(wants, max_bytes);
+    let answers = answers.into_iter().zip(wants.iter().zip(ends));
+    let isolated = answers.map(|(answer, (want, end))| {
+        answer.and_then(|batches| isolate(journal, want, batches, end, isolation))
+    });
+    isolated.collect()
 }
 
 /// What a reader may see of batches that it asked for.

@@ -228,7 +228,8 @@ impl Model {
             let ends = broker.ends(*id);
             assert_eq!((ends.written, ends.durable), (Offset(log.len() as i64), ends.written));
             assert_eq!(ends.start, Offset(self.starts[index] as i64));
-            self.check_served(index, &served(broker, *id).await, broker, *id);
+            let (served, told) = served_and_told(broker, *id).await;
+            self.check_served(index, &served, &told);
             self.check_committed(broker, *id, index).await;
         }
         self.check_stable(broker, ids);
@@ -258,18 +259,9 @@ impl Model {
     }
 
     /// What somebody gets who reads everything, and what was aborted of it.
-    fn check_served(
-        &self,
-        index: usize,
-        served: &BTreeMap<usize, Bytes>,
-        broker: &Broker,
-        id: PartitionId,
-    ) {
+    fn check_served(&self, index: usize, served: &BTreeMap<usize, Bytes>, told: &[Aborted]) {
         let log = &self.logs[index];
         let (_, aborted) = open_transactions(log);
-        let told = broker.journal().aborted(id, Offset(0), Offset(i64::MAX)).unwrap().into_iter();
-        let told = told.map(|it| (it.producer_id, it.first.0 as usize, it.last.0 as usize));
-        let told: Vec<_> = told.collect();
         assert!(told.iter().all(|range| aborted.contains(range)), "{told:?} of {aborted:?}");
         for (&at, value) in served {
             let expected = match log.get(at) {
@@ -365,6 +357,24 @@ fn keyed(values: &[&str]) -> Batch {
         builder.push(T0, Some(&[key as u8]), Some(value.as_bytes()), &[]);
     }
     builder.finish().expect("not empty")
+}
+
+/// What is there and which of it was aborted, at one moment: the journal cleans by itself, too.
+async fn served_and_told(
+    broker: &Broker,
+    id: PartitionId,
+) -> (BTreeMap<usize, Bytes>, Vec<Aborted>) {
+    let journal = broker.journal();
+    loop {
+        let before = journal.forgotten(id);
+        let served = served(broker, id).await;
+        let told = journal.aborted(id, Offset(0), Offset(i64::MAX)).unwrap().into_iter();
+        let told = told.map(|it| (it.producer_id, it.first.0 as usize, it.last.0 as usize));
+        let told = told.collect();
+        if journal.forgotten(id) == before {
+            return (served, told);
+        }
+    }
 }
 
 /// Every record that is there, by its offset.

@@ -24,6 +24,14 @@ impl Journal {
         Ok(found?.unwrap_or_default())
     }
 
+    /// Tells whether batches and aborted ranges fit together that were read one after the other: if it is the same before
+    /// and after, nothing of the partition was cleaned or deleted in between. Else a range may be missing whose batches
+    /// were read, or be there without its marker.
+    #[must_use]
+    pub fn forgotten(&self, partition: PartitionId) -> u64 {
+        self.shared().log().forgotten(partition)
+    }
+
     /// As [`Journal::aborted`], if no file has to be read for it; never blocks.
     #[must_use]
     pub fn aborted_in_memory(

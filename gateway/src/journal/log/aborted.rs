@@ -35,6 +35,11 @@ impl Log {
         (log.aborted.overlapping(from, to), places.collect())
     }
 
+    /// How often aborted ranges of a partition may have gone, together with their batches.
+    pub(in crate::journal) fn forgotten(&self, partition: PartitionId) -> u64 {
+        self.partitions.get(&partition).map_or(0, |log| log.forgotten)
+    }
+
     /// Those without a marker that have an offset in a range. They are always in memory.
     pub(in crate::journal) fn unmarked(
         &self,

@@ -51,6 +51,8 @@ struct PartitionLog {
     /// Aborted ranges in memory, and what is known of the others, in the order of the runs.
     aborted: Aborted,
     spilled: Vec<Spilled>,
+    /// How often some of either, or what they concern, may have gone.
+    forgotten: u64,
     /// Offsets that were accepted as lost, in order.
     given_up: Vec<(Offset, Offset)>,
     /// Cold segments, then segments that were left, by offset.
@@ -220,6 +222,7 @@ impl Log {
         log.log_start = log.log_start.max(start);
         log.durable_end = log.durable_end.max(start);
         log.aborted.forget_before(log.log_start);
+        log.forgotten += 1;
         let gone = log.aged.partition_point(|aged| aged.end <= start);
         log.aged.drain(..gone);
     }

@@ -157,6 +157,7 @@ impl Log {
         let mut left = with.start.map_or_else(Vec::new, |start| self.retire_below(start));
         left.extend(with.sources.iter().filter_map(|&first| self.cold.remove(first)));
         for log in self.partitions.values_mut() {
+            log.forgotten += 1;
             log.runs.retain(|run| !with.sources.contains(&run.segment));
             log.spilled.retain(|spilled| !with.sources.contains(&spilled.segment));
         }

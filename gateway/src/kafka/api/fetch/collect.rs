@@ -40,8 +40,12 @@ pub(super) struct Partition {
     /// Of what the consumer read last; negative if it does not say.
     pub(super) last_epoch: i32,
     damage: DamagePolicy,
+    /// Where the consumer goes on.
+    start: i64,
     from: i64,
     max_bytes: usize,
+    /// [`Journal::forgotten`] when its batches were read.
+    forgotten: u64,
 }
 
 /// The state of one Fetch.
@@ -75,8 +79,10 @@ impl Partition {
             client_epoch,
             last_epoch: NO_EPOCH,
             damage: DamagePolicy::Error,
+            start: offset,
             from: offset,
             max_bytes,
+            forgotten: 0,
         }
     }
 
@@ -170,8 +176,28 @@ impl Partition {
                     return false;
                 }
             }
+            if journal.forgotten(self.id) != self.forgotten {
+                // Cleaned in between: batches and ranges may not fit together. The consumer asks again.
+                self.begin_again();
+                return true;
+            }
         }
         was_left
+    }
+
+    /// Before batches are read; those of an earlier look go if some of them may be gone by now.
+    fn prepare(&mut self, journal: &Journal) {
+        let forgotten = journal.forgotten(self.id);
+        if forgotten != self.forgotten && !self.batches.is_empty() {
+            self.begin_again();
+        }
+        self.forgotten = forgotten;
+    }
+
+    fn begin_again(&mut self) {
+        (self.batches, self.bytes) = (Vec::new(), 0);
+        (self.from, self.next) = (self.start, self.start);
+        self.aborted = Some(Vec::new());
     }
 
     /// Whether no file has to be read to tell which of these batches are committed.
@@ -259,8 +285,12 @@ impl Collector {
     /// Reads what there is, at most `room` bytes beyond what is there: fresh data at once, the rest
     /// where files may be read.
     pub(super) async fn read(mut self, journal: &Journal, room: usize) -> Self {
-        let before = self.collected_bytes();
         let isolation = self.isolation;
+        if isolation == Isolation::Committed {
+            let unread = self.partitions_mut().filter(|partition| partition.is_unread(isolation));
+            unread.for_each(|partition| partition.prepare(journal));
+        }
+        let before = self.collected_bytes();
         let in_memory = |partition: &Partition, from, max_bytes| {
             let answer = journal.read_memory(partition.id, from, max_bytes);
             answer.filter(|answer| match answer {
