@@ -20,3 +20,5 @@ pub const DEVICE_CLOCK: Space = Space(7);
 pub const UPLINK: Space = Space(8);
 /// MQTT bridges: (client id, broker) -> filters that the session may still hold.
 pub const MQTT_BRIDGE: Space = Space(9);
+/// Commands to devices: partition -> what is settled, what was sent.
+pub const DEVICE_COMMAND: Space = Space(10);

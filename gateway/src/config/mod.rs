@@ -196,6 +196,10 @@ pub struct DeviceConfig {
     pub allow_plaintext: bool,
     /// Topic of the readings.
     pub topic: String,
+    /// Topic whose records are commands: key = device id, value = what to do.
+    pub commands_topic: String,
+    /// Topic of what became of them.
+    pub results_topic: String,
     /// Connections at once.
     pub max_connections: usize,
     /// `[[device.serial]]`
@@ -313,6 +317,8 @@ impl Default for DeviceConfig {
             listen: SocketAddr::new(LOOPBACK, 7411),
             allow_plaintext: false,
             topic: "readings".into(),
+            commands_topic: "device-commands".into(),
+            results_topic: "device-results".into(),
             max_connections: 1024,
             serial: Vec::new(),
         }

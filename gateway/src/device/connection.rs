@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use headwater_protocol::{
-    Accept, Hello, HostConfig, HostCounters, HostEvent, HostLink, NotAccepted, Refusal,
+    Accept, Hello, HostConfig, HostCounters, HostEvent, HostLink, NotAccepted, NotSent, Refusal,
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -19,7 +19,9 @@ use tokio::{
 };
 
 use super::{
+    DeviceLine,
     clock::Clocks,
+    command::Report,
     hub::{self, Claim, Control, Hub},
     intake::{Attempt, Durable, Intake},
     stream::{HeldItem, Stream},
@@ -58,6 +60,9 @@ pub(super) struct Patience {
 const REFUSALS: u32 = 6;
 /// See [`Patience::hellos`].
 const HELLO_SPAN: Duration = Duration::from_secs(10);
+/// Lines of text taken within [`LINES_SPAN`]; others are dropped.
+const LINES_MOST: usize = 100;
+const LINES_SPAN: Duration = Duration::from_secs(10);
 
 impl Patience {
     /// Whoever can reach the address can connect.
@@ -167,6 +172,13 @@ struct Connection {
     bad_frames: u64,
     bad_bytes: u64,
     hellos: (Instant, u64),
+    /// Lines of text that came, and how many were taken lately.
+    lines: Vec<DeviceLine>,
+    lines_told: (Instant, usize),
+    /// What whoever hands out commands has to know.
+    reports: Vec<Report>,
+    /// The boot that was told last as being in session.
+    told_boot: Option<u32>,
 }
 
 /// What a connection woke up for.
@@ -201,6 +213,10 @@ impl Connection {
             bad_frames: 0,
             bad_bytes: 0,
             hellos: (now, 0),
+            lines: Vec::new(),
+            lines_told: (now, 0),
+            reports: Vec::new(),
+            told_boot: None,
         }
     }
 
@@ -245,7 +261,22 @@ impl Connection {
                     }
                 }
                 HostEvent::Time(sample) => self.clocks.sample(sample),
-                HostEvent::Log(_) | HostEvent::Result(_) => {}
+                HostEvent::Log(line) => self.lines.push(DeviceLine {
+                    at_ms: self.hub.now().wall_ms,
+                    severity: line.severity,
+                    text: printable(line.text),
+                }),
+                HostEvent::Result(outcome) => {
+                    if let Some(claim) = &self.claim {
+                        self.reports.push(Report::Result {
+                            device: claim.device,
+                            id: outcome.id,
+                            boot: outcome.boot,
+                            status: outcome.status,
+                            payload: Bytes::copy_from_slice(outcome.payload),
+                        });
+                    }
+                }
             }
         }
         self.count(now_us);
@@ -254,10 +285,36 @@ impl Connection {
     /// Does what can be done without waiting for anything: answers a HELLO, appends, checks the limits.
     async fn step(&mut self) -> Option<Ended> {
         self.answer_hello();
+        self.tell().await;
         if let Some(ended) = self.append().await {
             return Some(ended);
         }
         self.overstepped()
+    }
+
+    /// Tells whoever hands out commands what it has to know.
+    async fn tell(&mut self) {
+        let boot = self.link.boot();
+        if boot != self.told_boot {
+            self.told_boot = boot;
+            if let Some((boot, claim)) = boot.zip(self.claim.as_ref())
+                && let Some(control) = claim.sender()
+            {
+                self.reports.push(Report::InSession { device: claim.device, boot, control });
+            }
+        }
+        for report in self.reports.drain(..) {
+            self.hub.report(report).await;
+        }
+    }
+
+    /// Sends a command to the device.
+    fn command(&mut self, boot: u32, id: u64, payload: &[u8]) {
+        let sent = self.link.command(self.hub.mono_us(), boot, id, payload);
+        if let Some((claim, error)) = self.claim.as_ref().zip(sent.err()) {
+            let is_too_long = matches!(error, NotSent::TooLong(_));
+            self.reports.push(Report::NotSent { device: claim.device, id, is_too_long });
+        }
     }
 
     async fn append(&mut self) -> Option<Ended> {
@@ -418,6 +475,9 @@ impl Connection {
                 }
             }
             Wake::Control(Control::Close) => return Some(Ended::TakenOver),
+            Wake::Control(Control::Command { boot, id, payload }) => {
+                self.command(boot, id, &payload);
+            }
             Wake::Control(Control::Probe(reply)) => {
                 self.link.ask(self.hub.mono_us());
                 self.probes.push(reply);
@@ -430,12 +490,17 @@ impl Connection {
         if let Some(stream) = self.intake.as_mut().map(|intake| intake.stream().id) {
             self.link.durable(self.hub.mono_us(), stream, durable.position);
         }
+        let now_ms = self.hub.now().wall_ms;
         if let Some(claim) = &self.claim {
             claim.update(|status| {
                 status.readings += durable.counts.readings;
                 status.gap_readings =
                     status.gap_readings.saturating_add(durable.counts.gap_readings);
                 status.boot = durable.position.boot.into();
+                status.boots.merge(&durable.counts.boots);
+                if let Some(sampled_ms) = durable.counts.sampled_ms {
+                    status.backlog_ms = Some((now_ms - sampled_ms).max(0));
+                }
             });
         }
     }
@@ -446,6 +511,9 @@ impl Connection {
         let bad = counters.frame_errors + counters.message_errors;
         let new_bad = bad - self.seen.frame_errors - self.seen.message_errors;
         let duplicates = counters.duplicates - self.seen.duplicates;
+        let crc_errors = counters.crc_errors - self.seen.crc_errors;
+        let lines_lost = counters.lines_lost - self.seen.lines_lost;
+        let lines = self.take_lines();
         self.bad_frames += new_bad;
         if counters.frames > self.seen.frames {
             self.bad_frames = 0;
@@ -470,12 +538,33 @@ impl Connection {
             claim.update(|status| {
                 status.frame_errors += new_bad;
                 status.retransmits += duplicates;
+                status.crc_errors += crc_errors;
+                status.lines_lost += lines_lost;
+                status.device_errors = counters.device_errors.into();
+                status.device_overruns = counters.device_overruns.into();
+                lines.into_iter().for_each(|line| status.keep_line(line));
                 if heard {
                     status.last_seen_ms = wall_ms;
                     status.connected = true;
                 }
             });
         }
+    }
+
+    /// Lines that came, as many as anybody could read; the log of the gateway gets them, too.
+    fn take_lines(&mut self) -> Vec<DeviceLine> {
+        let mut lines = std::mem::take(&mut self.lines);
+        if self.lines_told.0.elapsed() > LINES_SPAN {
+            self.lines_told = (Instant::now(), 0);
+        }
+        lines.truncate(LINES_MOST.saturating_sub(self.lines_told.1));
+        self.lines_told.1 += lines.len();
+        if let Some(claim) = &self.claim {
+            for DeviceLine { severity, text, .. } in &lines {
+                tracing::info!(device = %claim.device, severity, text, "device log");
+            }
+        }
+        lines
     }
 
     /// Whether the peer went past what its transport allows; a silent device is let go.
@@ -561,6 +650,12 @@ impl Connection {
             claim.keep_clocks(&self.clocks);
         }
     }
+}
+
+/// Text as it may be shown: what is no UTF-8 is replaced, control characters are spaces.
+fn printable(text: &[u8]) -> String {
+    let shown = |letter: char| if letter.is_control() { ' ' } else { letter };
+    String::from_utf8_lossy(text).chars().map(shown).collect()
 }
 
 async fn durable(intake: &mut Option<Intake>) -> Result<Durable, crate::journal::Poisoned> {

@@ -14,6 +14,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use bytes::Bytes;
 use headwater_protocol::{DeviceId, Hello, Refusal, StreamId};
 use tokio::{
     sync::{mpsc, oneshot},
@@ -23,6 +24,7 @@ use tokio::{
 use super::{
     DeviceStatus,
     clock::{Clocks, Now},
+    command::Report,
     facts::{self, StreamFact},
     schema::Library,
 };
@@ -51,6 +53,7 @@ struct Inner {
     broker: Arc<Broker>,
     topic: String,
     max_devices: usize,
+    reports: mpsc::Sender<Report>,
     library: Library,
     origin: Instant,
     random: RandomState,
@@ -85,6 +88,15 @@ pub(super) enum Control {
     Probe(oneshot::Sender<()>),
     /// The device is elsewhere now.
     Close,
+    /// Send a command to the device.
+    Command {
+        /// The boot that it is meant for.
+        boot: u32,
+        /// Its number.
+        id: u64,
+        /// What to do.
+        payload: Bytes,
+    },
 }
 
 impl Hub {
@@ -93,6 +105,7 @@ impl Hub {
         broker: Arc<Broker>,
         topic: String,
         max_devices: usize,
+        reports: mpsc::Sender<Report>,
     ) -> io::Result<Self> {
         if let Err(error) = broker.ensure_topic(&topic).await {
             // A full disk keeps no gateway from starting; the first reading tries again.
@@ -125,6 +138,7 @@ impl Hub {
             broker,
             topic,
             max_devices,
+            reports,
             library,
             origin: Instant::now(),
             random: RandomState::new(),
@@ -138,6 +152,12 @@ impl Hub {
     /// The broker.
     pub(super) fn broker(&self) -> &Broker {
         &self.inner.broker
+    }
+
+    /// Tells whoever hands out commands.
+    pub(super) async fn report(&self, report: Report) {
+        // Nobody listens any more when the gateway stops.
+        let _ = self.inner.reports.send(report).await;
     }
 
     /// The schemas of all streams.
@@ -260,6 +280,7 @@ impl Hub {
         let token = self.random();
         // A Close and a few probes; more are not of interest.
         let (sender, control) = mpsc::channel(4);
+        let sender_of_claim = sender.clone();
         let heard_us = Arc::new(AtomicU64::new(now_us));
         entry.live = Some(Live {
             token,
@@ -276,6 +297,7 @@ impl Hub {
             device: hello.device,
             token,
             control,
+            sender: sender_of_claim.downgrade(),
             heard_us,
             streams: self.streams(hello.device),
         })
@@ -349,6 +371,7 @@ pub(super) struct Claim {
     pub(super) device: DeviceId,
     token: u64,
     control: mpsc::Receiver<Control>,
+    sender: mpsc::WeakSender<Control>,
     heard_us: Arc<AtomicU64>,
     /// The device's streams as of the last admitted append, the last used at the end.
     pub(super) streams: Vec<StreamId>,
@@ -361,6 +384,11 @@ impl Claim {
             Some(control) => control,
             None => std::future::pending().await,
         }
+    }
+
+    /// The way for others to ask something of this connection.
+    pub(super) fn sender(&self) -> Option<mpsc::Sender<Control>> {
+        self.sender.upgrade()
     }
 
     /// A valid frame came.

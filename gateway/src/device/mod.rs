@@ -8,6 +8,7 @@
 //! Not here: frames, retransmission and sessions (`headwater-protocol`), offsets and durability (`broker`).
 
 mod clock;
+mod command;
 mod connection;
 mod decimal;
 mod facts;
@@ -17,20 +18,24 @@ mod listener;
 mod records;
 mod schema;
 mod serial;
+mod status;
 mod stream;
 #[cfg(test)]
 mod tests;
 
 use std::{io, net::SocketAddr, sync::Arc};
 
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::{net::TcpListener, sync::mpsc, task::JoinSet};
 
 use crate::{
     Shutdown,
     broker::Broker,
     config::{DeviceConfig, SerialConfig},
 };
+use command::Topics;
 use hub::Hub;
+
+pub use status::{Boots, DeviceLine, DeviceStatus};
 
 /// Listener and serial ports.
 #[derive(Debug)]
@@ -39,32 +44,9 @@ pub struct Devices {
     local_addr: SocketAddr,
     max_connections: usize,
     serial: Vec<SerialConfig>,
+    topics: Topics,
+    reports: mpsc::Receiver<command::Report>,
     hub: Hub,
-}
-
-/// What the page and the metrics show of one device.
-#[derive(Clone, Debug, Default)]
-pub struct DeviceStatus {
-    /// Device id.
-    pub device: String,
-    /// Stream, 16 hex digits.
-    pub stream: String,
-    /// Boot counter last seen.
-    pub boot: u64,
-    /// `tcp 127.0.0.1:5000` or `serial /dev/...`.
-    pub transport: String,
-    /// Whether a link is up.
-    pub connected: bool,
-    /// Unix ms of the last valid frame.
-    pub last_seen_ms: i64,
-    /// Readings made durable since the gateway's start.
-    pub readings: u64,
-    /// Readings that the device reported as lost, since the gateway's start.
-    pub gap_readings: u64,
-    /// Frames with a bad CRC, length or COBS code.
-    pub frame_errors: u64,
-    /// Items that came more than once.
-    pub retransmits: u64,
 }
 
 impl Devices {
@@ -72,12 +54,19 @@ impl Devices {
     pub async fn bind(config: &DeviceConfig, broker: Arc<Broker>) -> io::Result<Self> {
         let listener = TcpListener::bind(config.listen).await?;
         let local_addr = listener.local_addr()?;
-        let hub = Hub::open(broker, config.topic.clone(), hub::MAX_DEVICES).await?;
+        let (sender, reports) = mpsc::channel(command::MAX_REPORTS);
+        let hub = Hub::open(broker, config.topic.clone(), hub::MAX_DEVICES, sender).await?;
+        let topics = Topics {
+            commands: config.commands_topic.clone(),
+            results: config.results_topic.clone(),
+        };
         Ok(Self {
             listener,
             local_addr,
             max_connections: config.max_connections,
             serial: config.serial.clone(),
+            topics,
+            reports,
             hub,
         })
     }
@@ -96,8 +85,9 @@ impl Devices {
 
     /// Serves until shutdown.
     pub async fn run(self, shutdown: Shutdown) {
-        let Self { listener, max_connections, serial, hub, .. } = self;
+        let Self { listener, max_connections, serial, topics, reports, hub, .. } = self;
         let mut tasks = JoinSet::new();
+        tasks.spawn(command::run(topics, hub.clone(), reports, shutdown.clone()));
         for port in serial {
             tasks.spawn(serial::supervise(port, hub.clone(), shutdown.clone()));
         }

@@ -4,9 +4,9 @@
 //! `tick` too). Headers of a gap: `stream`, `boot`, `seq` = first reading missing, `gap` = number of readings
 //! missing, 0 where it is not known; its value says more: `{"gap":{"first_seq":..,"count":..,"reason":".."}}`.
 
-use headwater_protocol::{DeviceId, StreamId};
+use headwater_protocol::{DeviceId, StreamId, item::Cause};
 
-use super::clock::Now;
+use super::{clock::Now, status::Boots};
 use crate::record::{Batch, BatchBuilder};
 
 /// When a reading was sampled, as its record says it.
@@ -40,6 +40,10 @@ pub(super) struct Counts {
     pub(super) readings: u64,
     /// Readings that gaps name as missing.
     pub(super) gap_readings: u64,
+    /// Boots that began.
+    pub(super) boots: Boots,
+    /// When the last reading was sampled, Unix ms, if that is known.
+    pub(super) sampled_ms: Option<i64>,
 }
 
 impl Records {
@@ -65,6 +69,7 @@ impl Records {
         }
         self.push(boot, seq, stamp.at_ms, value, &extra);
         self.counts.readings += 1;
+        self.counts.sampled_ms = Some(stamp.at_ms).filter(|_| stamp.tick.is_none());
     }
 
     /// Adds a gap; `details` are further JSON members.
@@ -72,6 +77,11 @@ impl Records {
         let value = format!(r#"{{"gap":{{"first_seq":{first_seq},"count":{count},{details}}}}}"#);
         self.push(boot, first_seq, now.wall_ms, value.as_bytes(), &[("gap", &count.to_string())]);
         self.counts.gap_readings = self.counts.gap_readings.saturating_add(count);
+    }
+
+    /// Notes that a boot began; there is no record of it.
+    pub(super) fn boot(&mut self, cause: Cause) {
+        self.counts.boots.add(cause);
     }
 
     /// What was added.

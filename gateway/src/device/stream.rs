@@ -128,7 +128,10 @@ impl Stream {
             self.lost(loss, content.as_ref().ok(), now, out);
         }
         match content {
-            Ok(Content::Boot(info)) => self.learn_boot(boot, &info, library),
+            Ok(Content::Boot(info)) => {
+                self.learn_boot(boot, &info, library);
+                out.boot(info.cause);
+            }
             Ok(Content::Schema(part)) => self.learn_schema(boot, &part, &item.body, library),
             Ok(Content::Gap(gap)) => self.dropped(boot, &gap, now, out),
             Ok(Content::Block(block)) => match self.decoder(boot, &block) {

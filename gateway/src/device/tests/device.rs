@@ -3,8 +3,8 @@
 use std::{collections::VecDeque, io, time::Duration};
 
 use headwater_protocol::{
-    DeviceConfig, DeviceEvent, DeviceId, DeviceLink, Item, ItemKind, ItemQueue, Position, Refusal,
-    StreamId, frame,
+    CommandStatus, DeviceConfig, DeviceEvent, DeviceId, DeviceLink, Item, ItemKind, ItemQueue,
+    Position, Refusal, StreamId, frame,
     item::{BlockBuilder, Boot, Cause, Gap, GapReason, SchemaHash},
 };
 use tokio::{
@@ -25,6 +25,11 @@ pub(super) struct TestDevice {
     pub(super) refusals: Vec<Refusal>,
     /// Every reading sampled: boot, seq, code.
     pub(super) ledger: Vec<(u32, u64, i32)>,
+    /// Commands taken, in order.
+    pub(super) commands: Vec<String>,
+    /// Whether it does what it is told and never says so.
+    pub(super) is_mute: bool,
+    last_command: u64,
     config: DeviceConfig,
     started: Instant,
     next_seq: u64,
@@ -58,6 +63,9 @@ impl TestDevice {
             link: DeviceLink::new(config, None),
             refusals: Vec::new(),
             ledger: Vec::new(),
+            commands: Vec::new(),
+            is_mute: false,
+            last_command: 0,
             config,
             started: Instant::now(),
             next_seq: 0,
@@ -149,6 +157,11 @@ impl TestDevice {
         self.link.stream()
     }
 
+    /// Says at last what became of the last command.
+    pub(super) fn finish_last(&mut self) {
+        self.link.finish_command(self.last_command, CommandStatus::Done, b"late");
+    }
+
     /// The line was made anew.
     pub(super) fn reconnected(&mut self) {
         let now = self.now();
@@ -197,6 +210,13 @@ impl TestDevice {
             match event {
                 DeviceEvent::StreamAssigned(stream) => self.link.set_stream(now, stream),
                 DeviceEvent::Refused(refusal) => self.refusals.push(refusal),
+                DeviceEvent::Command { id } => {
+                    self.last_command = id;
+                    self.commands.push(String::from_utf8_lossy(self.link.command()).into());
+                    if !self.is_mute {
+                        self.link.finish_command(id, CommandStatus::Done, b"ok");
+                    }
+                }
                 _ => {}
             }
         }

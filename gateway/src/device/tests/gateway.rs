@@ -17,6 +17,7 @@ use crate::{
     },
     device::{
         DeviceStatus,
+        command::{self, Topics},
         connection::{self, Ended, Patience},
         hub::Hub,
     },
@@ -25,6 +26,8 @@ use crate::{
 };
 
 pub(super) const TOPIC: &str = "readings";
+pub(super) const COMMANDS: &str = "device-commands";
+pub(super) const RESULTS: &str = "device-results";
 /// Smaller than a window, so that both ends have to wait for each other.
 const PIPE_BYTES: usize = 1024;
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -35,6 +38,7 @@ pub(super) struct Gateway {
     pub(super) hub: Hub,
     pub(super) shutdown: Shutdown,
     connections: JoinSet<Ended>,
+    commands: JoinSet<()>,
 }
 
 /// A record of the readings' topic.
@@ -63,8 +67,13 @@ impl Gateway {
     }
 
     pub(super) async fn on(broker: Arc<Broker>, most: usize) -> Self {
-        let hub = Hub::open(Arc::clone(&broker), TOPIC.into(), most).await.expect("opens");
-        Self { broker, hub, shutdown: Shutdown::new(), connections: JoinSet::new() }
+        let (sender, reports) = tokio::sync::mpsc::channel(command::MAX_REPORTS);
+        let hub = Hub::open(Arc::clone(&broker), TOPIC.into(), most, sender).await.expect("opens");
+        let shutdown = Shutdown::new();
+        let topics = Topics { commands: COMMANDS.into(), results: RESULTS.into() };
+        let mut commands = JoinSet::new();
+        commands.spawn(command::run(topics, hub.clone(), reports, shutdown.clone()));
+        Self { broker, hub, shutdown, connections: JoinSet::new(), commands }
     }
 
     /// A new connection; the device's end of it.
@@ -90,6 +99,7 @@ impl Gateway {
     /// Cuts everything off in mid-flight, as far as that is possible within a process.
     pub(super) async fn kill(mut self) {
         self.connections.shutdown().await;
+        self.commands.shutdown().await;
         drop(self.hub);
         assert_eq!(Arc::strong_count(&self.broker), 1, "somebody still holds the broker");
     }

@@ -1,5 +1,6 @@
 //! The device room as a whole: real journal, real broker, real device end of the link.
 
+mod commands;
 mod device;
 mod gateway;
 mod limits;
@@ -432,7 +433,8 @@ async fn facts_of_a_later_version_are_left_alone() {
         let fact = Fact { space, key: key.clone(), value: Some(Bytes::from_static(b"\x02")) };
         let request = AppendRequest { batches: Vec::new(), facts: vec![fact] };
         broker.append(request).expect("admitted").durable().await.expect("durable");
-        let opened = Hub::open(Arc::clone(&broker), "readings".into(), 10).await;
+        let (reports, _) = tokio::sync::mpsc::channel(1);
+        let opened = Hub::open(Arc::clone(&broker), "readings".into(), 10, reports).await;
         let error = opened.expect_err("refused").to_string();
         assert!(error.contains("12345678"), "{error}");
         assert!(broker.fact(space, &key).is_some());
