@@ -22,3 +22,5 @@ pub const UPLINK: Space = Space(8);
 pub const MQTT_BRIDGE: Space = Space(9);
 /// Commands to devices: partition -> what is settled, what was sent.
 pub const DEVICE_COMMAND: Space = Space(10);
+/// What people said of devices: id -> name, labels, admission.
+pub const DEVICE_PROFILE: Space = Space(11);

@@ -1,10 +1,12 @@
 //! The command line: one file per subcommand.
 //!
 //! `serve`, `config` and `journal` work on this machine; `topics`, `produce` and `tail` are Kafka clients and
-//! work with any gateway.
+//! work with any gateway; `devices` asks the HTTP API, too.
 
 mod client;
 mod config;
+mod devices;
+mod http;
 mod journal;
 mod produce;
 mod record_line;
@@ -39,6 +41,8 @@ enum Command {
     /// Look into the journal of a data folder, and repair it
     #[command(subcommand)]
     Journal(journal::JournalCommand),
+    /// Who is there and how well, who may come in, names, and commands
+    Devices(devices::Options),
     /// List, create and describe topics
     Topics(topics::Options),
     /// Write lines of standard input to a topic and wait until they are durable
@@ -55,6 +59,7 @@ pub fn main() -> ExitCode {
         Command::Serve(options) => serve::serve(options),
         Command::Config(command) => config::run(command),
         Command::Journal(command) => return journal::run(command),
+        Command::Devices(options) => client::block_on(devices::run(options)),
         Command::Topics(options) => client::block_on(topics::run(options)),
         Command::Produce(options) => client::block_on(produce::run(options)),
         Command::Tail(options) => client::block_on(tail::run(options)),

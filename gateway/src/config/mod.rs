@@ -196,6 +196,10 @@ pub struct DeviceConfig {
     pub allow_plaintext: bool,
     /// Topic of the readings.
     pub topic: String,
+    /// What becomes of a device that nobody knows.
+    pub unknown: UnknownDevices,
+    /// What the gateway knows of a device and puts into the headers of its records.
+    pub headers: Vec<DeviceHeader>,
     /// Topic whose records are commands: key = device id, value = what to do.
     pub commands_topic: String,
     /// Topic of what became of them.
@@ -204,6 +208,29 @@ pub struct DeviceConfig {
     pub max_connections: usize,
     /// `[[device.serial]]`
     pub serial: Vec<SerialConfig>,
+}
+
+/// `device.unknown`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UnknownDevices {
+    /// It comes in.
+    #[default]
+    Accept,
+    /// It waits until somebody approves it.
+    Hold,
+    /// It stays outside.
+    Refuse,
+}
+
+/// One of `device.headers`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeviceHeader {
+    /// `name`.
+    Name,
+    /// `label.<name>` for each.
+    Labels,
 }
 
 /// `[[device.serial]]`
@@ -317,6 +344,8 @@ impl Default for DeviceConfig {
             listen: SocketAddr::new(LOOPBACK, 7411),
             allow_plaintext: false,
             topic: "readings".into(),
+            unknown: UnknownDevices::Accept,
+            headers: Vec::new(),
             commands_topic: "device-commands".into(),
             results_topic: "device-results".into(),
             max_connections: 1024,

@@ -26,15 +26,19 @@ use super::{
     clock::{Clocks, Now},
     command::Report,
     facts::{self, StreamFact},
+    registry::{Admission, Profile, ProfileEdit, ProfileError},
     schema::Library,
 };
 use crate::{
     broker::{AppendRequest, Broker, TopicError, partition_for_key, space},
+    config::{DeviceHeader, UnknownDevices},
     journal::PartitionId,
 };
 
 /// Devices that may be known at once; one more is refused.
 pub(super) const MAX_DEVICES: usize = 10_000;
+/// Devices that are shown as waiting for approval.
+const MAX_HELD: usize = 256;
 /// A device that promises no sign of life counts as live for this long after its last frame.
 pub(super) const DEFAULT_SILENCE: Duration = Duration::from_secs(30);
 /// How long the live holder of a device id has to answer a HELLO-REQ.
@@ -54,12 +58,33 @@ struct Inner {
     topic: String,
     max_devices: usize,
     reports: mpsc::Sender<Report>,
+    admits: UnknownDevices,
+    headers: Vec<DeviceHeader>,
     library: Library,
     origin: Instant,
     random: RandomState,
     draws: AtomicU64,
     poisoned: AtomicBool,
     devices: Mutex<BTreeMap<String, Entry>>,
+    /// What people said, also of devices that were never here.
+    profiles: Mutex<BTreeMap<String, Profile>>,
+    /// Devices that wait to be approved.
+    held: Mutex<BTreeMap<String, DeviceStatus>>,
+    /// One change of a profile at a time.
+    editing: tokio::sync::Mutex<()>,
+}
+
+/// How devices are taken in.
+#[derive(Clone, Debug)]
+pub(super) struct HubOptions {
+    /// Topic of the readings.
+    pub(super) topic: String,
+    /// Devices that may be known at once; one more is refused.
+    pub(super) max_devices: usize,
+    /// What becomes of unknown ones.
+    pub(super) unknown: UnknownDevices,
+    /// What records tell of their device.
+    pub(super) headers: Vec<DeviceHeader>,
 }
 
 #[derive(Debug, Default)]
@@ -103,10 +128,10 @@ impl Hub {
     /// Reads what the journal knows of devices, and drops schemas that no stream uses any more.
     pub(super) async fn open(
         broker: Arc<Broker>,
-        topic: String,
-        max_devices: usize,
+        options: HubOptions,
         reports: mpsc::Sender<Report>,
     ) -> io::Result<Self> {
+        let HubOptions { topic, max_devices, unknown, headers } = options;
         if let Err(error) = broker.ensure_topic(&topic).await {
             // A full disk keeps no gateway from starting; the first reading tries again.
             if !matches!(error, TopicError::Append(_)) {
@@ -134,6 +159,7 @@ impl Hub {
             }
         }
         let devices = known_devices(&broker, &boots)?;
+        let profiles = Profile::load(&broker).map_err(|key| unreadable("profile", &key))?;
         let inner = Inner {
             broker,
             topic,
@@ -145,6 +171,11 @@ impl Hub {
             draws: AtomicU64::new(0),
             poisoned: AtomicBool::new(false),
             devices: Mutex::new(devices),
+            admits: unknown,
+            headers,
+            profiles: Mutex::new(profiles),
+            held: Mutex::default(),
+            editing: tokio::sync::Mutex::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -236,12 +267,116 @@ impl Hub {
 
     /// All devices by id.
     pub(super) fn status(&self) -> Vec<DeviceStatus> {
-        self.devices().values().map(|entry| entry.status.clone()).collect()
+        let mut all: BTreeMap<String, DeviceStatus> = self.held().clone();
+        let known = self.devices();
+        all.extend(known.iter().map(|(id, entry)| (id.clone(), entry.status.clone())));
+        drop(known);
+        for (id, profile) in self.profiles().iter() {
+            let status = all.entry(id.clone()).or_default();
+            status.device.clone_from(id);
+            status.profile = profile.clone();
+        }
+        all.into_values().collect()
+    }
+
+    /// What is said of a device.
+    pub(super) fn profile(&self, device: DeviceId) -> Profile {
+        self.profiles().get(device.as_str()).cloned().unwrap_or_default()
+    }
+
+    /// Headers that its records get.
+    pub(super) fn headers(&self, device: DeviceId) -> Vec<(String, String)> {
+        let mut headers = Vec::new();
+        if self.inner.headers.is_empty() {
+            return headers;
+        }
+        let Profile { name, labels, .. } = self.profile(device);
+        for header in &self.inner.headers {
+            match header {
+                DeviceHeader::Name if name.is_empty() => {}
+                DeviceHeader::Name => headers.push(("name".into(), name.clone())),
+                DeviceHeader::Labels => headers.extend(
+                    labels.iter().map(|(label, value)| (format!("label.{label}"), value.clone())),
+                ),
+            }
+        }
+        headers
+    }
+
+    /// Changes what is said of a device; durable when this returns. One that is refused now loses its connection.
+    pub(super) async fn edit(&self, id: &str, edit: &ProfileEdit) -> Result<Profile, ProfileError> {
+        let device = DeviceId::new(id).ok_or_else(|| ProfileError::Device(id.to_owned()))?;
+        let _one = self.inner.editing.lock().await;
+        let next = self.profile(device).edited(edit)?;
+        let storage = |error: &dyn std::fmt::Display| ProfileError::Storage(error.to_string());
+        let request = AppendRequest { batches: Vec::new(), facts: vec![next.fact(device)] };
+        let commit = self.inner.broker.append_kept(request).map_err(|error| storage(&error))?;
+        commit.durable().await.map_err(|error| storage(&error))?;
+        if next == Profile::default() {
+            self.profiles().remove(id);
+        } else {
+            self.profiles().insert(id.to_owned(), next.clone());
+        }
+        if next.admission != Admission::Undecided {
+            self.held().remove(id);
+        }
+        if next.admission == Admission::Refused {
+            let devices = self.devices();
+            if let Some(live) = devices.get(id).and_then(|entry| entry.live.as_ref()) {
+                // A full queue holds a Close already, or the connection is about to look at its deadline.
+                let _ = live.control.try_send(Control::Close);
+            }
+        }
+        Ok(next)
+    }
+
+    /// Whether a device may come in; one that may not yet is noted.
+    fn admits(&self, device: DeviceId, transport: &str) -> bool {
+        let id = device.as_str();
+        match self.profile(device).admission {
+            Admission::Accepted => return true,
+            Admission::Refused => return false,
+            Admission::Undecided => {}
+        }
+        let is_known = self.devices().get(id).is_some_and(|entry| entry.durable);
+        if is_known || self.inner.admits == UnknownDevices::Accept {
+            return true;
+        }
+        let last_seen_ms = self.now().wall_ms;
+        let mut held = self.held();
+        if self.inner.admits == UnknownDevices::Hold
+            && (held.len() < MAX_HELD || held.contains_key(id))
+        {
+            if !held.contains_key(id) {
+                tracing::info!(
+                    device = id,
+                    transport,
+                    "a device waits: `headwater devices approve {id}` lets it in"
+                );
+            }
+            let status = held.entry(id.to_owned()).or_default();
+            status.device = id.to_owned();
+            status.transport = transport.to_owned();
+            status.last_seen_ms = last_seen_ms;
+            status.is_held = true;
+        }
+        false
+    }
+
+    fn profiles(&self) -> MutexGuard<'_, BTreeMap<String, Profile>> {
+        self.inner.profiles.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn held(&self) -> MutexGuard<'_, BTreeMap<String, DeviceStatus>> {
+        self.inner.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Claims the device of a HELLO for a connection, taking it over from one that does not answer any
     /// more or that carries the same stream.
     pub(super) async fn claim(&self, hello: Hello, transport: String) -> Result<Claim, Refusal> {
+        if !self.admits(hello.device, &transport) {
+            return Err(Refusal::Forbidden);
+        }
         loop {
             let holder = match self.try_claim(&hello, &transport) {
                 Ok(claim) => return Ok(claim),

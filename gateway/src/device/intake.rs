@@ -170,7 +170,8 @@ impl Intake {
     fn plan(&self, hub: &Hub, claim: &Claim, clocks: &mut Clocks, partition: PartitionId) -> Plan {
         let now = hub.now();
         let mut stream = self.stream.clone();
-        let mut records = Records::new(claim.device, stream.id, self.batch_bytes);
+        let mut records = Records::new(claim.device, stream.id, self.batch_bytes)
+            .with_headers(hub.headers(claim.device));
         let mut items = 0;
         for item in self.held.iter().take(self.most_items) {
             stream.take(item, clocks, hub.library(), now, &mut records);
@@ -184,7 +185,8 @@ impl Intake {
 
     fn plan_oversized(&self, hub: &Hub, claim: &Claim, partition: PartitionId) -> Plan {
         let mut stream = self.stream.clone();
-        let mut records = Records::new(claim.device, stream.id, BATCH_BYTES);
+        let mut records = Records::new(claim.device, stream.id, BATCH_BYTES)
+            .with_headers(hub.headers(claim.device));
         if let Some(item) = self.held.front() {
             stream.take_oversized(item, hub.now(), &mut records);
         }

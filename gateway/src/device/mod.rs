@@ -16,6 +16,7 @@ mod hub;
 mod intake;
 mod listener;
 mod records;
+mod registry;
 mod schema;
 mod serial;
 mod status;
@@ -33,8 +34,9 @@ use crate::{
     config::{DeviceConfig, SerialConfig},
 };
 use command::Topics;
-use hub::Hub;
+use hub::{Hub, HubOptions};
 
+pub use registry::{Admission, Profile, ProfileEdit, ProfileError};
 pub use status::{Boots, DeviceLine, DeviceStatus};
 
 /// Listener and serial ports.
@@ -55,7 +57,13 @@ impl Devices {
         let listener = TcpListener::bind(config.listen).await?;
         let local_addr = listener.local_addr()?;
         let (sender, reports) = mpsc::channel(command::MAX_REPORTS);
-        let hub = Hub::open(broker, config.topic.clone(), hub::MAX_DEVICES, sender).await?;
+        let options = HubOptions {
+            topic: config.topic.clone(),
+            max_devices: hub::MAX_DEVICES,
+            unknown: config.unknown,
+            headers: config.headers.clone(),
+        };
+        let hub = Hub::open(broker, options, sender).await?;
         let topics = Topics {
             commands: config.commands_topic.clone(),
             results: config.results_topic.clone(),
@@ -107,5 +115,13 @@ impl DevicesWatch {
     #[must_use]
     pub fn status(&self) -> Vec<DeviceStatus> {
         self.hub.status()
+    }
+
+    /// Changes what is said of a device; durable when this returns.
+    ///
+    /// # Errors
+    /// [`ProfileError`], and nothing is changed.
+    pub async fn edit(&self, device: &str, edit: &ProfileEdit) -> Result<Profile, ProfileError> {
+        self.hub.edit(device, edit).await
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Headers of a reading: `stream` (16 hex digits), `boot`, `seq`, `clock` (`rtt`, or `unknown` and then
 //! `tick` too). Headers of a gap: `stream`, `boot`, `seq` = first reading missing, `gap` = number of readings
-//! missing, 0 where it is not known; its value says more: `{"gap":{"first_seq":..,"count":..,"reason":".."}}`.
+//! missing, 0 where it is not known; both have `name` and `label.<name>` of their device where `device.headers` asks for them; its value says more: `{"gap":{"first_seq":..,"count":..,"reason":".."}}`.
 
 use headwater_protocol::{DeviceId, StreamId, item::Cause};
 
@@ -25,6 +25,8 @@ pub(super) struct Stamp {
 pub(super) struct Records {
     key: DeviceId,
     stream: String,
+    /// Further headers of every record.
+    headers: Vec<(String, String)>,
     /// Bytes at which a batch closes; one record may go over it.
     batch_bytes: usize,
     open: BatchBuilder,
@@ -52,12 +54,19 @@ impl Records {
         Self {
             key: device,
             stream: stream.to_string(),
+            headers: Vec::new(),
             batch_bytes,
             open: BatchBuilder::default(),
             open_bytes: 0,
             closed: Vec::new(),
             counts: Counts::default(),
         }
+    }
+
+    /// With headers that every record gets.
+    pub(super) fn with_headers(mut self, headers: Vec<(String, String)>) -> Self {
+        self.headers = headers;
+        self
     }
 
     /// Adds a reading.
@@ -106,6 +115,8 @@ impl Records {
             [("stream", self.stream.as_str()), ("boot", &boot), ("seq", &seq)]
                 .iter()
                 .chain(extra)
+                .copied()
+                .chain(self.headers.iter().map(|(name, value)| (&name[..], &value[..])))
                 .map(|(name, value)| (name.as_bytes(), value.as_bytes()))
                 .collect();
         let bytes = RECORD_OVERHEAD

@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 
 use headwater_protocol::item::Cause;
 
+use super::registry::Profile;
+
 /// Lines of a device's log that are kept for whoever looks.
 const LINES: usize = 16;
 
@@ -18,6 +20,10 @@ pub struct DeviceStatus {
     pub boot: u64,
     /// `tcp 127.0.0.1:5000` or `serial /dev/...`.
     pub transport: String,
+    /// What people said of it.
+    pub profile: Profile,
+    /// Whether it waits to be approved.
+    pub is_held: bool,
     /// Whether a link is up.
     pub connected: bool,
     /// Unix ms of the last valid frame.

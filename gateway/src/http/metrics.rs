@@ -284,8 +284,30 @@ impl Scrape {
             None,
             devices.iter().map(|it| (label(it), it.boot as f64)),
         )?;
+        page.gauges(
+            "device_backlog",
+            "How old the newest durable reading was when it became durable",
+            Some(&Unit::Seconds),
+            devices.iter().filter_map(|it| Some((label(it), it.backlog_ms? as f64 / 1e3))),
+        )?;
+        page.gauges(
+            "device_overruns",
+            "Losses of received bytes that the device told of in its running boot",
+            None,
+            devices.iter().map(|it| (label(it), it.device_overruns as f64)),
+        )?;
+        page.counters(
+            "device_boots",
+            "Boots by cause",
+            devices.iter().flat_map(|it| {
+                let met = it.boots.iter().filter(|(_, count)| *count > 0);
+                met.map(|(cause, count)| {
+                    ([label(it), vec![("cause", cause.to_owned())]].concat(), count)
+                })
+            }),
+        )?;
         type Field = fn(&DeviceStatus) -> u64;
-        let counters: [(&str, &str, Field); 4] = [
+        let counters: [(&str, &str, Field); 6] = [
             ("device_readings", "Readings made durable", |it| it.readings),
             ("device_gap_readings", "Readings that the device reported as lost", |it| {
                 it.gap_readings
@@ -293,7 +315,11 @@ impl Scrape {
             ("device_frame_errors", "Frames with a bad CRC, length or COBS code", |it| {
                 it.frame_errors
             }),
+            ("device_crc_errors", "Of those, frames whose CRC alone disagreed", |it| it.crc_errors),
             ("device_retransmits", "Items that came more than once", |it| it.retransmits),
+            ("device_log_lines_lost", "Lines of the device's log that were lost", |it| {
+                it.lines_lost
+            }),
         ];
         for (name, help, field) in counters {
             page.counters(name, help, devices.iter().map(|it| (label(it), field(it))))?;

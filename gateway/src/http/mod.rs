@@ -1,10 +1,12 @@
 //! Health, metrics, the page and the JSON API behind it.
 //!
 //! Everything is read at request time from the other rooms' status snapshots (`snapshot.rs`), so
-//! none of them knows of this one. Only GET; no request body is ever read. What comes from outside
+//! none of them knows of this one. GET, and PUT for what people say of devices (`devices.rs`); no request body is ever
+//! read. What comes from outside
 //! (names, error texts) leaves as JSON, escaped labels or plain text, and the page shows it as text
 //! only.
 
+mod devices;
 mod guard;
 mod lookup;
 mod metrics;
@@ -16,6 +18,7 @@ mod status;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Instant};
 
+pub(crate) use lookup::percent_encoded;
 use tokio::net::TcpListener;
 
 use crate::{

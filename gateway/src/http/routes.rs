@@ -5,14 +5,20 @@ use std::{sync::Arc, time::Instant};
 use axum::{
     Json, Router,
     extract::{Path, RawQuery, State},
-    http::{HeaderName, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
 };
 
-use crate::journal::JournalStatus;
+use serde_json::json;
 
-use super::{HttpState, lookup, metrics, page, snapshot::Snapshot, status::StatusDto};
+use crate::{device::DevicesWatch, journal::JournalStatus};
+
+use super::{
+    HttpState, devices, lookup, metrics, page,
+    snapshot::Snapshot,
+    status::{DeviceDto, StatusDto},
+};
 
 #[derive(Clone)]
 struct Gateway {
@@ -33,6 +39,7 @@ pub(super) fn router(state: HttpState, started: Instant) -> Router {
         .route("/healthz", get(health))
         .route("/metrics", get(scrape))
         .route("/api/v1/status", get(status))
+        .route("/api/v1/devices/{device}", get(device).put(edit_device))
         .route("/api/v1/lookup/{topic}", get(list))
         .route("/api/v1/lookup/{topic}/{key}", get(look_up))
         .fallback(unknown)
@@ -80,6 +87,30 @@ async fn scrape(State(gateway): State<Gateway>) -> Response {
 async fn status(State(gateway): State<Gateway>) -> Response {
     let snapshot = gateway.snapshot();
     answer(StatusCode::OK, [], Json(StatusDto::from(&snapshot)))
+}
+
+async fn device(State(gateway): State<Gateway>, Path(device): Path<String>) -> Response {
+    let all = gateway.state.devices.as_ref().map(DevicesWatch::status).unwrap_or_default();
+    match all.iter().find(|status| status.device == device) {
+        Some(status) => answer(StatusCode::OK, [], Json(DeviceDto::from(status))),
+        None => {
+            let error =
+                format!("no device {device:?} was ever here; `headwater devices` lists them");
+            answer(StatusCode::NOT_FOUND, [], Json(json!({"error": error})))
+        }
+    }
+}
+
+async fn edit_device(
+    State(gateway): State<Gateway>,
+    Path(device): Path<String>,
+    headers: HeaderMap,
+    RawQuery(query): RawQuery,
+) -> Response {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let watch = gateway.state.devices.as_ref();
+    let (code, body) = devices::edit(watch, host, &device, &query.unwrap_or_default()).await;
+    answer(code, [], Json(body))
 }
 
 async fn look_up(
@@ -150,8 +181,18 @@ mod tests {
     }
 
     async fn get(address: std::net::SocketAddr, path: &str) -> (String, String) {
+        ask("GET", "a", address, path).await
+    }
+
+    async fn ask(
+        method: &str,
+        host: &str,
+        address: std::net::SocketAddr,
+        path: &str,
+    ) -> (String, String) {
         let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+        let request =
+            format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
@@ -188,6 +229,7 @@ mod tests {
             ("/api/v1/lookup/readings/a", "404", "application/json", "key_lookup"),
             ("/api/v1/lookup/readings?limit=5", "404", "application/json", "key_lookup"),
             ("/api/v1/lookup/readings?limit=x", "400", "application/json", "1 to 1000"),
+            ("/api/v1/devices/d-1", "404", "application/json", "no device"),
             ("/api/v1/other", "404", "text/plain", "not found"),
             ("/../../etc/passwd", "404", "text/plain", "not found"),
         ] {
@@ -200,6 +242,19 @@ mod tests {
             assert!(head.contains("x-content-type-options: nosniff"), "{path}: {head}");
             assert!(body.contains(word), "{path}: {body}");
         }
+        for (path, code, word) in [
+            ("/api/v1/devices/d-1?name=x", "404", "no device link"),
+            ("/api/v1/devices/d-1?nme=x", "400", "none of name"),
+            ("/api/v1/status", "405", ""),
+        ] {
+            let (head, body) = ask("PUT", "127.0.0.1", address, path).await;
+            assert!(
+                head.starts_with(&format!("http/1.1 {code}")) && body.contains(word),
+                "{head} {body}"
+            );
+        }
+        let (head, _) = ask("PUT", "other.example", address, "/api/v1/devices/d-1?name=x").await;
+        assert!(head.starts_with("http/1.1 403"), "{head}");
         let (head, _) = get(address, "/").await;
         assert!(head.contains("content-security-policy: default-src 'none'"), "{head}");
         shutdown.request();

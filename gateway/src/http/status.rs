@@ -2,12 +2,14 @@
 //!
 //! These types are the wire format. Fields are added, never renamed.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::snapshot::{PartitionSnapshot, Snapshot, TopicSnapshot};
 use crate::{
     broker::{KeepingStatus, Uuid},
-    device::DeviceStatus,
+    device::{DeviceLine, DeviceStatus},
     journal::JournalStatus,
     mqtt::bridge::BridgeStatus,
     uplink::{UplinkPartition, UplinkStatus},
@@ -78,8 +80,12 @@ struct PartitionDto {
 }
 
 #[derive(Serialize)]
-struct DeviceDto<'a> {
+pub(super) struct DeviceDto<'a> {
     device: &'a str,
+    name: &'a str,
+    labels: &'a BTreeMap<String, String>,
+    admission: &'static str,
+    held: bool,
     stream: &'a str,
     boot: u64,
     transport: &'a str,
@@ -88,7 +94,21 @@ struct DeviceDto<'a> {
     readings: u64,
     gap_readings: u64,
     frame_errors: u64,
+    crc_errors: u64,
     retransmits: u64,
+    device_errors: u64,
+    device_overruns: u64,
+    boots: BTreeMap<&'static str, u64>,
+    backlog_ms: Option<i64>,
+    lines_lost: u64,
+    lines: Vec<LineDto<'a>>,
+}
+
+#[derive(Serialize)]
+struct LineDto<'a> {
+    at_ms: i64,
+    severity: u8,
+    text: &'a str,
 }
 
 #[derive(Serialize)]
@@ -196,6 +216,10 @@ impl<'a> From<&'a DeviceStatus> for DeviceDto<'a> {
     fn from(device: &'a DeviceStatus) -> Self {
         Self {
             device: &device.device,
+            name: &device.profile.name,
+            labels: &device.profile.labels,
+            admission: device.profile.admission.name(),
+            held: device.is_held,
             stream: &device.stream,
             boot: device.boot,
             transport: &device.transport,
@@ -204,8 +228,21 @@ impl<'a> From<&'a DeviceStatus> for DeviceDto<'a> {
             readings: device.readings,
             gap_readings: device.gap_readings,
             frame_errors: device.frame_errors,
+            crc_errors: device.crc_errors,
             retransmits: device.retransmits,
+            device_errors: device.device_errors,
+            device_overruns: device.device_overruns,
+            boots: device.boots.iter().filter(|(_, count)| *count > 0).collect(),
+            backlog_ms: device.backlog_ms,
+            lines_lost: device.lines_lost,
+            lines: device.lines.iter().map(LineDto::from).collect(),
         }
+    }
+}
+
+impl<'a> From<&'a DeviceLine> for LineDto<'a> {
+    fn from(line: &'a DeviceLine) -> Self {
+        Self { at_ms: line.at_ms, severity: line.severity, text: &line.text }
     }
 }
 
@@ -329,9 +366,12 @@ mod tests {
                     }]
                 }],
                 "devices": [{
-                    "device": "sim-000001", "stream": "", "boot": 2, "transport": "",
+                    "device": "sim-000001", "name": "", "labels": {}, "admission": "undecided",
+                    "held": false, "stream": "", "boot": 2, "transport": "",
                     "connected": false, "last_seen_ms": 0, "readings": 0, "gap_readings": 0,
-                    "frame_errors": 0, "retransmits": 0
+                    "frame_errors": 0, "crc_errors": 0, "retransmits": 0, "device_errors": 0,
+                    "device_overruns": 0, "boots": {}, "backlog_ms": null, "lines_lost": 0,
+                    "lines": []
                 }],
                 "bridges": [{
                     "broker": "b:1883", "connected": false, "received": 0, "acknowledged": 0,

@@ -15,11 +15,12 @@ use crate::{
         Broker,
         tests::{full::fill, gate::Gate, open, open_on},
     },
+    config::UnknownDevices,
     device::{
         DeviceStatus,
         command::{self, Topics},
         connection::{self, Ended, Patience},
-        hub::Hub,
+        hub::{Hub, HubOptions},
     },
     journal::{Offset, RealDisk},
     record::{Batch, BatchBuilder},
@@ -49,6 +50,11 @@ pub(super) struct Line {
     pub(super) headers: BTreeMap<String, String>,
 }
 
+pub(super) fn options() -> HubOptions {
+    let unknown = UnknownDevices::Accept;
+    HubOptions { topic: TOPIC.into(), max_devices: 100, unknown, headers: Vec::new() }
+}
+
 impl Gateway {
     pub(super) async fn open(folder: &Path) -> Self {
         Self::with_devices(folder, 100).await
@@ -67,8 +73,12 @@ impl Gateway {
     }
 
     pub(super) async fn on(broker: Arc<Broker>, most: usize) -> Self {
+        Self::with_options(broker, HubOptions { max_devices: most, ..options() }).await
+    }
+
+    pub(super) async fn with_options(broker: Arc<Broker>, options: HubOptions) -> Self {
         let (sender, reports) = tokio::sync::mpsc::channel(command::MAX_REPORTS);
-        let hub = Hub::open(Arc::clone(&broker), TOPIC.into(), most, sender).await.expect("opens");
+        let hub = Hub::open(Arc::clone(&broker), options, sender).await.expect("opens");
         let shutdown = Shutdown::new();
         let topics = Topics { commands: COMMANDS.into(), results: RESULTS.into() };
         let mut commands = JoinSet::new();

@@ -4,6 +4,7 @@ mod commands;
 mod device;
 mod gateway;
 mod limits;
+mod registry;
 mod serial;
 
 use std::{sync::Arc, time::Duration};
@@ -434,7 +435,7 @@ async fn facts_of_a_later_version_are_left_alone() {
         let request = AppendRequest { batches: Vec::new(), facts: vec![fact] };
         broker.append(request).expect("admitted").durable().await.expect("durable");
         let (reports, _) = tokio::sync::mpsc::channel(1);
-        let opened = Hub::open(Arc::clone(&broker), "readings".into(), 10, reports).await;
+        let opened = Hub::open(Arc::clone(&broker), gateway::options(), reports).await;
         let error = opened.expect_err("refused").to_string();
         assert!(error.contains("12345678"), "{error}");
         assert!(broker.fact(space, &key).is_some());
