@@ -10,9 +10,9 @@ use std::{
 };
 
 use headwater_firmware::{
-    Config, Event, IdentityStore, Node, Schedule, StorageOp, StorageOutcome,
+    Command, Config, Event, IdentityStore, Node, Schedule, StorageOp, StorageOutcome,
     protocol::{
-        DeviceId,
+        CommandStatus, DeviceId,
         item::{Cause, Channel, MISSING},
     },
 };
@@ -141,6 +141,7 @@ impl Device {
         let period = (f64::from(TICK_HZ) / settings.rate_hz).round().max(1.0) as u32;
         let cause = if identity.is_some() { Cause::Reset } else { Cause::Power };
         let mut config = Config::new(id, TICK_HZ, settings.channels, period, cause);
+        config.commands = true;
         config.linger = (settings.linger.as_secs_f64() * f64::from(TICK_HZ)) as u32;
         // Rooms do not sample, nor seal their blocks, all at the same instant.
         let spread = period.max(config.linger.min(TICK_HZ));
@@ -212,6 +213,7 @@ impl Device {
             self.ledger.push(&LedgerLine::Reading { boot, seq, codes });
             self.tally.sampled += 1;
         }
+        self.obey(now);
         if matches!(self.connection, Connection::Up(_)) {
             while let Some(room) = self.outgoing.room() {
                 let len = self.node.transmit(now, room);
@@ -224,6 +226,26 @@ impl Device {
         self.drain_events();
         // Before the bytes go out: what the gateway can know, the ledger knows.
         self.ledger.flush()
+    }
+
+    /// Does what the gateway asks for: `seal` ends the block at hand, `say TEXT` writes a line to the log, `fail` fails.
+    fn obey(&mut self, now: u64) {
+        while let Some(Command { id, payload }) = self.node.poll_command() {
+            let text = String::from_utf8_lossy(&payload);
+            let status = match text.split_once(' ').unwrap_or((&text, "")) {
+                ("seal", "") => {
+                    self.node.seal();
+                    CommandStatus::Done
+                }
+                ("say", line) => {
+                    self.node.log(now, INFORMATIONAL, line);
+                    CommandStatus::Done
+                }
+                ("fail", "") => CommandStatus::Failed,
+                _ => CommandStatus::Unknown,
+            };
+            self.node.finish_command(id, status, text.as_bytes());
+        }
     }
 
     fn settle_storage(&mut self, now: u64) {
@@ -418,6 +440,8 @@ fn far_away() -> Instant {
 
 /// Ticks per second of a device's counter: microseconds.
 pub const TICK_HZ: u32 = 1_000_000;
+/// Severity of RFC 5424.
+const INFORMATIONAL: u8 = 6;
 /// Largest error of a device's crystal, parts per million.
 const MAX_PPM: f64 = 100.0;
 /// Devices over TCP connect at a random instant within this time from the start.

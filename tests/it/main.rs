@@ -10,6 +10,7 @@ mod card;
 mod central_kafka;
 mod clients;
 mod demo;
+mod devices;
 mod differential;
 mod fleet;
 mod hostile_bytes;

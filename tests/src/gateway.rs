@@ -55,11 +55,11 @@ impl Gateway {
             process: None,
         };
         let config = format!(
-            "[storage]\npath = {data:?}\nmax_bytes = \"1 GiB\"\n[kafka]\nlisten = \"{}\"\n{of_kafka}\n[device]\nlisten = \
-             \"{}\"\n[http]\nlisten = \"{}\"\n{extra}",
+            "[storage]\npath = {data:?}\nmax_bytes = \"1 GiB\"\n[kafka]\nlisten = \"{}\"\n{of_kafka}\n[http]\nlisten = \
+             \"{}\"\n[device]\nlisten = \"{}\"\n{extra}",
             gateway.kafka,
-            gateway.device,
             gateway.http,
+            gateway.device,
             data = folder.join("data"),
         );
         fs::write(folder.join("headwater.toml"), config).expect("the test's folder is writable");
