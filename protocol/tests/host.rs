@@ -500,6 +500,19 @@ fn a_command_is_sent_every_second_until_its_result_comes() {
 }
 
 #[test]
+fn an_answer_to_no_hello_is_none() {
+    let mut bench = Bench::new();
+    bench.link.assign(stream());
+    assert!(bench.link.next_wake(bench.now).is_none_or(|wake| wake > bench.now));
+    bench.hear(DeviceMessage::Hello(hello(at(1, 0), at(1, 1))));
+    assert_eq!(bench.sent(), []);
+    bench.link.restart(bench.now, 9);
+    bench.link.refuse(Refusal::Limit);
+    assert_eq!(bench.sent(), [HostMessage::HelloReq { session: 9 }]);
+    assert!(bench.link.next_wake(bench.now).is_some_and(|wake| wake > bench.now));
+}
+
+#[test]
 fn a_command_does_not_go_to_another_device() {
     let mut bench = Bench::accepted(at(1, 0), at(1, 0), at(1, 1), 1_000);
     bench.sent();

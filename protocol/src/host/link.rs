@@ -164,13 +164,12 @@ impl HostLink {
     /// again under it. Each call gives a stream of its own: the device takes the first and says so
     /// by another attempt, and who asks again may be another board.
     pub fn assign(&mut self, stream: StreamId) {
-        self.machine.assign(stream);
+        self.machine.decline(Answer::Assign(stream));
     }
 
-    /// Answers the last HELLO with no; the device asks again later.
+    /// Answers the last HELLO with no; the device asks again later. Without effect when there is none.
     pub fn refuse(&mut self, reason: Refusal) {
-        self.machine.taking = false;
-        self.machine.answer = Answer::Refuse(reason);
+        self.machine.decline(Answer::Refuse(reason));
     }
 
     /// Everything yielded of `stream` up to `position` is durable. Without effect when the device
@@ -393,9 +392,12 @@ impl Machine {
         Ok(())
     }
 
-    fn assign(&mut self, stream: StreamId) {
-        self.taking = false;
-        self.answer = Answer::Assign(stream);
+    /// Without a HELLO, as after a restart, there is nothing to answer.
+    fn decline(&mut self, answer: Answer) {
+        if self.hello.is_some() {
+            self.taking = false;
+            self.answer = answer;
+        }
     }
 
     /// Until when the device listens: for ever, unless it sleeps between its frames.

@@ -205,6 +205,7 @@ impl Host {
                     self.hello = Some(hello);
                     if stream.is_some() && hello.stream != stream {
                         self.command = None;
+                        self.link.withdraw_command();
                     }
                     self.answer(random)?;
                 }

@@ -37,7 +37,7 @@ use world::World;
 /// Seeds of a normal run.
 const SEEDS: u64 = 10_000;
 /// Within so many each planted bug is found.
-const SEEDS_OF_A_PLANT: u64 = 1_000;
+const SEEDS_OF_A_PLANT: u64 = 500;
 /// Seeds that a thread takes at a time.
 const CHUNK: u64 = 50;
 /// From so many seeds on, progress is shown so often.
