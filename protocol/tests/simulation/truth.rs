@@ -257,7 +257,7 @@ impl Truth {
 
     pub(crate) fn line_arrived(&mut self, text: &[u8], lost: u32) -> Result<(), String> {
         let text = str::from_utf8(text).map_err(|_| "text is no UTF-8")?;
-        let mut numbers = text.split('.').map(|number| number.parse::<u64>());
+        let mut numbers = text.split('.').map(str::parse::<u64>);
         let (Some(Ok(life)), Some(Ok(boot)), Some(Ok(line)), None) =
             (numbers.next(), numbers.next(), numbers.next(), numbers.next())
         else {
@@ -481,13 +481,12 @@ impl Truth {
 
 /// Rows are those that were sampled, in order.
 fn check_rows(samples: &[(u64, Vec<i32>)], rows: &[(u64, u64, Vec<i32>)]) -> Result<(), String> {
-    let mut expected = rows.first().map_or(0, |row| row.0);
-    for (seq, tick, codes) in rows {
+    let first = rows.first().map_or(0, |row| row.0);
+    for (expected, (seq, tick, codes)) in (first..).zip(rows) {
         let (true_tick, true_codes) = samples.get(*seq as usize).ok_or("never sampled")?;
         if *seq != expected || codes != true_codes || tick.abs_diff(*true_tick) > TICK_ERROR_MAX {
             return Err(format!("reading {seq} differs"));
         }
-        expected += 1;
     }
     Ok(())
 }
