@@ -47,6 +47,8 @@ struct State {
 #[derive(Clone, Copy, Debug)]
 struct Command {
     id: u64,
+    boot: u32,
+    stream: Option<StreamId>,
     /// When it is given up.
     until: u64,
 }
@@ -70,6 +72,8 @@ pub(crate) struct Host {
     /// Schemas by stream and boot, gathered from the log and from descriptions.
     schemas: BTreeMap<(StreamId, u32), SchemaHash>,
     command: Option<Command>,
+    /// One that an earlier connection gave: whether it was done is not known.
+    unanswered: Option<Command>,
     last_command: u64,
     /// A command that is not given up has come to an end.
     pub(crate) has_last_result: bool,
@@ -91,6 +95,7 @@ impl Host {
             copy: None,
             schemas: BTreeMap::new(),
             command: None,
+            unanswered: None,
             last_command: 0,
             has_last_result: false,
             healed: false,
@@ -127,7 +132,6 @@ impl Host {
     }
 
     fn recover(&mut self, now: u64, random: &mut Random) {
-        self.command = None;
         if self.plant == Plant::NumberReused {
             self.last_command = 0;
         }
@@ -144,14 +148,14 @@ impl Host {
     pub(crate) fn connect(&mut self, now: u64, random: &mut Random) {
         self.link = HostLink::new(HostConfig::default(), random.bits() as u32, now);
         self.hello = None;
-        self.command = None;
+        self.unanswered = self.command.take().or(self.unanswered);
     }
 
     /// A new session on the same connection: what is under way is withdrawn.
     pub(crate) fn restart(&mut self, now: u64, random: &mut Random) {
         self.pending.clear();
         self.hello = None;
-        self.command = None;
+        self.unanswered = self.command.take().or(self.unanswered);
         self.link.restart(now, random.bits() as u32);
     }
 
@@ -178,6 +182,13 @@ impl Host {
         let Some(boot) = self.link.boot().filter(|_| !self.healed || self.command.is_none()) else {
             return;
         };
+        let stream = self.link.stream();
+        if let Some(again) = self.unanswered.take_if(|it| it.until > now && it.stream == stream)
+            && self.link.command(now, again.boot, again.id, &again.id.to_le_bytes()).is_ok()
+        {
+            self.command = Some(again);
+            return;
+        }
         let id = self.last_command + 1;
         let stale = !self.healed && random.one_in(6);
         let boot = if stale { boot.wrapping_sub(1).max(1) } else { boot };
@@ -187,7 +198,7 @@ impl Host {
         truth.command_given(id, boot);
         self.last_command = id;
         let until = if self.healed { u64::MAX } else { now + random.between(100_000, 20_000_000) };
-        self.command = Some(Command { id, until });
+        self.command = Some(Command { id, boot, stream, until });
     }
 
     pub(crate) fn receive(
