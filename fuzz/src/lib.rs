@@ -1,7 +1,9 @@
-//! The fuzz targets by name, for libFuzzer's programs in `fuzz_targets/`: those of `headwater::journal::fuzz`, and
-//! `kafka_request` of `headwater::kafka::fuzz`.
+//! The fuzz targets by name, for libFuzzer's programs in `fuzz_targets/`: those of `headwater::journal::fuzz`,
+//! `kafka_request` of `headwater::kafka::fuzz`, and those of the link.
 //!
-//! `cargo xtask soak journal-fuzz` and `kafka-fuzz` run them where `cargo fuzz` is installed.
+//! `cargo xtask soak journal-fuzz`, `kafka-fuzz` and `link-fuzz` run them where `cargo fuzz` is installed.
+
+mod link;
 
 use std::{io, path::Path};
 
@@ -27,6 +29,10 @@ pub fn run(name: &str, input: &[u8]) {
         let _ = SERVER.with(|server| server.take(input));
         return;
     }
+    if let Some(target) = link::TARGETS.iter().find(|target| target.name == name) {
+        (target.run)(input);
+        return;
+    }
     let target = TARGETS.iter().find(|target| target.name == name).expect("a target of the table");
     (target.run)(input);
 }
@@ -39,6 +45,9 @@ pub fn write_corpus(folder: &Path) -> io::Result<()> {
     let corpus = Corpus::of_a_short_life();
     for target in TARGETS {
         write(&folder.join(target.name), &target.corpus(&corpus))?;
+    }
+    for target in link::TARGETS {
+        write(&folder.join(target.name), &(target.examples)())?;
     }
     write(&folder.join(KAFKA_REQUEST), &examples())
 }

@@ -37,11 +37,11 @@ impl DeviceId {
     #[must_use]
     pub fn from_bytes(id: &[u8]) -> Option<Self> {
         let legal = |byte: &u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-');
-        if id.is_empty() || !id.iter().all(legal) {
+        if id.is_empty() || id.len() > ID_MAX || !id.iter().all(legal) {
             return None;
         }
         let mut bytes = [0; ID_MAX];
-        bytes.get_mut(..id.len())?.copy_from_slice(id);
+        bytes.iter_mut().zip(id).for_each(|(slot, byte)| *slot = *byte);
         Some(Self { len: id.len() as u8, bytes })
     }
 

@@ -72,8 +72,8 @@
 //!
 //! - An event borrows the link; copy what outlives it, then call the link's methods.
 //! - `accept` must be given the durable position *after every append for that stream has settled*,
-//!   also those that came by an earlier connection; within one link it waits for its own (see
-//!   [`HostLink::accept`]).
+//!   also those that came by an earlier connection; within one link it waits for its own while the
+//!   stream stays (see [`HostLink::accept`]).
 //! - [`HostLink::receive`] never yields an item twice and never out of order within one link.
 #![no_std]
 #![forbid(unsafe_code)]

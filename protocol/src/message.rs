@@ -3,6 +3,7 @@
 
 use crate::{
     DEVICE_RECEIVE_MIN, DeviceId, Item, ItemKind, Position, StreamId,
+    item::ITEM_BODY_MAX,
     wire::{Reader, Writer},
 };
 
@@ -408,7 +409,7 @@ impl<'a> DeviceMessage<'a> {
             kind::DESCRIPTION => Self::Description {
                 boot: body.varint_u32()?,
                 kind: ItemKind(body.u8()?),
-                body: body.rest(),
+                body: tail(body, ITEM_BODY_MAX)?,
             },
             kind::LOG => Self::Log(Log {
                 boot: body.varint_u32()?,
@@ -552,7 +553,8 @@ impl<'a> Item<'a> {
             }
             _ => return None,
         };
-        let item = Self { position, predecessor, kind: ItemKind(kind), body: body.rest() };
+        let item =
+            Self { position, predecessor, kind: ItemKind(kind), body: tail(body, ITEM_BODY_MAX)? };
         Some((transmission, item))
     }
 

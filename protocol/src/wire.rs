@@ -88,7 +88,9 @@ impl<'a> Writer<'a> {
         let end = self.len + bytes.len();
         match self.out.get_mut(self.len..end) {
             Some(slot) => {
-                slot.copy_from_slice(bytes);
+                // Not copy_from_slice, which the compiler does not see to be of equal lengths: it would
+                // bring a panic into every image.
+                slot.iter_mut().zip(bytes).for_each(|(slot, byte)| *slot = *byte);
                 self.len = end;
             }
             None => self.overflow = true,

@@ -586,6 +586,24 @@ fn a_missing_item_is_sent_again_at_once_and_once() {
     assert_eq!(bench.items(), [(3, 4), (4, 4)]);
 }
 
+/// Each item that arrives makes the host say so once more, also after sending went back.
+#[test]
+fn a_host_that_misses_the_same_item_for_ever_is_out_of_step() {
+    let mut bench = Bench::in_session(4, 1_000);
+    for round in 0..10 {
+        if bench.drain().iter().any(|sent| matches!(sent, Sent::Hello { .. })) {
+            assert_eq!(round, 4);
+            return;
+        }
+        for _ in 0..4 {
+            bench.say(HostMessage::Ack(Ack { missing: true, ..ack(0, 0) }));
+        }
+        bench.drain();
+        bench.wait();
+    }
+    panic!("the session goes on");
+}
+
 fn command(boot: u32, id: u64) -> HostMessage<'static> {
     HostMessage::Command(Command { session: SESSION, boot, id, payload: b"led on" })
 }

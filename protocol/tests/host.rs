@@ -181,7 +181,7 @@ fn hello_is_answered_as_the_owner_decides() {
 }
 
 #[test]
-fn a_device_without_a_stream_gets_one_and_always_the_same() {
+fn a_device_without_a_stream_gets_one_and_who_asks_again_another() {
     let mut bench = Bench::new();
     let nameless = Hello { stream: None, ..hello(at(1, 0), at(1, 1)) };
     for drawn in [5, 6] {
@@ -191,7 +191,7 @@ fn a_device_without_a_stream_gets_one_and_always_the_same() {
         let sent = bench.sent();
         assert!(
             matches!(sent[..], [HostMessage::HelloAck(answer)]
-                if answer.verdict == Verdict::Assigned && answer.stream == StreamId::new(5)),
+                if answer.verdict == Verdict::Assigned && answer.stream == StreamId::new(drawn)),
             "{sent:?}"
         );
     }
@@ -497,6 +497,36 @@ fn a_command_is_sent_every_second_until_its_result_comes() {
     bench.link.command(bench.now, 3, 6, b"").unwrap();
     bench.link.withdraw_command();
     assert_eq!(bench.sent(), []);
+}
+
+#[test]
+fn an_answer_to_no_hello_is_none() {
+    let mut bench = Bench::new();
+    bench.link.assign(stream());
+    assert!(bench.link.next_wake(bench.now).is_none_or(|wake| wake > bench.now));
+    bench.hear(DeviceMessage::Hello(hello(at(1, 0), at(1, 1))));
+    assert_eq!(bench.sent(), []);
+    bench.link.restart(bench.now, 9);
+    bench.link.refuse(Refusal::Limit);
+    assert_eq!(bench.sent(), [HostMessage::HelloReq { session: 9 }]);
+    assert!(bench.link.next_wake(bench.now).is_some_and(|wake| wake > bench.now));
+}
+
+#[test]
+fn a_command_does_not_go_to_another_device() {
+    let mut bench = Bench::accepted(at(1, 0), at(1, 0), at(1, 1), 1_000);
+    bench.sent();
+    bench.link.command(bench.now, 1, 7, b"once").unwrap();
+    let of = |sent: Vec<HostMessage<'_>>| {
+        sent.iter().filter(|message| matches!(message, HostMessage::Command(_))).count()
+    };
+    assert_eq!(of(bench.sent()), 1);
+    for (stream, expected) in [(stream(), 1), (StreamId::new(99).unwrap(), 0)] {
+        let hello = Hello { stream: Some(stream), ..hello(at(1, 0), at(1, 1)) };
+        bench.hear(DeviceMessage::Hello(hello));
+        bench.link.accept(Position::START, accept(1_000)).unwrap();
+        assert_eq!(of(bench.sent()), expected, "{stream}");
+    }
 }
 
 #[test]

@@ -480,6 +480,17 @@ fn the_longest_item_fits_a_frame() {
 }
 
 #[test]
+fn a_body_longer_than_an_item_may_have_is_refused() {
+    for (kind, head) in [(kind::ITEM, &[0x2B, 1, 0][..]), (kind::DESCRIPTION, &[1, 1])] {
+        let takes = |len| {
+            let body = [head, &vec![0; len]].concat();
+            DeviceMessage::decode(kind, &body).is_some()
+        };
+        assert!(takes(ITEM_BODY_MAX) && !takes(ITEM_BODY_MAX + 1), "{kind:#x}");
+    }
+}
+
+#[test]
 fn a_frame_beyond_the_receive_maximum_is_discarded_and_the_next_is_found() {
     let mut decoder = frame::Decoder::<64>::new();
     let mut last = Progress::Pending;

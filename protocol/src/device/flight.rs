@@ -151,8 +151,8 @@ impl Flight {
             self.mend(now, queue);
         }
         // An ACK shows that the host is there; that it is in step, only if it lacks nothing that
-        // was sent or makes progress.
-        let in_step = self.received == self.sent;
+        // was sent or makes progress. Going back to `received` must not look like that.
+        let in_step = self.received == self.sent && !ack.missing;
         if progress || in_step {
             self.unanswered = 0;
         }

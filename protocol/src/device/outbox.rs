@@ -83,7 +83,7 @@ impl Outbox {
 
     /// The command is done, or was not.
     pub(super) fn finish(&mut self, id: u64, status: CommandStatus, result: &[u8]) {
-        if id == self.id && self.ended.is_none() {
+        if id != 0 && id == self.id && self.ended.is_none() {
             self.ended = Some(status);
             self.result.set(result);
             self.result_is_due = true;

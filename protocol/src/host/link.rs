@@ -32,8 +32,6 @@ struct Machine {
     /// The HELLO to be answered, or answered last.
     hello: Option<Hello>,
     answer: Answer,
-    /// The stream drawn for a device that had none: it gets the same one however often it asks.
-    assigned: Option<StreamId>,
     /// The stream accepted on this connection.
     stream: Option<StreamId>,
     intake: Intake,
@@ -152,8 +150,9 @@ impl HostLink {
 
     /// Answers the last HELLO: items of its stream up to `durable` are durable, send what follows.
     /// `durable` is [`Position::START`] for a stream that is not known. It must be read after all
-    /// appends for the stream that came by *other* links have settled; for appends from this link
-    /// the answer waits by itself until [`Self::durable`] reaches what was yielded.
+    /// appends for the stream have settled, those that came by *other* links and those that came by
+    /// this one before it had another stream. Only while the stream is [`Self::stream`] the answer
+    /// waits by itself until [`Self::durable`] reaches what was yielded.
     ///
     /// # Errors
     /// [`NotAccepted`]: the HELLO still waits for another answer.
@@ -162,16 +161,15 @@ impl HostLink {
     }
 
     /// Answers the last HELLO with a stream that the device shall take and persist; it says HELLO
-    /// again under it. Repeated HELLOs of a device without a stream get the same one on this link,
-    /// whatever is given here.
+    /// again under it. Each call gives a stream of its own: the device takes the first and says so
+    /// by another attempt, and who asks again may be another board.
     pub fn assign(&mut self, stream: StreamId) {
-        self.machine.assign(stream);
+        self.machine.decline(Answer::Assign(stream));
     }
 
-    /// Answers the last HELLO with no; the device asks again later.
+    /// Answers the last HELLO with no; the device asks again later. Without effect when there is none.
     pub fn refuse(&mut self, reason: Refusal) {
-        self.machine.taking = false;
-        self.machine.answer = Answer::Refuse(reason);
+        self.machine.decline(Answer::Refuse(reason));
     }
 
     /// Everything yielded of `stream` up to `position` is durable. Without effect when the device
@@ -192,7 +190,8 @@ impl HostLink {
         }
     }
 
-    /// Sends a command, again and again until its result comes; one given before it is given up.
+    /// Sends a command, again and again until its result comes; one given before it is given up, as
+    /// is one whose device has gone: when another stream is accepted.
     /// `boot` is the boot that it is meant for, `id` its number: above those before it, the same as
     /// before to ask once more.
     ///
@@ -268,7 +267,6 @@ impl Machine {
             hello_req_wait: config.hello_retry_us,
             hello: None,
             answer: Answer::None,
-            assigned: None,
             stream: None,
             intake: Intake::new(Position::START),
             taking: false,
@@ -378,23 +376,28 @@ impl Machine {
         if end >= hello.next {
             return Err(NotAccepted::Behind);
         }
+        if !same {
+            // Another device, whose boot may have the same number.
+            self.errand = None;
+        }
         if !same || durable > self.intake.taken() {
             self.intake = Intake::new(durable);
         } else {
             self.intake.set_durable(durable);
         }
         self.stream = Some(stream);
-        self.assigned = None;
         self.intake.set_window(options.window);
         self.intake.expect_oldest(hello.oldest);
         self.answer = Answer::Accept { describe: options.describe };
         Ok(())
     }
 
-    fn assign(&mut self, stream: StreamId) {
-        let stream = *self.assigned.get_or_insert(stream);
-        self.taking = false;
-        self.answer = Answer::Assign(stream);
+    /// Without a HELLO, as after a restart, there is nothing to answer.
+    fn decline(&mut self, answer: Answer) {
+        if self.hello.is_some() {
+            self.taking = false;
+            self.answer = answer;
+        }
     }
 
     /// Until when the device listens: for ever, unless it sleeps between its frames.

@@ -1,5 +1,6 @@
 //! `cargo xtask board`: the packages below `firmware/boards/`, each a workspace of its own.
 
+mod footprint;
 mod image;
 mod package;
 mod toolchain;
@@ -26,7 +27,7 @@ pub(crate) enum Board {
         /// Folder below firmware/boards
         name: String,
     },
-    /// Flash and RAM of every board, by section
+    /// Flash and RAM of every board and of the link alone, by section; fails if the link can panic
     Size,
     /// Run a board in QEMU until it is interrupted: its link goes to a gateway, its ledger to the terminal
     #[command(after_help = "Example:\n  headwater serve &\n  cargo xtask board run lm3s6965evb")]
@@ -54,26 +55,27 @@ pub(crate) fn run(board: &Board) -> Result<()> {
 
 /// Builds the board's image; returns the path of its ELF file.
 pub(crate) fn build(name: &str) -> Result<PathBuf> {
-    toolchain::build(&Package::open(name)?)
+    let package = Package::open(name)?;
+    Ok(toolchain::build(&package, &[&package.name])?.remove(0))
 }
 
-/// The formatting check of every board: `cargo fmt --all` in the root does not reach them.
+/// The formatting check of every board and of the link's images: `cargo fmt --all` in the root does not reach them.
 pub(crate) fn format_checks() -> Result<Vec<Command>> {
     let check = |package: &Package| {
         let mut command = workspace::cargo(&["fmt", "--check", "--manifest-path"]);
         command.arg(package.folder.join("Cargo.toml"));
         command
     };
-    Ok(package::all()?.iter().map(check).collect())
+    Ok(package::all()?.iter().chain([&footprint::package()?]).map(check).collect())
 }
 
-/// Builds every board and prints what its image takes.
+/// Builds every board and prints what its image takes; so for the link, which must not panic.
 pub(crate) fn size() -> Result<()> {
     for package in package::all()? {
-        let image = Image::read(&toolchain::build(&package)?)?;
+        let image = Image::read(&build(&package.name)?)?;
         println!("{} ({})\n{image}", package.name, package.target);
     }
-    Ok(())
+    footprint::check()
 }
 
 fn list() -> Result<()> {

@@ -10,7 +10,7 @@ use toml::Table;
 
 use crate::workspace;
 
-/// One folder below `firmware/boards/`.
+/// One folder below `firmware/boards/`, or another of the kind.
 #[derive(Debug)]
 pub(super) struct Package {
     pub(super) name: String,
@@ -32,14 +32,18 @@ impl Package {
         if !known.iter().any(|board| board == name) {
             bail!("no board `{name}`; there are: {}", known.join(", "));
         }
-        let folder = folder().join(name);
+        Self::at(&folder().join(name))
+    }
+
+    /// A package that is built for a board's processor.
+    pub(super) fn at(folder: &Path) -> Result<Self> {
         let manifest = table(&folder.join("Cargo.toml"))?;
         let config = table(&folder.join(".cargo/config.toml"))?;
         Ok(Self {
             name: text(&manifest, "package", "name")?,
             description: text(&manifest, "package", "description")?,
             target: text(&config, "build", "target")?,
-            folder,
+            folder: folder.to_owned(),
         })
     }
 }

@@ -15,8 +15,8 @@ use anyhow::{Context, Result, bail};
 use super::package::Package;
 use crate::workspace;
 
-/// Builds the image and copies it into the workspace's target folder.
-pub(super) fn build(package: &Package) -> Result<PathBuf> {
+/// Builds the package and copies its images, so named, into the workspace's target folder.
+pub(super) fn build(package: &Package, names: &[&str]) -> Result<Vec<PathBuf>> {
     let toolchain = Toolchain::of(&package.target)?;
     let target = cache()?.join(format!("{}-{:08x}", package.name, key(package, &toolchain)?));
     fs::create_dir_all(&target)?;
@@ -34,9 +34,13 @@ pub(super) fn build(package: &Package) -> Result<PathBuf> {
     }
     let images = workspace::target().join("boards");
     fs::create_dir_all(&images)?;
-    let image = images.join(format!("{}.elf", package.name));
-    fs::copy(target.join(&package.target).join("release").join(&package.name), &image)?;
-    Ok(image)
+    let built = target.join(&package.target).join("release");
+    let copy = |name: &&str| {
+        let image = images.join(format!("{name}.elf"));
+        fs::copy(built.join(name), &image)?;
+        Ok(image)
+    };
+    names.iter().map(copy).collect()
 }
 
 /// Where the compiler for a board comes from.

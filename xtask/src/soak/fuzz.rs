@@ -1,4 +1,4 @@
-//! Every fuzz target for a while: by libFuzzer where `cargo fuzz` is installed, else by the loop in the gateway's own
+//! Every fuzz target for a while: by libFuzzer where `cargo fuzz` is installed, else by the loop in the crates' own
 //! tests, which mutates the corpus without looking at coverage.
 //!
 //! Coverage needs no nightly Rust as long as no sanitizer is asked for, and there is no `unsafe` for one to look at.
@@ -12,12 +12,12 @@ use crate::{test::PROFILE, workspace};
 
 /// A decoder that takes more memory than this for an input of a few KiB has trusted a length.
 const MEMORY_LIMIT: &str = "-rss_limit_mb=512";
-/// How targets of the room `kafka` begin; all others are the journal's.
-const OF_KAFKA: &str = "kafka_";
+/// How targets of these rooms begin; all others are the journal's.
+const ROOMS: [(&str, &str); 2] = [("kafka", "kafka_"), ("link", "link_")];
 /// Seconds for one input.
 const TIME_LIMIT: &str = "-timeout=5";
 
-/// Feeds the targets of one room of the gateway for so long each.
+/// Feeds the targets of one room for so long each.
 pub(super) fn run(room: &str, seconds: u64, seed: u64) -> Result<Outcome> {
     if has_cargo_fuzz() {
         return by_coverage(room, seconds, seed);
@@ -25,8 +25,12 @@ pub(super) fn run(room: &str, seconds: u64, seed: u64) -> Result<Outcome> {
     println!(
         "no `cargo fuzz` (cargo install cargo-fuzz): mutations of the corpus, without coverage"
     );
-    let mut command = workspace::cargo(&["test", "--profile", PROFILE, "--workspace", "--lib"]);
-    command.args(["--", "--nocapture", &format!("{room}::fuzz::")]);
+    let mut command = workspace::cargo(&["test", "--profile", PROFILE]);
+    if room == "link" {
+        command.args(["--package", "headwater-protocol", "--test", "fuzz", "--", "--nocapture"]);
+    } else {
+        command.args(["--workspace", "--lib", "--", "--nocapture", &format!("{room}::fuzz::")]);
+    }
     command.env("HEADWATER_FUZZ_SECONDS", seconds.to_string());
     let mut outcome = step::tests("fuzz", &mut command, seed)?;
     outcome.shown.insert(0, "without coverage".into());
@@ -47,6 +51,11 @@ fn has_cargo_fuzz() -> bool {
     status.is_ok_and(|status| status.success())
 }
 
+fn room_of(target: &str) -> &'static str {
+    let room = ROOMS.iter().find(|(_, prefix)| target.starts_with(prefix));
+    room.map_or("journal", |(room, _)| *room)
+}
+
 fn by_coverage(room: &str, seconds: u64, seed: u64) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     let folder = workspace::target().join("fuzz-corpus");
@@ -55,7 +64,7 @@ fn by_coverage(room: &str, seconds: u64, seed: u64) -> Result<Outcome> {
     let listed = fuzz_cargo(&["fuzz", "list"]).output().context("cannot start cargo fuzz")?;
     let names = String::from_utf8(listed.stdout)?;
     let targets = names.lines().filter(|name| *name != "write_corpus");
-    for name in targets.filter(|name| name.starts_with(OF_KAFKA) == (room == "kafka")) {
+    for name in targets.filter(|name| room_of(name) == room) {
         let mut fuzzing = fuzz_cargo(&["fuzz", "run", "--sanitizer", "none", name]);
         fuzzing.arg(folder.join(name)).args(["--", MEMORY_LIMIT, TIME_LIMIT]);
         fuzzing.arg(format!("-max_total_time={seconds}")).arg(format!("-seed={}", seed as u32));

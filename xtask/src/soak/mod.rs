@@ -49,6 +49,27 @@ const SOAKS: &[Soak] = &[
         steps: &[Step::BlackBox { filter: "card::" }],
     },
     Soak {
+        name: "link",
+        about: "D1, D3: 1,000,000 seeds of device and host over a faulty line; 10,000,000 double bit errors",
+        steps: &[
+            Step::Link {
+                test: "simulation",
+                filter: "every_reading",
+                count: ("HEADWATER_SEEDS", "1000000"),
+            },
+            Step::Link {
+                test: "bit_errors",
+                filter: "bit_errors",
+                count: ("HEADWATER_BIT_ERRORS", "10000000"),
+            },
+        ],
+    },
+    Soak {
+        name: "link-fuzz",
+        about: "D5: both ends of the link and its items for 60 s each, coverage-guided where cargo fuzz is installed",
+        steps: &[Step::Fuzz { room: "link", seconds: 60 }],
+    },
+    Soak {
         name: "kafka-groups",
         about: "K3: 20 members of a group come, go and crash for 60 s, over 6 SIGKILLs of the broker",
         steps: &[Step::BlackBox { filter: "clients::groups::" }],
@@ -81,7 +102,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         bail!("no soak is called {:?}\n\n{}", options.name, help());
     }
     let seed = options.seed.unwrap_or_else(seed_of_the_clock);
-    step::build()?;
+    if chosen.iter().any(|soak| soak.steps.iter().any(Step::starts_programs)) {
+        step::build()?;
+    }
     let lines: Vec<(String, bool)> =
         chosen.iter().map(|soak| soak.run(seed)).collect::<Result<_>>()?;
     println!();

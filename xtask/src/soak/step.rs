@@ -16,6 +16,8 @@ pub(super) enum Step {
     Unit { filter: &'static str, times: u32 },
     /// Black-box tests whose names contain this, with the soak's counts.
     BlackBox { filter: &'static str },
+    /// Tests of the link, with a count for the environment.
+    Link { test: &'static str, filter: &'static str, count: (&'static str, &'static str) },
     /// Every fuzz target of a room of the gateway for so long.
     Fuzz { room: &'static str, seconds: u64 },
 }
@@ -46,6 +48,11 @@ impl Outcome {
 }
 
 impl Step {
+    /// Whether it starts programs of the workspace.
+    pub(super) const fn starts_programs(&self) -> bool {
+        matches!(self, Self::BlackBox { .. })
+    }
+
     pub(super) fn run(&self, seed: u64) -> Result<Outcome> {
         match *self {
             Self::Unit { filter, times } => {
@@ -58,6 +65,12 @@ impl Step {
                 command.args(["--test", "it", "--", "--nocapture", "--test-threads=1", filter]);
                 test_environment(&mut command);
                 tests(filter, command.env("HEADWATER_SOAK", "10"), seed)
+            }
+            Self::Link { test, filter, count: (variable, count) } => {
+                let mut command = workspace::cargo(&["test", "--profile", PROFILE]);
+                command.args(["--package", "headwater-protocol", "--test", test]);
+                command.args(["--", "--nocapture", filter]);
+                tests(filter, command.env(variable, count), seed)
             }
             Self::Fuzz { room, seconds } => fuzz::run(room, seconds, seed),
         }

@@ -35,8 +35,8 @@ const TOOLS: [Tool; 9] = [
 const EMBEDDED_RUST: [(&str, &str); 3] =
     [("/usr/bin/rustc", "rustc-web"), ("/usr/bin/cargo", "cargo-web"), ("/usr/bin/ld.lld", "lld")];
 
-/// The board of the tests is built for this target.
-const BOARD_TARGET: &str = "thumbv7m-none-eabi";
+/// The board of the tests, and the link alone, are built for these targets.
+const BOARD_TARGETS: [&str; 2] = ["thumbv7m-none-eabi", "thumbv6m-none-eabi"];
 
 /// Installs what is missing, or fails with the list of it.
 pub(crate) fn provision(quick: bool) -> Result<()> {
@@ -57,7 +57,7 @@ pub(crate) fn for_benches(files: &[(&str, &'static str)]) -> Result<()> {
 fn packages() -> Result<()> {
     let mut missing: Vec<&str> =
         TOOLS.iter().filter(|tool| !on_path(tool.program)).map(|tool| tool.package).collect();
-    if !rustup_has_board_target() {
+    if !rustup_has_board_targets() {
         missing.extend(
             EMBEDDED_RUST.iter().filter(|(path, _)| !Path::new(path).exists()).map(|(_, p)| *p),
         );
@@ -69,7 +69,8 @@ fn packages() -> Result<()> {
         missing.push("python3-venv");
     }
     let instead = format!(
-        "(instead of rustc-web, cargo-web, rust-web-src and lld, `rustup target add {BOARD_TARGET}` does as well)"
+        "(instead of rustc-web, cargo-web, rust-web-src and lld, `rustup target add {}` does as well)",
+        BOARD_TARGETS.join(" ")
     );
     install(&missing, &instead)
 }
@@ -135,10 +136,11 @@ fn on_path(program: &str) -> bool {
     folders.into_iter().any(|folder| folder.join(program).is_file())
 }
 
-fn rustup_has_board_target() -> bool {
+fn rustup_has_board_targets() -> bool {
     let output = Command::new("rustup").args(["target", "list", "--installed"]).output();
     output.is_ok_and(|output| {
-        String::from_utf8_lossy(&output.stdout).lines().any(|target| target == BOARD_TARGET)
+        let installed = String::from_utf8_lossy(&output.stdout);
+        BOARD_TARGETS.iter().all(|target| installed.lines().any(|line| line == *target))
     })
 }
 
