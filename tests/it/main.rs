@@ -17,4 +17,5 @@ mod journal_tools;
 mod kafka_hostile;
 mod kafka_server;
 mod kills;
+mod link_client;
 mod mosquitto_bridge;

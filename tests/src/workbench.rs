@@ -10,7 +10,7 @@ use headwater_sim::{
 };
 
 use crate::{
-    emulator::{Board, DEVICE},
+    emulator::Board,
     gateway::Gateway,
     kcat::{self, Consumed},
     line::SerialLine,
@@ -125,14 +125,27 @@ pub struct Found {
     pub gap_records: usize,
 }
 
-/// Compares a ledger with the records that a consumer finds at `broker`.
+/// Compares the board's ledger with the records that a consumer finds at `broker`.
 ///
 /// # Panics
 /// If a record is not one of the board, or the log is not what the ledger says.
 pub fn compare(ledger: &DeviceLedger, broker: SocketAddr) -> Found {
-    let mut comparison = Comparison::new([ledger.clone()], vec![temperature()]);
+    compare_channels(ledger, vec![temperature()], broker)
+}
+
+/// As [`compare`], for any device that is the only one at `broker`; its `channels` in schema order.
+///
+/// # Panics
+/// If a record is not one of the device, or the log is not what the ledger says.
+pub fn compare_channels(
+    ledger: &DeviceLedger,
+    channels: Vec<Channel>,
+    broker: SocketAddr,
+) -> Found {
+    let mut comparison = Comparison::new([ledger.clone()], channels);
     let records: Vec<Logged> = kcat::consume(broker, TOPIC).iter().map(logged).collect();
     for record in &records {
+        assert_eq!(record.device, ledger.device, "{record:?}");
         comparison.observe(record);
     }
     let report = comparison.finish();
@@ -169,10 +182,8 @@ fn logged(record: &Consumed) -> Logged {
             Entry::Reading(object.unwrap_or_else(|error| panic!("{error}: {record:?}")))
         }
     };
-    let device = record.key.clone().unwrap_or_default();
-    assert_eq!(device, DEVICE, "{record:?}");
     Logged {
-        device,
+        device: record.key.clone().unwrap_or_default(),
         stream: parse_stream(header("stream")).unwrap_or_else(|| panic!("stream: {record:?}")),
         boot: number("boot"),
         seq: number("seq"),
