@@ -15,6 +15,7 @@ pub mod gateway;
 pub mod kcat;
 pub mod ledger;
 pub mod line;
+pub mod noise;
 pub mod permit;
 pub mod ports;
 pub mod process;

@@ -1,4 +1,4 @@
-//! The serial line between a board and the gateway, as something that can be cut.
+//! The serial line between a board and the gateway, as something that can be cut and disturbed.
 //!
 //! The gateway's end is a PTY behind a stable link, as udev makes one; the board's end is a Unix socket that the
 //! emulator connects to. Nothing is kept for an end that is not there: what a UART sends into the void is gone.
@@ -23,7 +23,7 @@ use rustix::{
     termios::{OptionalActions, tcgetattr, tcsetattr},
 };
 
-use crate::wait;
+use crate::{noise::Noise, wait};
 
 /// How the two ends are joined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +51,7 @@ pub struct SerialLine {
 struct Shared {
     wanted: Option<Joint>,
     actual: Option<Joint>,
+    noise: Option<Noise>,
 }
 
 impl SerialLine {
@@ -63,7 +64,8 @@ impl SerialLine {
         let (port, socket) = (folder.join("tty-board"), folder.join("line.sock"));
         let listener = UnixListener::bind(&socket).expect("a socket in the test's folder");
         listener.set_nonblocking(true).expect("a socket can be made so");
-        let shared = Arc::new(Mutex::new(Shared { wanted: Some(Joint::Joined), actual: None }));
+        let shared =
+            Arc::new(Mutex::new(Shared { wanted: Some(Joint::Joined), actual: None, noise: None }));
         let carrier = Carrier {
             shared: shared.clone(),
             port: port.clone(),
@@ -89,6 +91,17 @@ impl SerialLine {
         &self.socket
     }
 
+    /// Disturbs all bytes from now on, in both directions.
+    pub fn disturb(&self, noise: Noise) {
+        lock(&self.shared).noise = Some(noise);
+    }
+
+    /// Bits that the noise has flipped so far.
+    #[must_use]
+    pub fn flipped(&self) -> u64 {
+        lock(&self.shared).noise.as_ref().map_or(0, Noise::flipped)
+    }
+
     /// Cuts or joins; done when it returns.
     ///
     /// # Panics
@@ -111,6 +124,14 @@ impl Drop for SerialLine {
 
 fn lock(shared: &Mutex<Shared>) -> std::sync::MutexGuard<'_, Shared> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    fn disturb(&mut self, bytes: &mut [u8]) {
+        if let Some(noise) = &mut self.noise {
+            noise.disturb(bytes);
+        }
+    }
 }
 
 /// Carries bytes until nobody wants a line any more.
@@ -161,6 +182,7 @@ impl Carrier {
         let mut bytes = [0; CHUNK];
         let read = self.gateway.as_mut().map_or(0, |pty| pty.read(&mut bytes));
         if let (Joint::Joined, Some(board)) = (joint, &mut self.board) {
+            lock(&self.shared).disturb(&mut bytes[..read]);
             // A board that does not listen loses bytes, as it would on a wire.
             let _ = board.write_all(&bytes[..read]);
         }
@@ -177,6 +199,7 @@ impl Carrier {
             Ok(0) => self.board = None,
             Ok(read) => {
                 if let (Joint::Joined | Joint::Deaf, Some(pty)) = (joint, &mut self.gateway) {
+                    lock(&self.shared).disturb(&mut bytes[..read]);
                     pty.write(&bytes[..read]);
                 }
             }

@@ -22,6 +22,8 @@ pub const TOPIC: &str = "readings";
 
 /// For ten readings a second on a machine that has other things to do.
 const SAMPLING: Duration = Duration::from_secs(60);
+/// A queue of a minute, ten readings a second, and a busy machine.
+const FILLING_UP: Duration = Duration::from_secs(180);
 /// A queue of a minute and a gateway that replays its log.
 const CATCHING_UP: Duration = Duration::from_secs(120);
 
@@ -81,6 +83,17 @@ impl Workbench {
         let goal = sampled(&self.board.ledger()) + count;
         wait::for_condition("readings in the board's ledger", SAMPLING, || {
             sampled(&self.board.ledger()) >= goal
+        });
+    }
+
+    /// Waits until the board has dropped `count` more readings, since nobody takes them.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub fn wait_dropped(&self, count: u64) {
+        let goal = dropped(&self.board.ledger()) + count;
+        wait::for_condition("readings that the board dropped", FILLING_UP, || {
+            dropped(&self.board.ledger()) >= goal
         });
     }
 
@@ -160,6 +173,11 @@ pub fn compare_channels(
 #[must_use]
 pub fn sampled(ledger: &DeviceLedger) -> usize {
     ledger.runs.iter().map(|run| run.readings.len()).sum()
+}
+
+/// Readings that were dropped, of all starts.
+fn dropped(ledger: &DeviceLedger) -> u64 {
+    ledger.runs.iter().flat_map(|run| &run.gaps).map(|range| range.count).sum()
 }
 
 /// The last reading that the gateway has acknowledged.

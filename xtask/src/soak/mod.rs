@@ -54,6 +54,11 @@ const SOAKS: &[Soak] = &[
         steps: &[Step::BlackBox { filter: "clients::groups::" }],
     },
     Soak {
+        name: "link-board",
+        about: "the board over a line with bit errors, 20 SIGKILLs of the gateway and a long absence",
+        steps: &[Step::BlackBox { filter: "board::board_readings_survive_bit_errors" }],
+    },
+    Soak {
         name: "link-client",
         about: "a device client made from the link's specification delivers over 20 SIGKILLs of the gateway",
         steps: &[Step::BlackBox { filter: "link_client::" }],
