@@ -19,3 +19,4 @@ mod kafka_server;
 mod kills;
 mod link_client;
 mod mosquitto_bridge;
+mod simulated;

@@ -19,6 +19,7 @@ pub mod noise;
 pub mod permit;
 pub mod ports;
 pub mod process;
+mod pty;
 pub mod random;
 pub mod recording;
 pub mod schema;
