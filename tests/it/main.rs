@@ -12,6 +12,7 @@ mod clients;
 mod demo;
 mod differential;
 mod fleet;
+mod goodput;
 mod hostile_bytes;
 mod journal_tools;
 mod kafka_hostile;

@@ -7,8 +7,12 @@ use std::{
     time::Duration,
 };
 
-use headwater::{Addresses, Config, Shutdown, journal::sim::SimDisk};
-use headwater_tests::gateway::Gateway;
+use headwater::{
+    Addresses, Config, Shutdown,
+    config::{SerialConfig, units::ByteSize},
+    journal::sim::{CardTiming, SimDisk},
+};
+use headwater_tests::{gateway::Gateway, ports};
 
 /// A gateway in this process, on a simulated disk.
 pub(crate) struct Simulated {
@@ -35,6 +39,17 @@ impl Simulated {
         });
         let addresses = addresses.recv_timeout(START).expect("the gateway serves");
         Self { disk, addresses, shutdown, thread: Some(thread) }
+    }
+
+    /// One whose every sync takes half a second, with a device on `port`.
+    pub(crate) fn stalling(port: &Path, seed: u64) -> Self {
+        let mut config = Config::default();
+        config.storage.max_bytes = Some(ByteSize::mib(256));
+        config.kafka.listen = ports::reserve();
+        config.device.listen = ports::reserve();
+        config.http.listen = ports::reserve();
+        config.device.serial = vec![SerialConfig { port: port.into(), baud: 115_200 }];
+        Self::start(SimDisk::card(STALLS, seed), config)
     }
 
     /// What clients ask, with the folder of theirs.
@@ -69,3 +84,8 @@ impl Drop for Simulated {
 }
 
 const START: Duration = Duration::from_secs(60);
+const STALLS: CardTiming = CardTiming {
+    sync_p50: Duration::from_millis(500),
+    sync_p99: Duration::from_millis(500),
+    ..CardTiming::CARD
+};

@@ -23,6 +23,7 @@ mod pty;
 pub mod random;
 pub mod recording;
 pub mod schema;
+pub mod uart;
 pub mod unfinished;
 pub mod wait;
 pub mod wire;
