@@ -19,6 +19,8 @@ pub(crate) enum Blow {
     GatewayKilled,
     /// The same, when the board has not heard for a while that its readings are durable: it sends them again.
     GatewayKilledUnheard,
+    /// SIGKILL of the gateway, which stays away until the board has had to drop readings.
+    GatewayAway,
     /// The line falls silent, or its adapter is pulled, for a while.
     LineCut(Joint),
     /// The board's reset button.
@@ -83,6 +85,11 @@ fn strike(
             bench.gateway.kill();
             bench.gateway.restart();
             bench.line.set(Joint::Joined);
+        }
+        Blow::GatewayAway => {
+            bench.gateway.kill();
+            bench.wait_dropped(50 + random.below(100));
+            bench.gateway.restart();
         }
         Blow::LineCut(joint) => {
             bench.line.set(joint);

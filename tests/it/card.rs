@@ -4,15 +4,14 @@
 //! requests a second), in this process, with the library's own entry.
 
 use std::{
-    path::Path,
     process::Command,
-    sync::{Arc, mpsc},
+    sync::mpsc,
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
 use headwater::{
-    Addresses, Config, Shutdown,
+    Addresses, Config,
     config::units::ByteSize,
     journal::{
         self, JournalOptions,
@@ -31,6 +30,8 @@ use headwater_tests::{
     wait,
     wire::{Member, Wire},
 };
+
+use crate::simulated::Simulated;
 
 const DEVICES: u64 = 50;
 const RATE_HZ: u64 = 10;
@@ -58,7 +59,7 @@ fn the_whole_gateway_on_a_card() {
     let steady = Duration::from_secs(effort::count(15, 60));
     let folder = tempfile::tempdir().unwrap();
     let mut random = Random::new("card");
-    let card = Card::start(SimDisk::card(CardTiming::CARD, random.bits()), config(None));
+    let card = Simulated::start(SimDisk::card(CardTiming::CARD, random.bits()), config(None));
     let gateway = card.site(folder.path());
     let mut fleet = start_fleet(&gateway);
     let mut ledger = Ledger::start(&gateway, TOPIC, random.bits(), &PRODUCERS);
@@ -82,7 +83,7 @@ fn the_whole_gateway_on_a_card() {
     let (addresses, before) = (card.addresses, gateway.durable("readings"));
     let disk = card.stop().restarted(None).with_timing(CardTiming::CARD, random.bits());
     thread::sleep(AWAY);
-    let mut card = Card::start(disk, config(Some(addresses)));
+    let mut card = Simulated::start(disk, config(Some(addresses)));
     let (drained, took) = drain(&gateway, before);
     let rate = drained * 1000 / took.as_millis().max(1) as u64;
     let read = read_cold(&card, &gateway, random.bits());
@@ -109,48 +110,6 @@ fn the_whole_gateway_on_a_card() {
     // One when the gateway stops answering, and one more if the port was still open.
     assert!(reconnects <= 2 * DEVICES, "{reconnects} reconnects: links ended by themselves");
     assert!(acknowledged > 25 * steady.as_secs(), "{acknowledged} records of 50 producers");
-}
-
-/// A gateway in this process.
-struct Card {
-    disk: SimDisk,
-    addresses: Addresses,
-    shutdown: Shutdown,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Card {
-    fn start(disk: SimDisk, config: Config) -> Self {
-        let shutdown = Shutdown::new();
-        let (ready, addresses) = mpsc::channel();
-        let running = (Arc::new(disk.clone()), shutdown.clone());
-        let thread = thread::spawn(move || {
-            let (disk, shutdown) = running;
-            let runtime = tokio::runtime::Builder::new_multi_thread();
-            let runtime = { runtime }.worker_threads(2).enable_all().build().unwrap();
-            let tell = |addresses: &Addresses| ready.send(*addresses).unwrap();
-            runtime.block_on(headwater::run(config, disk, shutdown, tell)).unwrap();
-        });
-        let addresses = addresses.recv_timeout(DEADLINE).expect("the gateway serves");
-        Self { disk, addresses, shutdown, thread: Some(thread) }
-    }
-
-    fn site(&self, folder: &Path) -> Gateway {
-        let Addresses { kafka, device, http } = self.addresses;
-        Gateway::elsewhere(folder, kafka, device, http)
-    }
-
-    fn stop(mut self) -> SimDisk {
-        self.stop_in_place();
-        self.disk.clone()
-    }
-
-    fn stop_in_place(&mut self) {
-        self.shutdown.request();
-        if let Some(thread) = self.thread.take() {
-            thread.join().expect("the gateway does not panic");
-        }
-    }
 }
 
 fn config(again: Option<Addresses>) -> Config {
@@ -225,9 +184,9 @@ fn drain(gateway: &Gateway, before: u64) -> (u64, Duration) {
 }
 
 /// Bytes a second at which a consumer reads the producers' topic from its beginning, of which the cache holds nothing.
-fn read_cold(card: &Card, gateway: &Gateway, seed: u64) -> u64 {
+fn read_cold(card: &Simulated, gateway: &Gateway, seed: u64) -> u64 {
     let image = card.disk.restarted(None).with_timing(CardTiming::CARD, seed);
-    let mut reader = Card::start(image, config(None));
+    let mut reader = Simulated::start(image, config(None));
     let kafka = reader.addresses.kafka;
     let began = Instant::now();
     let log = judge::read_topic(kafka, TOPIC, PARTITIONS).unwrap();

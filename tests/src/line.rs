@@ -1,29 +1,23 @@
-//! The serial line between a board and the gateway, as something that can be cut.
+//! The serial line between a board and the gateway, as something that can be cut and disturbed.
 //!
 //! The gateway's end is a PTY behind a stable link, as udev makes one; the board's end is a Unix socket that the
 //! emulator connects to. Nothing is kept for an end that is not there: what a UART sends into the void is gone.
 
 use std::{
-    fs::{self, File},
-    io::{ErrorKind, Read, Write},
-    os::unix::{
-        fs::symlink,
-        net::{UnixListener, UnixStream},
-    },
+    fs,
+    io::{Read, Write},
+    os::unix::net::{UnixListener, UnixStream},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     thread::{self, JoinHandle},
     time::Duration,
 };
 
-use rustix::{
-    fs::{Mode, OFlags},
-    io::Errno,
-    pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
-    termios::{OptionalActions, tcgetattr, tcsetattr},
+use crate::{
+    noise::Noise,
+    pty::{Pty, is_pause},
+    wait,
 };
-
-use crate::wait;
 
 /// How the two ends are joined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +45,7 @@ pub struct SerialLine {
 struct Shared {
     wanted: Option<Joint>,
     actual: Option<Joint>,
+    noise: Option<Noise>,
 }
 
 impl SerialLine {
@@ -63,7 +58,8 @@ impl SerialLine {
         let (port, socket) = (folder.join("tty-board"), folder.join("line.sock"));
         let listener = UnixListener::bind(&socket).expect("a socket in the test's folder");
         listener.set_nonblocking(true).expect("a socket can be made so");
-        let shared = Arc::new(Mutex::new(Shared { wanted: Some(Joint::Joined), actual: None }));
+        let shared =
+            Arc::new(Mutex::new(Shared { wanted: Some(Joint::Joined), actual: None, noise: None }));
         let carrier = Carrier {
             shared: shared.clone(),
             port: port.clone(),
@@ -89,6 +85,17 @@ impl SerialLine {
         &self.socket
     }
 
+    /// Disturbs all bytes from now on, in both directions.
+    pub fn disturb(&self, noise: Noise) {
+        lock(&self.shared).noise = Some(noise);
+    }
+
+    /// Bits that the noise has flipped so far.
+    #[must_use]
+    pub fn flipped(&self) -> u64 {
+        lock(&self.shared).noise.as_ref().map_or(0, Noise::flipped)
+    }
+
     /// Cuts or joins; done when it returns.
     ///
     /// # Panics
@@ -111,6 +118,14 @@ impl Drop for SerialLine {
 
 fn lock(shared: &Mutex<Shared>) -> std::sync::MutexGuard<'_, Shared> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    fn disturb(&mut self, bytes: &mut [u8]) {
+        if let Some(noise) = &mut self.noise {
+            noise.disturb(bytes);
+        }
+    }
 }
 
 /// Carries bytes until nobody wants a line any more.
@@ -161,6 +176,7 @@ impl Carrier {
         let mut bytes = [0; CHUNK];
         let read = self.gateway.as_mut().map_or(0, |pty| pty.read(&mut bytes));
         if let (Joint::Joined, Some(board)) = (joint, &mut self.board) {
+            lock(&self.shared).disturb(&mut bytes[..read]);
             // A board that does not listen loses bytes, as it would on a wire.
             let _ = board.write_all(&bytes[..read]);
         }
@@ -177,6 +193,7 @@ impl Carrier {
             Ok(0) => self.board = None,
             Ok(read) => {
                 if let (Joint::Joined | Joint::Deaf, Some(pty)) = (joint, &mut self.gateway) {
+                    lock(&self.shared).disturb(&mut bytes[..read]);
                     pty.write(&bytes[..read]);
                 }
             }
@@ -184,88 +201,6 @@ impl Carrier {
             Err(_) => self.board = None,
         }
     }
-}
-
-fn is_pause(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted)
-}
-
-/// The gateway's end.
-struct Pty {
-    master: File,
-    usage: Usage,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Usage {
-    /// Nobody has opened it yet.
-    New,
-    Open,
-    /// Whoever had it open has closed it.
-    Left,
-}
-
-impl Pty {
-    /// A new PTY that `link` points to.
-    fn behind(link: &Path) -> Self {
-        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-        let master = openpt(flags).expect("a PTY is free");
-        grantpt(&master).expect("a new PTY is ours");
-        unlockpt(&master).expect("a new PTY is locked");
-        let name = ptsname(&master, Vec::new()).expect("a PTY has a name");
-        let path = PathBuf::from(name.to_str().expect("names of PTYs are ASCII"));
-        make_raw(&path);
-        let flags = rustix::fs::fcntl_getfl(&master).expect("an open descriptor has flags");
-        rustix::fs::fcntl_setfl(&master, flags | OFlags::NONBLOCK).expect("a PTY can wait or not");
-        // Renamed into place, so that the name never is missing while a gateway looks for it.
-        let fresh = link.with_extension("new");
-        let _ = fs::remove_file(&fresh);
-        symlink(&path, &fresh).expect("the test's folder is writable");
-        fs::rename(&fresh, link).expect("the test's folder is writable");
-        Self { master: File::from(master), usage: Usage::New }
-    }
-
-    fn was_left(&self) -> bool {
-        self.usage == Usage::Left
-    }
-
-    fn read(&mut self, bytes: &mut [u8]) -> usize {
-        match self.master.read(bytes) {
-            Ok(read) => {
-                self.usage = Usage::Open;
-                read
-            }
-            Err(error) if is_pause(error.kind()) => {
-                self.usage = Usage::Open;
-                0
-            }
-            // The slave is closed.
-            Err(error) if error.raw_os_error() == Some(Errno::IO.raw_os_error()) => {
-                if self.usage == Usage::Open {
-                    self.usage = Usage::Left;
-                }
-                0
-            }
-            Err(error) => panic!("PTY: {error}"),
-        }
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        if self.usage == Usage::Open {
-            // What a gateway that does not read has no room for is an overrun.
-            let _ = self.master.write(bytes);
-        }
-    }
-}
-
-/// No echo and no line editing from the first byte on; opening and closing it once also makes reads of the master
-/// tell whether somebody has it open.
-fn make_raw(path: &Path) {
-    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let slave = rustix::fs::open(path, flags, Mode::empty()).expect("a new PTY opens");
-    let mut settings = tcgetattr(&slave).expect("a PTY is a terminal");
-    settings.make_raw();
-    tcsetattr(&slave, OptionalActions::Now, &settings).expect("a PTY is a terminal");
 }
 
 /// For the carrier to get its turn on a busy machine.
@@ -276,6 +211,10 @@ const PACE: Duration = Duration::from_millis(1);
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
+    use rustix::fs::{Mode, OFlags};
+
     use super::*;
 
     const DEADLINE: Duration = Duration::from_secs(10);

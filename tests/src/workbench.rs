@@ -10,7 +10,7 @@ use headwater_sim::{
 };
 
 use crate::{
-    emulator::{Board, DEVICE},
+    emulator::Board,
     gateway::Gateway,
     kcat::{self, Consumed},
     line::SerialLine,
@@ -22,6 +22,8 @@ pub const TOPIC: &str = "readings";
 
 /// For ten readings a second on a machine that has other things to do.
 const SAMPLING: Duration = Duration::from_secs(60);
+/// A queue of a minute, ten readings a second, and a busy machine.
+const FILLING_UP: Duration = Duration::from_secs(180);
 /// A queue of a minute and a gateway that replays its log.
 const CATCHING_UP: Duration = Duration::from_secs(120);
 
@@ -84,6 +86,17 @@ impl Workbench {
         });
     }
 
+    /// Waits until the board has dropped `count` more readings, since nobody takes them.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub fn wait_dropped(&self, count: u64) {
+        let goal = dropped(&self.board.ledger()) + count;
+        wait::for_condition("readings that the board dropped", FILLING_UP, || {
+            dropped(&self.board.ledger()) >= goal
+        });
+    }
+
     /// Waits until the board has started once more and sampled.
     ///
     /// # Panics
@@ -125,14 +138,27 @@ pub struct Found {
     pub gap_records: usize,
 }
 
-/// Compares a ledger with the records that a consumer finds at `broker`.
+/// Compares the board's ledger with the records that a consumer finds at `broker`.
 ///
 /// # Panics
 /// If a record is not one of the board, or the log is not what the ledger says.
 pub fn compare(ledger: &DeviceLedger, broker: SocketAddr) -> Found {
-    let mut comparison = Comparison::new([ledger.clone()], vec![temperature()]);
+    compare_channels(ledger, vec![temperature()], broker)
+}
+
+/// As [`compare`], for any device that is the only one at `broker`; its `channels` in schema order.
+///
+/// # Panics
+/// If a record is not one of the device, or the log is not what the ledger says.
+pub fn compare_channels(
+    ledger: &DeviceLedger,
+    channels: Vec<Channel>,
+    broker: SocketAddr,
+) -> Found {
+    let mut comparison = Comparison::new([ledger.clone()], channels);
     let records: Vec<Logged> = kcat::consume(broker, TOPIC).iter().map(logged).collect();
     for record in &records {
+        assert_eq!(record.device, ledger.device, "{record:?}");
         comparison.observe(record);
     }
     let report = comparison.finish();
@@ -147,6 +173,11 @@ pub fn compare(ledger: &DeviceLedger, broker: SocketAddr) -> Found {
 #[must_use]
 pub fn sampled(ledger: &DeviceLedger) -> usize {
     ledger.runs.iter().map(|run| run.readings.len()).sum()
+}
+
+/// Readings that were dropped, of all starts.
+fn dropped(ledger: &DeviceLedger) -> u64 {
+    ledger.runs.iter().flat_map(|run| &run.gaps).map(|range| range.count).sum()
 }
 
 /// The last reading that the gateway has acknowledged.
@@ -169,10 +200,8 @@ fn logged(record: &Consumed) -> Logged {
             Entry::Reading(object.unwrap_or_else(|error| panic!("{error}: {record:?}")))
         }
     };
-    let device = record.key.clone().unwrap_or_default();
-    assert_eq!(device, DEVICE, "{record:?}");
     Logged {
-        device,
+        device: record.key.clone().unwrap_or_default(),
         stream: parse_stream(header("stream")).unwrap_or_else(|| panic!("stream: {record:?}")),
         boot: number("boot"),
         seq: number("seq"),

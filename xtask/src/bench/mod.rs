@@ -3,6 +3,7 @@
 mod codec;
 mod journal;
 mod kafka;
+mod link;
 mod smoke;
 
 use anyhow::Result;
@@ -16,6 +17,8 @@ pub(crate) enum Bench {
     /// Bytes on the line for a reading, beside other formats: a simulated day of climate, and recordings of two wearables
     #[command(after_help = "Example:\n  cargo xtask bench codec")]
     Codec,
+    /// Items over a serial line as a share of its rate: clean, with bit errors, and with a disk that stalls
+    Link(link::Options),
     /// The journal as ratios to pwrite and fdatasync on the same file system
     Journal(journal::Options),
     /// Produce, consume, latency, memory and CPU beside real Apache Kafka, as ratios
@@ -26,6 +29,7 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
     match bench {
         Bench::Smoke => smoke::run(),
         Bench::Codec => codec::run(),
+        Bench::Link(options) => link::run(options),
         Bench::Journal(options) => journal::run(options),
         Bench::Kafka(options) => kafka::run(options),
     }

@@ -74,6 +74,16 @@ const SOAKS: &[Soak] = &[
         about: "K3: 20 members of a group come, go and crash for 60 s, over 6 SIGKILLs of the broker",
         steps: &[Step::BlackBox { filter: "clients::groups::" }],
     },
+    Soak {
+        name: "link-board",
+        about: "the board over a line with bit errors, 20 SIGKILLs of the gateway and a long absence",
+        steps: &[Step::BlackBox { filter: "board::board_readings_survive_bit_errors" }],
+    },
+    Soak {
+        name: "link-client",
+        about: "a device client made from the link's specification delivers over 20 SIGKILLs of the gateway",
+        steps: &[Step::BlackBox { filter: "link_client::" }],
+    },
 ];
 
 /// Options of `cargo xtask soak`.
