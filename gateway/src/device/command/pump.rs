@@ -228,10 +228,7 @@ impl Pump {
 
     /// Appends an outcome, and that its command is settled.
     async fn settle(&mut self, key: &Bytes, command: &Command, outcome: &Outcome) -> bool {
-        let topic = match self.results().await {
-            Some(topic) => topic,
-            None => return false,
-        };
+        let Some(topic) = self.results().await else { return false };
         let index = partition_for_key(key, topic.partitions.len());
         let Some(&partition) = topic.partitions.get(index) else { return false };
         let Some(batch) = record(key, command, outcome, self.hub.now().wall_ms) else {
