@@ -23,6 +23,7 @@ use tokio::{
 };
 
 use crate::{
+    faults::{Fate, Faults},
     ledger::{LedgerFile, Line as LedgerLine},
     line::{Line, Serial},
     memory::FileMemory,
@@ -58,6 +59,8 @@ pub struct Settings {
     pub attachment: Attachment,
     /// After the end of sampling, how long the queue may take to empty.
     pub drain: Duration,
+    /// What goes wrong.
+    pub faults: Faults,
 }
 
 /// What a device did in its life.
@@ -73,6 +76,8 @@ pub struct Tally {
     pub drained: u64,
     /// Connections made after the first.
     pub reconnects: u64,
+    /// Resets by its faults.
+    pub resets: u64,
 }
 
 impl std::ops::AddAssign for Tally {
@@ -82,11 +87,15 @@ impl std::ops::AddAssign for Tally {
         self.dropped += other.dropped;
         self.drained += other.drained;
         self.reconnects += other.reconnects;
+        self.resets += other.resets;
     }
 }
 
 /// A device that was switched on.
 pub struct Device {
+    number: u64,
+    folder: PathBuf,
+    fate: Fate,
     node: Box<DeviceNode>,
     schedule: Schedule,
     clock: Clock,
@@ -135,7 +144,7 @@ impl Device {
         let name = device_name(number);
         let id = DeviceId::new(&name).ok_or(io::ErrorKind::InvalidInput)?;
         let mut random = Random::new(settings.seed ^ 0x0064_6576_6963_6500, number);
-        let mut memory = FileMemory::open(&folder.join(format!("{name}.nvm")))?;
+        let mut memory = FileMemory::open(&memory_path(folder, &name))?;
         let (store, identity) = IdentityStore::open(&mut memory);
         let clock = Clock { origin: Instant::now(), ppm: random.between(-MAX_PPM, MAX_PPM) };
         let period = (f64::from(TICK_HZ) / settings.rate_hz).round().max(1.0) as u32;
@@ -156,6 +165,9 @@ impl Device {
             }
         };
         Ok(Self {
+            number,
+            folder: folder.into(),
+            fate: Fate::new(settings.faults, settings.seed, number, Instant::now()),
             node: Box::new(Node::new(config, identity)),
             schedule: Schedule::every(period.into(), (random.unit() * f64::from(spread)) as u64),
             clock,
@@ -174,14 +186,40 @@ impl Device {
         })
     }
 
-    /// Lives until `stop` says so; then samples no more, and ends when everything is acknowledged
-    /// or the patience is over.
+    /// Lives until `stop` says so, through the resets that its faults bring; then samples no more, and ends when everything
+    /// is acknowledged or the patience is over.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) -> io::Result<Tally> {
+        while self.live(&mut stop).await? {
+            self = self.reset()?;
+        }
+        Ok(self.tally)
+    }
+
+    /// Loses what is in RAM, sometimes the memory, too, and starts again.
+    fn reset(mut self) -> io::Result<Self> {
+        let path = memory_path(&self.folder, &device_name(self.number));
+        if self.fate.erases(Instant::now()) {
+            std::fs::remove_file(path)?;
+        }
+        let (fate, tally) = (self.fate.clone(), self.tally);
+        let (number, settings, folder) = (self.number, self.settings.clone(), self.folder.clone());
+        // Its ledger is closed before the next life opens it again.
+        drop(self);
+        let mut next = Self::start(number, settings, &folder)?;
+        next.fate = fate;
+        next.tally = tally;
+        next.tally.resets += 1;
+        Ok(next)
+    }
+
+    /// One life; whether a reset ended it.
+    async fn live(&mut self, stop: &mut watch::Receiver<bool>) -> io::Result<bool> {
         let mut deadline = None;
         let mut received = [0; 512];
         loop {
             if self.sampling && *stop.borrow_and_update() {
                 self.sampling = false;
+                self.fate.rest();
                 self.node.seal();
                 deadline = Some(Instant::now() + self.settings.drain);
             }
@@ -189,11 +227,19 @@ impl Device {
             let drained = self.node.is_drained();
             if !self.sampling && (drained || deadline.is_some_and(|end| end <= Instant::now())) {
                 self.tally.drained = u64::from(drained);
-                return Ok(self.tally);
+                return Ok(false);
             }
             let wake = self.next_wake().min(deadline.unwrap_or_else(far_away));
-            let woken = self.wait(wake, &mut received, &mut stop).await;
+            let wake = wake.min(self.fate.next().unwrap_or_else(far_away));
+            let woken = self.wait(wake, &mut received, stop).await;
             self.handle(woken, &received)?;
+            let now = Instant::now();
+            if self.fate.resets(now) {
+                return Ok(true);
+            }
+            if self.fate.cuts(now) && matches!(self.settings.attachment, Attachment::Tcp(_)) {
+                self.lose_line(io::ErrorKind::ConnectionReset.into())?;
+            }
         }
     }
 
@@ -217,10 +263,13 @@ impl Device {
         if matches!(self.connection, Connection::Up(_)) {
             while let Some(room) = self.outgoing.room() {
                 let len = self.node.transmit(now, room);
-                self.outgoing.len += len;
                 if len == 0 {
                     break;
                 }
+                let carried = self.fate.carry(&room[..len]);
+                let len = carried.len().min(room.len());
+                room[..len].copy_from_slice(&carried[..len]);
+                self.outgoing.len += len;
             }
         }
         self.drain_events();
@@ -337,8 +386,8 @@ impl Device {
                 self.lose_line(error)?;
             }
             Woken::Received(Ok(len)) => {
-                let bytes = received.get(..len).unwrap_or_default();
-                self.node.receive(self.clock.now(), bytes);
+                let bytes = self.fate.carry(received.get(..len).unwrap_or_default());
+                self.node.receive(self.clock.now(), &bytes);
                 self.drain_events();
                 self.ledger.flush()?;
                 if self.node.in_session() {
@@ -426,6 +475,10 @@ impl Clock {
         let elapsed = Duration::try_from_secs_f64(seconds).unwrap_or(FAR_AWAY).min(FAR_AWAY);
         self.origin + elapsed + Duration::from_micros(2)
     }
+}
+
+fn memory_path(folder: &Path, name: &str) -> PathBuf {
+    folder.join(format!("{name}.nvm"))
 }
 
 /// `sim-000001` and so on.

@@ -18,6 +18,7 @@ use tokio::{
 
 use crate::{
     device::{Attachment, Device, Settings, Tally},
+    faults::Faults,
     signal::CLIMATE,
 };
 
@@ -42,6 +43,8 @@ pub struct Plan {
     pub drain: Duration,
     /// Seed.
     pub seed: u64,
+    /// What goes wrong.
+    pub faults: Faults,
 }
 
 /// What became of a fleet.
@@ -65,11 +68,11 @@ impl Outcome {
 
 impl std::fmt::Display for Outcome {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Tally { sampled, acknowledged, dropped, drained, reconnects } = self.tally;
+        let Tally { sampled, acknowledged, dropped, drained, reconnects, resets } = self.tally;
         write!(
             f,
             "{} devices: {sampled} sampled, {acknowledged} acknowledged, {dropped} dropped, {} with readings left, \
-             {reconnects} reconnects",
+             {reconnects} reconnects, {resets} resets",
             self.devices,
             self.devices - drained,
         )
@@ -93,6 +96,7 @@ pub async fn run(plan: Plan) -> Result<Outcome> {
         channels: channels(plan.rate_hz),
         attachment: plan.attachment.clone(),
         drain: plan.drain,
+        faults: plan.faults,
     };
     let mut lives = JoinSet::new();
     for number in plan.first..plan.first + plan.devices {

@@ -6,6 +6,7 @@
 
 pub mod compare;
 pub mod device;
+pub mod faults;
 pub mod fleet;
 pub mod ledger;
 pub mod line;

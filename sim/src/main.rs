@@ -7,6 +7,7 @@ use anyhow::Result;
 use clap::{ArgGroup, Args, Parser, Subcommand};
 use headwater_sim::{
     device::Attachment,
+    faults::Faults,
     fleet::{self, Plan},
     verify::verify,
 };
@@ -33,7 +34,8 @@ enum Verb {
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("attachment").required(true).args(["connect", "pty"]))]
 #[command(
-    after_help = "Example: headwater-sim fleet --devices 50 --connect 127.0.0.1:7411 --ledgers ledgers"
+    after_help = "Examples:\n  headwater-sim fleet --devices 50 --connect 127.0.0.1:7411 --ledgers ledgers\n  headwater-sim \
+                  fleet --devices 50 --connect 127.0.0.1:7411 --ledgers ledgers --bit-errors 1e-5 --cuts \"20 s\" --resets \"60 s\""
 )]
 struct Fleet {
     /// How many devices.
@@ -66,9 +68,21 @@ struct Fleet {
     /// After the end of sampling, how long the queues may take to empty.
     #[arg(long, value_name = "TIME", default_value = "10 s", value_parser = time)]
     drain: Duration,
-    /// Other seeds are other rooms.
+    /// Other seeds are other rooms, and other faults.
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
+    /// Share of the bits on the line that are damaged, as 1e-5.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
+    bit_errors: f64,
+    /// Mean time between cuts of a device's line.
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    cuts: Option<Duration>,
+    /// Mean time between resets of a device, which lose what is in its RAM.
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    resets: Option<Duration>,
+    /// Share of the resets that erase the device's memory, too.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
+    erasures: f64,
 }
 
 /// Compares all ledgers of a folder with the readings' topic; exits 0 if they agree.
@@ -121,6 +135,12 @@ async fn run_fleet(arguments: Fleet) -> Result<bool> {
         life: arguments.seconds.map(Duration::from_secs),
         drain: arguments.drain,
         seed: arguments.seed,
+        faults: Faults {
+            bit_errors: arguments.bit_errors,
+            cuts: arguments.cuts,
+            resets: arguments.resets,
+            erasures: arguments.erasures,
+        },
     };
     let outcome = fleet::run(plan).await?;
     println!("{outcome}");
@@ -135,6 +155,12 @@ async fn run_verify(arguments: Verify) -> Result<bool> {
         println!("  {example}");
     }
     Ok(report.defects() == 0)
+}
+
+/// A number from 0 to 1.
+fn share(text: &str) -> Result<f64, String> {
+    let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| format!("{text:?} is no share: write a number from 0 to 1, as 1e-5"))
 }
 
 /// A time with its unit: `200 ms`, `1.5 s`.

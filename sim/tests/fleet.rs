@@ -8,6 +8,7 @@ use std::{fs, path::Path, time::Duration};
 use headwater_sim::{
     compare::{Channel, Comparison, Report},
     device::Attachment,
+    faults::Faults,
     fleet::{self, Outcome, Plan},
     signal::CLIMATE,
     verify::read_ledgers,
@@ -26,6 +27,7 @@ fn plan(attachment: Attachment, folder: &Path) -> Plan {
         life: Some(Duration::from_millis(1_500)),
         drain: Duration::from_secs(10),
         seed: 7,
+        faults: Faults::default(),
     }
 }
 
@@ -64,6 +66,26 @@ async fn every_reading_arrives_once_though_the_gateway_goes_away() {
     let report = check(folder.path(), &gateway, outcome);
     assert!(report.sampled > 1_000 && outcome.tally.reconnects >= 20, "{outcome}");
     assert_eq!(outcome.tally.acknowledged, outcome.tally.sampled);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_arrives_over_damage_cuts_resets_and_erased_memories_is_what_the_ledgers_say() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let gateway = Gateway::start().await;
+    let mut plan = plan(Attachment::Tcp(gateway.address()), folder.path());
+    plan.life = Some(Duration::from_secs(3));
+    plan.faults = Faults {
+        bit_errors: 2e-5,
+        cuts: Some(Duration::from_millis(700)),
+        resets: Some(Duration::from_millis(900)),
+        erasures: 0.3,
+    };
+    let outcome = fleet::run(plan).await.expect("fleet ran");
+    let report = compare(folder.path(), &gateway);
+    assert!(outcome.is_acknowledged(), "{outcome}");
+    assert!(outcome.tally.resets > 20 && outcome.tally.reconnects > 20, "{outcome}");
+    assert_eq!(report.defects(), 0, "{report} {:?}", report.examples);
+    assert!(report.durable > report.sampled / 2, "{report}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
