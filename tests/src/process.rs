@@ -97,6 +97,21 @@ impl Process {
         self.status_kib("VmHWM:")
     }
 
+    /// Processor time in user and kernel mode so far, all threads.
+    ///
+    /// # Panics
+    /// If it has ended.
+    #[must_use]
+    pub fn cpu(&self) -> Duration {
+        let text = fs::read_to_string(format!("/proc/{}/stat", self.child.id()));
+        let text = text.unwrap_or_else(|error| panic!("{} has ended: {error}", self.name));
+        // Behind the name, which may hold anything: utime and stime are the 12th and 13th fields, in hundredths of a second.
+        let fields = text.rsplit_once(") ").map(|(_, fields)| fields).unwrap_or_default();
+        let ticks =
+            fields.split(' ').skip(11).take(2).filter_map(|field| field.parse::<u64>().ok());
+        Duration::from_millis(10 * ticks.sum::<u64>())
+    }
+
     /// Its environment, a variable an entry.
     ///
     /// # Panics

@@ -75,6 +75,11 @@ const SOAKS: &[Soak] = &[
         steps: &[Step::BlackBox { filter: "clients::groups::" }],
     },
     Soak {
+        name: "link-fleet",
+        about: "D6: 1,000 simulated devices for 60 s over two SIGKILLs of the gateway: ledgers equal the log",
+        steps: &[Step::BlackBox { filter: "fleet::" }],
+    },
+    Soak {
         name: "link-board",
         about: "the board over a line with bit errors, 20 SIGKILLs of the gateway and a long absence",
         steps: &[Step::BlackBox { filter: "board::board_readings_survive_bit_errors" }],
