@@ -116,7 +116,8 @@ impl fmt::Display for Goodput {
             of_line(first),
             of_line(again),
             of_line(other),
-            100.0 - of_line(first + again + other),
+            // A frame counts when it begins.
+            (100.0 - of_line(first + again + other)).max(0.0),
             self.retransmissions,
             self.flipped,
         )

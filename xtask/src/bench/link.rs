@@ -2,7 +2,10 @@
 
 use anyhow::{Result, bail};
 
-use crate::workspace;
+use crate::{
+    test::{PROFILE, test_environment},
+    workspace,
+};
 
 /// Options of `cargo xtask bench link`.
 #[derive(Debug, clap::Args)]
@@ -14,14 +17,15 @@ pub(crate) struct Options {
 }
 
 pub(super) fn run(options: &Options) -> Result<()> {
-    if !workspace::cargo(&["build", "--release", "--workspace", "--bins"]).status()?.success() {
-        bail!("the release build failed");
+    // The profile of the tests, which is there already: what is measured waits for the line, not for the processor.
+    let bins = ["build", "--profile", PROFILE, "--workspace", "--bins"];
+    if !workspace::cargo(&bins).status()?.success() {
+        bail!("the workspace does not build");
     }
-    let mut command =
-        workspace::cargo(&["bench", "--quiet", "--workspace", "--bench", "link", "--"]);
-    command.args(["--seconds", &options.seconds.to_string()]);
-    command.env("HEADWATER_BIN_DIR", workspace::target().join("release"));
-    if !command.status()?.success() {
+    let bench = ["bench", "--quiet", "--profile", PROFILE, "--workspace", "--bench", "link", "--"];
+    let mut command = workspace::cargo(&bench);
+    test_environment(&mut command);
+    if !command.args(["--seconds", &options.seconds.to_string()]).status()?.success() {
         bail!("the bench failed");
     }
     Ok(())
