@@ -1,8 +1,11 @@
 //! Readings and gaps as records of the readings' topic: key = device id, value = flat JSON.
 //!
-//! Headers of a reading: `stream` (16 hex digits), `boot`, `seq`, `clock` (`rtt`, or `unknown` and then
-//! `tick` too). Headers of a gap: `stream`, `boot`, `seq` = first reading missing, `gap` = number of readings
-//! missing, 0 where it is not known; both have `name` and `label.<name>` of their device where `device.headers` asks for them; its value says more: `{"gap":{"first_seq":..,"count":..,"reason":".."}}`.
+//! Headers of a reading: `stream` (16 hex digits), `boot`, `seq`, `clock`: how good the timestamp is. `fit`: by a
+//! clock whose rate was fitted; `rtt`: by the shortest round trip so far, the rate taken for nominal; `unknown`: the
+//! time of receipt, and `tick` is the device's. Headers of a gap: `stream`, `boot`, `seq` = first reading missing,
+//! `gap` = number of readings missing, 0 where it is not known; its value says more:
+//! `{"gap":{"first_seq":..,"count":..,"reason":".."}}`. Both have `name` and `label.<name>` of their device where
+//! `device.headers` asks for them.
 
 use headwater_protocol::{DeviceId, StreamId, item::Cause};
 

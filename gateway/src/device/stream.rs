@@ -191,6 +191,7 @@ impl Stream {
             value.clear();
             schema.write_row(codes, &mut value);
             let stamp = match clocks.time(boot.boot, boot.tick_hz, head.tick, now) {
+                SampleTime::Fit(at_ms) => Stamp { at_ms, clock: "fit", tick: None },
                 SampleTime::RoundTrip(at_ms) => Stamp { at_ms, clock: "rtt", tick: None },
                 SampleTime::Unknown => {
                     Stamp { at_ms: now.wall_ms, clock: "unknown", tick: Some(head.tick) }

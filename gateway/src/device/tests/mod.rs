@@ -54,7 +54,8 @@ async fn readings_arrive_once_and_in_order() {
         .iter()
         .filter_map(|line| line.headers.get("clock").cloned())
         .collect();
-    assert!(quality.iter().all(|clock| clock == "rtt"), "{quality:?}");
+    // A rate may be fitted before the last one came.
+    assert!(quality.iter().all(|clock| clock == "rtt" || clock == "fit"), "{quality:?}");
     gateway.wait_status("d-1", |status| status.readings == 76 && status.gap_readings == 9).await;
     let status = gateway.status("d-1").expect("known");
     assert!(status.connected);

@@ -1,10 +1,12 @@
-//! Wall time of a device's ticks: the estimates of its recent boots, and what to say when there is none.
+//! The clocks of a device's recent boots, and what to say of a reading when there is none.
 
 use std::collections::VecDeque;
 
-use headwater_protocol::{ClockEstimate, ClockSample};
+use headwater_protocol::ClockSample;
 
-/// Boots whose estimate is kept, so that a backlog from before a reset is stamped too.
+use super::fit::Fit;
+
+/// Boots whose clock is kept, so that a backlog from before a reset is stamped too.
 const BOOTS: usize = 4;
 /// Samples kept of a boot whose tick rate is not known yet.
 const RAW_SAMPLES: usize = 8;
@@ -13,17 +15,19 @@ const FUTURE_MS: i64 = 60_000;
 
 /// One instant on the gateway's two clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Now {
+pub(in crate::device) struct Now {
     /// Microseconds of the monotonic clock that the links run on.
-    pub(super) mono_us: u64,
+    pub(in crate::device) mono_us: u64,
     /// Unix ms.
-    pub(super) wall_ms: i64,
+    pub(in crate::device) wall_ms: i64,
 }
 
 /// When a reading was sampled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum SampleTime {
-    /// Unix ms by the estimate from the shortest round trip.
+pub(in crate::device) enum SampleTime {
+    /// Unix ms by a fitted rate.
+    Fit(i64),
+    /// Unix ms by the shortest round trip and the nominal rate.
     RoundTrip(i64),
     /// Not known: the record carries the time of receipt and the device's tick.
     Unknown,
@@ -31,7 +35,7 @@ pub(super) enum SampleTime {
 
 /// What is known of a device's clock.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Clocks {
+pub(in crate::device) struct Clocks {
     boots: VecDeque<(u32, Boot)>,
 }
 
@@ -39,14 +43,14 @@ pub(super) struct Clocks {
 enum Boot {
     /// The tick rate is not known yet.
     Samples(VecDeque<ClockSample>),
-    Estimate(ClockEstimate),
+    Fit(Fit),
 }
 
 impl Clocks {
     /// Takes a sample.
-    pub(super) fn sample(&mut self, sample: ClockSample) {
+    pub(in crate::device) fn sample(&mut self, sample: ClockSample) {
         match self.boots.iter_mut().find(|(boot, _)| *boot == sample.boot) {
-            Some((_, Boot::Estimate(estimate))) => estimate.update(sample),
+            Some((_, Boot::Fit(fit))) => fit.update(sample),
             Some((_, Boot::Samples(samples))) => {
                 if samples.len() == RAW_SAMPLES {
                     samples.pop_front();
@@ -63,33 +67,42 @@ impl Clocks {
     }
 
     /// Whether anything is known of a boot.
-    pub(super) fn knows(&self, boot: u32) -> bool {
+    pub(in crate::device) fn knows(&self, boot: u32) -> bool {
         self.boots.iter().any(|(known, _)| *known == boot)
     }
 
     /// When that tick of that boot was.
-    pub(super) fn time(&mut self, boot: u32, tick_hz: u32, tick: u64, now: Now) -> SampleTime {
-        let Some(estimate) = self.estimate(boot, tick_hz) else { return SampleTime::Unknown };
-        let (host_us, _) = estimate.host_us(tick);
-        let age_us = i128::from(now.mono_us) - i128::from(host_us);
+    pub(in crate::device) fn time(
+        &mut self,
+        boot: u32,
+        tick_hz: u32,
+        tick: u64,
+        now: Now,
+    ) -> SampleTime {
+        let Some(fit) = self.fit(boot, tick_hz) else { return SampleTime::Unknown };
+        let line = fit.line();
+        let age_us = i128::from(now.mono_us).saturating_sub(line.host_us(tick));
         let Ok(age_ms) = i64::try_from(age_us.div_euclid(1000)) else { return SampleTime::Unknown };
         match now.wall_ms.checked_sub(age_ms) {
             // Neither before 1970 nor in the future: such a tick is an error of the device's.
-            Some(wall_ms) if wall_ms > 0 && age_ms >= -FUTURE_MS => SampleTime::RoundTrip(wall_ms),
+            Some(wall_ms) if wall_ms > 0 && age_ms >= -FUTURE_MS => {
+                if line.is_fitted() {
+                    SampleTime::Fit(wall_ms)
+                } else {
+                    SampleTime::RoundTrip(wall_ms)
+                }
+            }
             _ => SampleTime::Unknown,
         }
     }
 
-    fn estimate(&mut self, boot: u32, tick_hz: u32) -> Option<&ClockEstimate> {
+    fn fit(&mut self, boot: u32, tick_hz: u32) -> Option<&Fit> {
         let (_, known) = self.boots.iter_mut().find(|(known, _)| *known == boot)?;
         if let Boot::Samples(samples) = known {
-            let mut samples = samples.iter();
-            let mut estimate = ClockEstimate::new(tick_hz, *samples.next()?);
-            samples.for_each(|sample| estimate.update(*sample));
-            *known = Boot::Estimate(estimate);
+            *known = Boot::Fit(Fit::new(tick_hz, samples.drain(..))?);
         }
         match known {
-            Boot::Estimate(estimate) => Some(estimate),
+            Boot::Fit(fit) => Some(fit),
             Boot::Samples(_) => None,
         }
     }
@@ -108,13 +121,25 @@ mod tests {
     #[test]
     fn ticks_become_wall_time_by_the_shortest_round_trip() {
         let mut clocks = Clocks::default();
-        clocks.sample(sample(1, 5_000, 20_500_000, 400_000));
+        clocks.sample(sample(1, 5_000, 20_300_000, 400_000));
         clocks.sample(sample(1, 6_000, 21_000_000, 1_000));
         let now = Now { mono_us: 30_000_000, wall_ms: 1_000_000 };
         // Tick 6,000 was 9 s before now.
         assert_eq!(clocks.time(1, HZ, 6_000, now), SampleTime::RoundTrip(991_000));
         assert_eq!(clocks.time(1, HZ, 5_000, now), SampleTime::RoundTrip(990_000));
         assert_eq!(clocks.time(2, HZ, 6_000, now), SampleTime::Unknown);
+    }
+
+    #[test]
+    fn a_rate_that_is_known_is_said() {
+        let mut clocks = Clocks::default();
+        // Ticks that last 100.02 % of what they should.
+        for second in (0..100).step_by(10) {
+            clocks.sample(sample(1, second * 1000, 1_000_000 + second * 1_000_200, 10));
+        }
+        let now = Now { mono_us: 101_020_000, wall_ms: 1_000_000 };
+        assert_eq!(clocks.time(1, HZ, 0, now), SampleTime::Fit(899_980));
+        assert_eq!(clocks.time(1, HZ, 100_000, now), SampleTime::Fit(1_000_000));
     }
 
     #[test]
