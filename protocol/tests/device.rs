@@ -653,3 +653,13 @@ fn a_line_of_text_waits_for_the_items_and_others_are_counted() {
     bench.link.log(bench.now, 9, &"x".repeat(100));
     assert_eq!(bench.drain(), [Sent::Log { severity: 7, lost: 0, text: vec![b'x'; 64] }]);
 }
+
+#[test]
+fn what_a_closing_window_left_outside_is_probed_for_though_nothing_else_waits() {
+    let mut bench = Bench::in_session(2, 1_000);
+    assert_eq!(bench.items(), [(0, 1), (1, 1)]);
+    // The second item met a closed window; that it has opened again gets lost.
+    bench.say(HostMessage::Ack(Ack { window: 0, ..ack(0, 0) }));
+    assert_about(bench.wait(), 1_000);
+    assert_eq!(bench.items(), [(1, 2)]);
+}

@@ -340,8 +340,8 @@ impl Flight {
     }
 
     /// Starts the timer that the state asks for, unless one runs: for retransmission while
-    /// something sent has not arrived, for probing while the window blocks the next item or arrived
-    /// items are not durable.
+    /// something sent has not arrived, for probing while the window blocks that or the next item, or
+    /// arrived items are not durable.
     fn arm<Q: ItemQueue>(&mut self, now: u64, queue: &Q) {
         if self.deadline.is_some() {
             return;
@@ -349,6 +349,7 @@ impl Flight {
         let (first, most_ms) = if self.received < self.sent && self.window > 0 {
             (self.round_trip.timeout(self.tick_hz), RETRANSMIT_MAX_MS)
         } else if self.received > self.durable
+            || self.received < self.sent
             || self.next_item(queue).is_some_and(|item| !self.admits(&item))
         {
             (ticks(PROBE_MIN_MS, self.tick_hz), PROBE_MAX_MS)

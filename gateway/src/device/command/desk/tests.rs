@@ -1,3 +1,5 @@
+//! Orders and outcomes of commands, one desk at a time.
+
 use super::*;
 
 const P: PartitionId = PartitionId(7);
