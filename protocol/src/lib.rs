@@ -96,7 +96,7 @@ mod host;
 mod identity;
 mod wire;
 
-pub use clock::{ClockEstimate, ClockSample};
+pub use clock::ClockSample;
 pub use device::{DeviceConfig, DeviceCounters, DeviceEvent, DeviceLink, ItemQueue};
 pub use host::{
     Accept, Arrival, Description, HostConfig, HostCounters, HostEvent, HostLink, Loss, NotAccepted,

@@ -3,8 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use headwater_protocol::{
-    Accept, ClockEstimate, ClockSample, DeviceId, Hello, HostConfig, HostEvent, HostLink, Item,
-    ItemKind, Loss, NotAccepted, NotSent, Position, Refusal, StreamId,
+    Accept, ClockSample, DeviceId, Hello, HostConfig, HostEvent, HostLink, Item, ItemKind, Loss,
+    NotAccepted, NotSent, Position, Refusal, StreamId,
     frame::{self, Lead, Progress},
     message::{
         Ack, Command, CommandStatus, DeviceMessage, HEAD_MAX, HelloAck, HostMessage, Outcome,
@@ -432,25 +432,6 @@ fn clock_questions_give_samples_with_their_error() {
     let sample = ClockSample { boot: 2, tick: 5_000, host_us: asked_at + 151, half_rtt_us: 151 };
     assert_eq!(bench.hear(tick(id)), Some(Got::Time(sample)));
     assert_eq!(bench.hear(tick(id)), None, "only once");
-}
-
-#[test]
-fn the_clock_estimate_keeps_the_closest_sample() {
-    let sample = |tick, host_us, half_rtt_us| ClockSample { boot: 1, tick, host_us, half_rtt_us };
-    let mut clock = ClockEstimate::new(32_768, sample(32_768, 10_000_000, 400));
-    assert_eq!(clock.host_us(32_768 * 3), (12_000_000, 400 + 200));
-    assert_eq!(clock.host_us(16_384), (9_500_000, 400));
-    // From before the host's own clock began.
-    assert_eq!(clock.host_us(0), (9_000_000, 400 + 100));
-    clock.update(sample(32_768 * 2, 11_000_900, 900));
-    assert_eq!(clock.best().half_rtt_us, 400, "worse, although the first has aged by 100 us");
-    clock.update(sample(32_768 * 11, 20_000_300, 900));
-    assert_eq!(clock.best().host_us, 20_000_300, "the first may be off by 1,400 us by now");
-    clock.update(sample(32_768 * 12, 21_000_100, 100));
-    assert_eq!(clock.host_us(32_768 * 12), (21_000_100, 100));
-    assert_eq!(clock.host_us(0).0, 9_000_100);
-    let extreme = ClockEstimate::new(1, sample(0, 0, 0));
-    assert_eq!(extreme.host_us(u64::MAX).0, i64::MAX);
 }
 
 #[test]

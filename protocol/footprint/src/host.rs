@@ -6,7 +6,7 @@
 use core::{hint::black_box, panic::PanicInfo};
 
 use headwater_protocol::{
-    Accept, ClockEstimate, HostConfig, HostEvent, HostLink, Position, Refusal, StreamId,
+    Accept, HostConfig, HostEvent, HostLink, Position, Refusal, StreamId,
     item::Content,
 };
 
@@ -25,7 +25,6 @@ extern "C" fn _start() -> ! {
 
 fn run() -> Option<()> {
     let mut link = HostLink::new(HostConfig::default(), black_box(1), black_box(0));
-    let mut clock = None;
     let mut out = [0; HostLink::FRAME_MAX];
     let mut was_hello = false;
     loop {
@@ -44,10 +43,7 @@ fn run() -> Option<()> {
                 HostEvent::Description(description) => {
                     decode(description.kind.0, description.body)?;
                 }
-                HostEvent::Time(sample) => {
-                    clock.get_or_insert(ClockEstimate::new(black_box(1000), sample)).update(sample);
-                    black_box(clock?.host_us(black_box(7)));
-                }
+                HostEvent::Time(sample) => drop(black_box(sample)),
                 HostEvent::Log(log) => drop(black_box(log)),
                 HostEvent::Result(outcome) => drop(black_box(outcome)),
             }
