@@ -45,8 +45,7 @@ fn run_with(bug: Bug, driver: &str) -> Option<String> {
     (!status.success() && text.contains("panicked at")).then_some(text)
 }
 
-/// Runs of a driver: when the threads of a workload do their part is up to the machine, and one bug in thirty shows in one
-/// run and not in the next.
+/// Runs of a driver: when the threads of a workload do their part is up to the machine, and with them what a run shows.
 const RUNS: usize = 3;
 
 fn is_found(bug: Bug, driver: &str) {
