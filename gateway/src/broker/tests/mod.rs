@@ -12,7 +12,12 @@ mod retention;
 mod topics;
 mod transactions;
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 
@@ -20,7 +25,7 @@ use gate::Gate;
 
 use super::{AppendRequest, Broker, BrokerOptions, FullPolicy, TopicDefaults};
 use crate::{
-    journal::{self, Disk, JournalOptions, Offset, PartitionId, RealDisk},
+    journal::{self, Disk, JournalOptions, LockError, Offset, PartitionId, RealDisk},
     record::{Batch, BatchBuilder, Record},
 };
 
@@ -38,7 +43,20 @@ const T0: i64 = 1_700_000_000_000;
 
 /// Opens or creates a gateway's data; the caller drops every handle before it opens again.
 pub(crate) async fn open(folder: &Path) -> Arc<Broker> {
-    open_on(RealDisk::open(folder).expect("no other journal is open there")).await
+    open_on(disk_of(folder).await).await
+}
+
+/// A topic that is being created when its creator goes away is finished first, and holds the journal until then.
+async fn disk_of(folder: &Path) -> RealDisk {
+    let end = Instant::now() + Duration::from_secs(30);
+    loop {
+        match RealDisk::open(folder) {
+            Err(LockError::InUse { .. }) if Instant::now() < end => {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            opened => return opened.expect("no other journal is open there"),
+        }
+    }
 }
 
 pub(crate) async fn open_on(disk: impl Disk + 'static) -> Arc<Broker> {
