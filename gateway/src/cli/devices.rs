@@ -69,6 +69,12 @@ enum Action {
         /// Seconds that it waits for the device
         #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
         timeout: u64,
+        /// Topic of the commands, as the gateway's device.commands_topic says
+        #[arg(long, value_name = "TOPIC", default_value = "device-commands")]
+        commands_topic: String,
+        /// Topic of their results, as device.results_topic says
+        #[arg(long, value_name = "TOPIC", default_value = "device-results")]
+        results_topic: String,
     },
     /// Set name and labels; an empty value takes one away
     #[command(
@@ -112,9 +118,10 @@ pub(super) async fn run(options: &Options) -> Result<()> {
             let found = api.get(&path(device)).await?;
             show(&found, &mut stdout().lock())
         }
-        Action::Command { device, command, timeout } => {
+        Action::Command { device, command, timeout, commands_topic, results_topic } => {
             let timeout = Duration::from_secs(*timeout);
-            send(&options.gateway, device, command, timeout).await
+            let topics = (&commands_topic[..], &results_topic[..]);
+            send(&options.gateway, topics, (device, command), timeout).await
         }
         Action::Label { device, labels, name } => {
             let mut query = String::new();
@@ -263,9 +270,12 @@ fn ago(ms: i64) -> String {
 }
 
 /// Writes the command and waits for the record of its result.
-async fn send(gateway: &Gateway, device: &str, command: &str, timeout: Duration) -> Result<()> {
-    const COMMANDS: &str = "device-commands";
-    const RESULTS: &str = "device-results";
+async fn send(
+    gateway: &Gateway,
+    (commands, results_of): (&str, &str),
+    (device, command): (&str, &str),
+    timeout: Duration,
+) -> Result<()> {
     let explain = |error| gateway.explain(error);
     let kafka = gateway.connect(Unknown::MayBeCreated).await?;
     let results = kafka
@@ -274,16 +284,16 @@ async fn send(gateway: &Gateway, device: &str, command: &str, timeout: Duration)
         .build()
         .await
         .map_err(explain)?;
-    let from = ends(gateway, &results, RESULTS).await?;
+    let from = ends(gateway, &results, results_of).await?;
     let producer = kafka.producer().acks(Acks::All).build().await.map_err(explain)?;
-    let record = Record::new(COMMANDS, command.as_bytes().to_vec())
+    let record = Record::new(commands, command.as_bytes().to_vec())
         .key(device.as_bytes().to_vec())
         .header("timeout-ms", timeout.as_millis().to_string().into_bytes());
     let written = producer.send(record).await.map_err(explain)?;
     let place = format!("{}/{}", written.partition, written.offset);
     producer.close().await.map_err(explain)?;
     let partitions = from.iter().map(|(at, _)| at.partition).collect();
-    results.assign(RESULTS, partitions).await.map_err(explain)?;
+    results.assign(results_of, partitions).await.map_err(explain)?;
     results.seek_many(from).await.map_err(explain)?;
     let end = Instant::now() + timeout + RESULT_GRACE;
     while Instant::now() < end {

@@ -19,11 +19,11 @@ use tokio::{
 };
 
 use super::{
-    DeviceLine,
     clock::Clocks,
     command::Report,
     hub::{self, Claim, Control, Hub},
     intake::{Attempt, Durable, Intake},
+    lines::Lines,
     stream::{HeldItem, Stream},
 };
 use crate::Shutdown;
@@ -60,9 +60,6 @@ pub(super) struct Patience {
 const REFUSALS: u32 = 6;
 /// See [`Patience::hellos`].
 const HELLO_SPAN: Duration = Duration::from_secs(10);
-/// Lines of text taken within [`LINES_SPAN`]; others are dropped.
-const LINES_MOST: usize = 100;
-const LINES_SPAN: Duration = Duration::from_secs(10);
 
 impl Patience {
     /// Whoever can reach the address can connect.
@@ -90,7 +87,7 @@ pub(super) enum Ended {
     Silent,
     /// Noise, or more HELLO frames than any device sends.
     Garbage,
-    /// The device is on another connection now.
+    /// The device is on another connection now, or was refused.
     TakenOver,
     /// The journal stopped.
     Poisoned,
@@ -104,7 +101,9 @@ impl fmt::Display for Ended {
             Self::Io(error) => error.fmt(f),
             Self::Silent => f.write_str("no device answers"),
             Self::Garbage => f.write_str("no frames of this protocol"),
-            Self::TakenOver => f.write_str("the device is on another connection now"),
+            Self::TakenOver => {
+                f.write_str("the device is on another connection now, or was refused")
+            }
             Self::Poisoned => f.write_str("the journal stopped"),
         }
     }
@@ -172,9 +171,7 @@ struct Connection {
     bad_frames: u64,
     bad_bytes: u64,
     hellos: (Instant, u64),
-    /// Lines of text that came, and how many were taken lately.
-    lines: Vec<DeviceLine>,
-    lines_told: (Instant, usize),
+    lines: Lines,
     /// What whoever hands out commands has to know.
     reports: Vec<Report>,
     /// The boot that was told last as being in session.
@@ -213,8 +210,7 @@ impl Connection {
             bad_frames: 0,
             bad_bytes: 0,
             hellos: (now, 0),
-            lines: Vec::new(),
-            lines_told: (now, 0),
+            lines: Lines::new(now),
             reports: Vec::new(),
             told_boot: None,
         }
@@ -261,11 +257,9 @@ impl Connection {
                     }
                 }
                 HostEvent::Time(sample) => self.clocks.sample(sample),
-                HostEvent::Log(line) => self.lines.push(DeviceLine {
-                    at_ms: self.hub.now().wall_ms,
-                    severity: line.severity,
-                    text: printable(line.text),
-                }),
+                HostEvent::Log(line) => {
+                    self.lines.push(Instant::now(), self.hub.now().wall_ms, &line);
+                }
                 HostEvent::Result(outcome) => {
                     if let Some(claim) = &self.claim {
                         self.reports.push(Report::Result {
@@ -513,7 +507,6 @@ impl Connection {
         let duplicates = counters.duplicates - self.seen.duplicates;
         let crc_errors = counters.crc_errors - self.seen.crc_errors;
         let lines_lost = counters.lines_lost - self.seen.lines_lost;
-        let lines = self.take_lines();
         self.bad_frames += new_bad;
         if counters.frames > self.seen.frames {
             self.bad_frames = 0;
@@ -535,11 +528,12 @@ impl Connection {
         self.seen = counters;
         if let Some(claim) = &self.claim {
             let wall_ms = self.hub.now().wall_ms;
+            let (lines, too_many) = self.lines.take(claim.device);
             claim.update(|status| {
                 status.frame_errors += new_bad;
                 status.retransmits += duplicates;
                 status.crc_errors += crc_errors;
-                status.lines_lost += lines_lost;
+                status.lines_lost += lines_lost + too_many;
                 status.device_errors = counters.device_errors.into();
                 status.device_overruns = counters.device_overruns.into();
                 lines.into_iter().for_each(|line| status.keep_line(line));
@@ -549,22 +543,6 @@ impl Connection {
                 }
             });
         }
-    }
-
-    /// Lines that came, as many as anybody could read; the log of the gateway gets them, too.
-    fn take_lines(&mut self) -> Vec<DeviceLine> {
-        let mut lines = std::mem::take(&mut self.lines);
-        if self.lines_told.0.elapsed() > LINES_SPAN {
-            self.lines_told = (Instant::now(), 0);
-        }
-        lines.truncate(LINES_MOST.saturating_sub(self.lines_told.1));
-        self.lines_told.1 += lines.len();
-        if let Some(claim) = &self.claim {
-            for DeviceLine { severity, text, .. } in &lines {
-                tracing::info!(device = %claim.device, severity, text, "device log");
-            }
-        }
-        lines
     }
 
     /// Whether the peer went past what its transport allows; a silent device is let go.
@@ -650,12 +628,6 @@ impl Connection {
             claim.keep_clocks(&self.clocks);
         }
     }
-}
-
-/// Text as it may be shown: what is no UTF-8 is replaced, control characters are spaces.
-fn printable(text: &[u8]) -> String {
-    let shown = |letter: char| if letter.is_control() { ' ' } else { letter };
-    String::from_utf8_lossy(text).chars().map(shown).collect()
 }
 
 async fn durable(intake: &mut Option<Intake>) -> Result<Durable, crate::journal::Poisoned> {

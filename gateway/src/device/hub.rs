@@ -27,6 +27,7 @@ use super::{
     command::Report,
     facts::{self, StreamFact},
     registry::{Admission, Profile, ProfileEdit, ProfileError},
+    roster::Roster,
     schema::Library,
 };
 use crate::{
@@ -37,8 +38,6 @@ use crate::{
 
 /// Devices that may be known at once; one more is refused.
 pub(super) const MAX_DEVICES: usize = 10_000;
-/// Devices that are shown as waiting for approval.
-const MAX_HELD: usize = 256;
 /// A device that promises no sign of life counts as live for this long after its last frame.
 pub(super) const DEFAULT_SILENCE: Duration = Duration::from_secs(30);
 /// How long the live holder of a device id has to answer a HELLO-REQ.
@@ -58,20 +57,13 @@ struct Inner {
     topic: String,
     max_devices: usize,
     reports: mpsc::Sender<Report>,
-    admits: UnknownDevices,
-    headers: Vec<DeviceHeader>,
+    roster: Roster,
     library: Library,
     origin: Instant,
     random: RandomState,
     draws: AtomicU64,
     poisoned: AtomicBool,
     devices: Mutex<BTreeMap<String, Entry>>,
-    /// What people said, also of devices that were never here.
-    profiles: Mutex<BTreeMap<String, Profile>>,
-    /// Devices that wait to be approved.
-    held: Mutex<BTreeMap<String, DeviceStatus>>,
-    /// One change of a profile at a time.
-    editing: tokio::sync::Mutex<()>,
 }
 
 /// How devices are taken in.
@@ -159,7 +151,8 @@ impl Hub {
             }
         }
         let devices = known_devices(&broker, &boots)?;
-        let profiles = Profile::load(&broker).map_err(|key| unreadable("profile", &key))?;
+        let roster = Roster::load(&broker, unknown, headers, max_devices)
+            .map_err(|key| unreadable("profile", &key))?;
         let inner = Inner {
             broker,
             topic,
@@ -171,11 +164,7 @@ impl Hub {
             draws: AtomicU64::new(0),
             poisoned: AtomicBool::new(false),
             devices: Mutex::new(devices),
-            admits: unknown,
-            headers,
-            profiles: Mutex::new(profiles),
-            held: Mutex::default(),
-            editing: tokio::sync::Mutex::default(),
+            roster,
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -267,59 +256,20 @@ impl Hub {
 
     /// All devices by id.
     pub(super) fn status(&self) -> Vec<DeviceStatus> {
-        let mut all: BTreeMap<String, DeviceStatus> = self.held().clone();
-        let known = self.devices();
-        all.extend(known.iter().map(|(id, entry)| (id.clone(), entry.status.clone())));
-        drop(known);
-        for (id, profile) in self.profiles().iter() {
-            let status = all.entry(id.clone()).or_default();
-            status.device.clone_from(id);
-            status.profile = profile.clone();
-        }
+        let mut all: BTreeMap<String, DeviceStatus> =
+            self.devices().iter().map(|(id, entry)| (id.clone(), entry.status.clone())).collect();
+        self.inner.roster.show(&mut all);
         all.into_values().collect()
     }
 
-    /// What is said of a device.
-    pub(super) fn profile(&self, device: DeviceId) -> Profile {
-        self.profiles().get(device.as_str()).cloned().unwrap_or_default()
-    }
-
-    /// Headers that its records get.
+    /// Headers that a device's records get.
     pub(super) fn headers(&self, device: DeviceId) -> Vec<(String, String)> {
-        let mut headers = Vec::new();
-        if self.inner.headers.is_empty() {
-            return headers;
-        }
-        let Profile { name, labels, .. } = self.profile(device);
-        for header in &self.inner.headers {
-            match header {
-                DeviceHeader::Name if name.is_empty() => {}
-                DeviceHeader::Name => headers.push(("name".into(), name.clone())),
-                DeviceHeader::Labels => headers.extend(
-                    labels.iter().map(|(label, value)| (format!("label.{label}"), value.clone())),
-                ),
-            }
-        }
-        headers
+        self.inner.roster.headers(device)
     }
 
     /// Changes what is said of a device; durable when this returns. One that is refused now loses its connection.
     pub(super) async fn edit(&self, id: &str, edit: &ProfileEdit) -> Result<Profile, ProfileError> {
-        let device = DeviceId::new(id).ok_or_else(|| ProfileError::Device(id.to_owned()))?;
-        let _one = self.inner.editing.lock().await;
-        let next = self.profile(device).edited(edit)?;
-        let storage = |error: &dyn std::fmt::Display| ProfileError::Storage(error.to_string());
-        let request = AppendRequest { batches: Vec::new(), facts: vec![next.fact(device)] };
-        let commit = self.inner.broker.append_kept(request).map_err(|error| storage(&error))?;
-        commit.durable().await.map_err(|error| storage(&error))?;
-        if next == Profile::default() {
-            self.profiles().remove(id);
-        } else {
-            self.profiles().insert(id.to_owned(), next.clone());
-        }
-        if next.admission != Admission::Undecided {
-            self.held().remove(id);
-        }
+        let next = self.inner.roster.edit(&self.inner.broker, id, edit).await?;
         if next.admission == Admission::Refused {
             let devices = self.devices();
             if let Some(live) = devices.get(id).and_then(|entry| entry.live.as_ref()) {
@@ -330,51 +280,12 @@ impl Hub {
         Ok(next)
     }
 
-    /// Whether a device may come in; one that may not yet is noted.
-    fn admits(&self, device: DeviceId, transport: &str) -> bool {
-        let id = device.as_str();
-        match self.profile(device).admission {
-            Admission::Accepted => return true,
-            Admission::Refused => return false,
-            Admission::Undecided => {}
-        }
-        let is_known = self.devices().get(id).is_some_and(|entry| entry.durable);
-        if is_known || self.inner.admits == UnknownDevices::Accept {
-            return true;
-        }
-        let last_seen_ms = self.now().wall_ms;
-        let mut held = self.held();
-        if self.inner.admits == UnknownDevices::Hold
-            && (held.len() < MAX_HELD || held.contains_key(id))
-        {
-            if !held.contains_key(id) {
-                tracing::info!(
-                    device = id,
-                    transport,
-                    "a device waits: `headwater devices approve {id}` lets it in"
-                );
-            }
-            let status = held.entry(id.to_owned()).or_default();
-            status.device = id.to_owned();
-            status.transport = transport.to_owned();
-            status.last_seen_ms = last_seen_ms;
-            status.is_held = true;
-        }
-        false
-    }
-
-    fn profiles(&self) -> MutexGuard<'_, BTreeMap<String, Profile>> {
-        self.inner.profiles.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn held(&self) -> MutexGuard<'_, BTreeMap<String, DeviceStatus>> {
-        self.inner.held.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Claims the device of a HELLO for a connection, taking it over from one that does not answer any
     /// more or that carries the same stream.
     pub(super) async fn claim(&self, hello: Hello, transport: String) -> Result<Claim, Refusal> {
-        if !self.admits(hello.device, &transport) {
+        let is_known = self.devices().get(hello.device.as_str()).is_some_and(|entry| entry.durable);
+        let now_ms = self.now().wall_ms;
+        if !self.inner.roster.admits(hello.device, &transport, is_known, now_ms) {
             return Err(Refusal::Forbidden);
         }
         loop {

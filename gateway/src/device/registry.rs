@@ -1,4 +1,4 @@
-//! What people said of devices: names, labels, and who may come in. Durable facts, held in memory.
+//! What people said of one device: its name, its labels, and whether it may come in.
 //!
 //! Bytes of the fact in [`space::DEVICE_PROFILE`], key = device id: version u8 = 1; admission u8 (0 = not decided, 1 =
 //! accepted, 2 = refused); name {len u8, UTF-8}; labels u8, then {name {len u8, UTF-8}, value {len u8, UTF-8}}.
@@ -79,6 +79,9 @@ pub enum ProfileError {
     /// Too many.
     #[error("a device has at most {LABELS_MAX} labels")]
     Labels,
+    /// As many devices as may be known have one.
+    #[error("{0} devices have a profile, and no more may: take what is said of others away")]
+    Devices(usize),
     /// It is no device id.
     #[error("{0:?} is no device id: 1 to 32 of [a-z0-9._-]")]
     Device(String),

@@ -74,6 +74,11 @@ impl Book {
         self.sent.insert(offset, sent);
     }
 
+    /// It was not sent after all, and nothing durable says so.
+    pub(super) fn withdraw(&mut self, offset: i64) {
+        self.sent.remove(&offset);
+    }
+
     pub(super) fn settle(&mut self, offset: i64) {
         self.open.remove(&offset);
         self.sent.remove(&offset);

@@ -95,7 +95,7 @@ impl Desk {
     }
 
     /// Takes a record of the topic.
-    pub(super) fn take(&mut self, place: Place, record: &Record) {
+    pub(super) fn take(&mut self, place: Place, record: &Record, now_ms: i64) {
         if !self.book(place.partition).read(place.offset) {
             return;
         }
@@ -109,7 +109,8 @@ impl Desk {
         let command = Command {
             place,
             payload: record.value.clone().unwrap_or_default(),
-            deadline_ms: record.timestamp.saturating_add(timeout_ms),
+            // Whose clock is ahead does not keep it open for longer.
+            deadline_ms: record.timestamp.min(now_ms).saturating_add(timeout_ms),
             id: header("id").filter(|id| id.len() <= ID_MAX),
         };
         let key = record.key.clone().unwrap_or_default();
@@ -159,7 +160,21 @@ impl Desk {
         if is_too_long {
             let outcome = Outcome { status: "refused", boot: None, payload: Bytes::new() };
             self.end_front(device, id, outcome);
-        } else if let Some(live) = self.live.get_mut(device.as_str()) {
+        } else {
+            // Its session has ended: it will say so when there is another.
+            self.gone(device);
+        }
+    }
+
+    /// A new command was not noted durably: nothing was sent, and it is tried again later.
+    pub(super) fn withdraw(&mut self, device: DeviceId, place: Place) {
+        self.book(place.partition).withdraw(place.offset);
+        self.wait(device);
+    }
+
+    /// A command did not get to its connection: it is tried again later.
+    pub(super) fn wait(&mut self, device: DeviceId) {
+        if let Some(live) = self.live.get_mut(device.as_str()) {
             live.is_asked = false;
         }
     }

@@ -45,6 +45,7 @@ pub(in crate::device) async fn run(
         desk: Desk::default(),
         controls: BTreeMap::new(),
         partitions: Vec::new(),
+        is_stuck: false,
     };
     loop {
         pump.step().await;
@@ -67,6 +68,8 @@ struct Pump {
     controls: BTreeMap<String, mpsc::Sender<Control>>,
     /// Of the topic of the commands, as last seen.
     partitions: Vec<PartitionId>,
+    /// Something is there and could not be read: not before the next tick again.
+    is_stuck: bool,
 }
 
 impl Pump {
@@ -77,9 +80,11 @@ impl Pump {
     async fn heard(&mut self, report: Report) {
         match report {
             Report::InSession { device, boot, control } => {
-                // Before anybody can want to send one.
-                if let Err(error) = self.broker().ensure_topic(&self.topics.commands).await {
-                    tracing::debug!(%error, "the topic of the commands is not there yet");
+                // Before anybody can want to send one, or wait for what becomes of it.
+                for topic in [&self.topics.commands, &self.topics.results] {
+                    if let Err(error) = self.broker().ensure_topic(topic).await {
+                        tracing::debug!(%topic, %error, "not there yet");
+                    }
                 }
                 self.controls.insert(device.to_string(), control);
                 self.desk.in_session(device, boot);
@@ -103,7 +108,7 @@ impl Pump {
                 book.has_room().then(|| (partition, Offset(book.next())))
             })
             .collect();
-        if wants.is_empty() {
+        if wants.is_empty() || self.is_stuck {
             return std::future::pending().await;
         }
         self.hub.broker().wait_stable(&wants).await;
@@ -112,6 +117,7 @@ impl Pump {
     /// Reads what there is and does what follows from it, as far as storage takes it.
     async fn step(&mut self) {
         self.look();
+        self.is_stuck = false;
         for index in 0..self.partitions.len() {
             self.read(index).await;
         }
@@ -120,10 +126,10 @@ impl Pump {
                 Action::Send { device, payload, place, sent, is_new } => {
                     let control = Control::Command { boot: sent.boot, id: sent.id, payload };
                     if is_new && !self.note(place.partition).await {
-                        self.desk.not_sent(device, sent.id, false);
+                        self.desk.withdraw(device, place);
                         false
                     } else {
-                        self.send(device, sent.id, control)
+                        self.send(device, control)
                     }
                 }
                 Action::Settle { key, command, outcome } => {
@@ -179,23 +185,30 @@ impl Pump {
                 Ok(fetched) => fetched,
                 Err(error) => {
                     tracing::warn!(partition = partition.0, offset = from.0, %error, "commands are not readable");
+                    self.is_stuck = true;
                     return;
                 }
             };
             if fetched.batches.is_empty() {
+                self.is_stuck = true;
                 return;
             }
+            let now_ms = self.hub.now().wall_ms;
             for bytes in &fetched.batches {
                 let Ok(batch) = Batch::parse_stored(bytes.clone()) else { continue };
                 let header = batch.header();
-                let records = batch.records(BATCH_BYTES).unwrap_or_default();
+                let records = batch.records(BATCH_BYTES).unwrap_or_else(|error| {
+                    let offset = header.base_offset;
+                    tracing::warn!(partition = partition.0, offset, %error, "commands are passed over");
+                    Vec::new()
+                });
                 for record in records.iter().filter(|record| record.offset >= from.0) {
                     if !self.desk.book(partition).has_room() {
                         return;
                     }
                     if fetched.is_visible(&header) {
                         let place = Place { partition, index, offset: record.offset };
-                        self.desk.take(place, record);
+                        self.desk.take(place, record, now_ms);
                     }
                 }
                 self.desk.book(partition).pass(header.last_offset() + 1);
@@ -209,13 +222,13 @@ impl Pump {
         self.append(AppendRequest { batches: Vec::new(), facts: vec![fact] }).await
     }
 
-    fn send(&mut self, device: DeviceId, id: u64, control: Control) -> bool {
+    fn send(&mut self, device: DeviceId, control: Control) -> bool {
         let name = device.as_str();
         let sent = self.controls.get(name).map(|connection| connection.try_send(control));
         match sent {
             Some(Ok(())) => true,
             Some(Err(mpsc::error::TrySendError::Full(_))) => {
-                self.desk.not_sent(device, id, false);
+                self.desk.wait(device);
                 false
             }
             Some(Err(mpsc::error::TrySendError::Closed(_))) | None => {

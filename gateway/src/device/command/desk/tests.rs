@@ -31,7 +31,7 @@ fn record(offset: i64, key: &str, value: &str, headers: &[(&str, &str)]) -> Reco
 fn desk(commands: &[(&str, &str)]) -> Desk {
     let mut desk = Desk::default();
     for (offset, (key, value)) in (0..).zip(commands) {
-        desk.take(Place { partition: P, index: 0, offset }, &record(offset, key, value, &[]));
+        desk.take(Place { partition: P, index: 0, offset }, &record(offset, key, value, &[]), NOW);
     }
     desk
 }
@@ -111,7 +111,11 @@ fn what_was_sent_before_a_restart_is_known() {
         let mut after = Desk::default();
         after.restore(P, Book::read_fact(&fact).expect("readable"));
         for (offset, value) in [(0, "1"), (1, "2")] {
-            after.take(Place { partition: P, index: 0, offset }, &record(offset, "a", value, &[]));
+            after.take(
+                Place { partition: P, index: 0, offset },
+                &record(offset, "a", value, &[]),
+                NOW,
+            );
         }
         after.in_session(device("a"), boot);
         match expected {
@@ -140,7 +144,7 @@ fn what_nobody_answers_ends() {
     let mut desk = Desk::default();
     for (offset, timeout) in [(0, "5"), (1, "x"), (2, "999999999"), (3, "-1")] {
         let record = record(offset, "a", "", &[("timeout-ms", timeout)]);
-        desk.take(Place { partition: P, index: 0, offset }, &record);
+        desk.take(Place { partition: P, index: 0, offset }, &record, NOW);
     }
     assert_eq!(settles(&mut desk, NOW + 4), []);
     assert_eq!(settles(&mut desk, NOW + 60_000), [(0, "expired"), (1, "expired")]);
@@ -152,7 +156,7 @@ fn what_is_no_command_is_refused() {
     let mut desk =
         desk(&[("", "1"), ("A b", "1"), ("a", &"x".repeat(201)), ("a", &"y".repeat(200))]);
     let none = Record { value: None, ..record(4, "a", "", &[]) };
-    desk.take(Place { partition: P, index: 0, offset: 4 }, &none);
+    desk.take(Place { partition: P, index: 0, offset: 4 }, &none, NOW);
     let refused = [(0, "refused"), (1, "refused"), (2, "refused"), (4, "refused")];
     assert_eq!(settles(&mut desk, NOW), refused);
     desk.in_session(device("a"), 3);
@@ -160,4 +164,32 @@ fn what_is_no_command_is_refused() {
     desk.not_sent(device("a"), id, true);
     assert_eq!(settles(&mut desk, NOW), [(3, "refused")]);
     assert!(!desk.is_busy());
+}
+
+#[test]
+fn what_was_not_noted_durably_is_noted_before_it_is_sent() {
+    let mut desk = desk(&[("a", "1")]);
+    desk.in_session(device("a"), 3);
+    for _ in 0..2 {
+        let Some(Action::Send { device, place, is_new, .. }) = desk.next(NOW) else {
+            panic!("sends")
+        };
+        assert!(is_new, "nothing durable knows of it");
+        desk.withdraw(device, place);
+    }
+    let [(_, _, id, true)] = sends(&mut desk, NOW)[..] else { panic!("one") };
+    // It is noted now; the link that did not take it says when it takes it.
+    desk.not_sent(device("a"), id, false);
+    assert_eq!(sends(&mut desk, NOW), []);
+    desk.in_session(device("a"), 3);
+    let again = sends(&mut desk, NOW);
+    assert_eq!((again[0].2, again[0].3), (id, false));
+}
+
+#[test]
+fn a_clock_that_is_ahead_keeps_no_command_open() {
+    let mut desk = Desk::default();
+    let early = Record { timestamp: NOW + 1_000_000, ..record(0, "a", "1", &[]) };
+    desk.take(Place { partition: P, index: 0, offset: 0 }, &early, NOW);
+    assert_eq!(settles(&mut desk, NOW + 60_000), [(0, "expired")]);
 }
