@@ -14,7 +14,7 @@ pub const DEVICE_STREAM: Space = Space(4);
 pub const SCHEMA: Space = Space(5);
 /// Devices: id -> what the registry knows.
 pub const DEVICE: Space = Space(6);
-/// Clock fits by (device, boot).
+/// Clock fits of devices: id -> those of its last boots.
 pub const DEVICE_CLOCK: Space = Space(7);
 /// Uplink hints (the centre is the authority).
 pub const UPLINK: Space = Space(8);

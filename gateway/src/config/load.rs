@@ -6,10 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::broker::MAX_PARTITIONS_PER_TOPIC;
+use crate::broker::{MAX_PARTITIONS_PER_TOPIC, Topic};
 
 use super::{
-    Config, JournalConfig, KafkaConfig, RetentionConfig,
+    Config, DeviceConfig, JournalConfig, KafkaConfig, RetentionConfig,
     nearest::nearest,
     units::{ByteSize, Span},
 };
@@ -76,6 +76,7 @@ pub fn check(config: &Config) -> Result<(), ConfigError> {
         }
         _ => {}
     }
+    check_device(&config.device)?;
     check_kafka(&config.kafka)?;
     check_journal(&config.journal)?;
     check_retention(&config.log.retention)?;
@@ -101,6 +102,22 @@ fn check_journal(journal: &JournalConfig) -> Result<(), ConfigError> {
     within("journal.space_retry", journal.space_retry, Span::millis(10), Span::millis(60_000))?;
     between("journal.read_threads", journal.read_threads, 1, 4)?;
     between("journal.reserve_segments", journal.reserve_segments, 1, 16)
+}
+
+fn check_device(device: &DeviceConfig) -> Result<(), ConfigError> {
+    let clocks = &device.clocks_topic;
+    if !Topic::is_legal_name(clocks) {
+        return Err(ConfigError::Check(format!(
+            "device.clocks_topic = {clocks:?} is no name of a topic: use letters, digits, '.', '_' and '-'"
+        )));
+    }
+    if *clocks == device.topic {
+        return Err(ConfigError::Check(format!(
+            "device.clocks_topic and device.topic are both {clocks:?}: the topic of clocks is compacted, which \
+             would delete readings; give it a name of its own"
+        )));
+    }
+    Ok(())
 }
 
 fn check_kafka(kafka: &KafkaConfig) -> Result<(), ConfigError> {
@@ -244,6 +261,8 @@ mod tests {
                 "[journal]\ntail = '257 MiB'",
                 "journal.tail = \"257 MiB\" is out of range: use \"0 B\" to \"256 MiB\"",
             ),
+            ("device.clocks_topic = 'a b'", "device.clocks_topic = \"a b\" is no name"),
+            ("device.clocks_topic = 'readings'", "give it a name of its own"),
             ("[journal]\nindex_cache = '63 KiB'", "journal.index_cache"),
             ("[journal]\nindex_interval = '5 MiB'", "journal.index_interval"),
             ("[journal]\nread_threads = 5", "journal.read_threads = 5 is out of range: use 1 to 4"),

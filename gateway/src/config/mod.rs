@@ -196,6 +196,8 @@ pub struct DeviceConfig {
     pub allow_plaintext: bool,
     /// Topic of the readings.
     pub topic: String,
+    /// Compacted topic of the devices' clocks.
+    pub clocks_topic: String,
     /// What becomes of a device that nobody knows.
     pub unknown: UnknownDevices,
     /// What the gateway knows of a device and puts into the headers of its records.
@@ -344,6 +346,7 @@ impl Default for DeviceConfig {
             listen: SocketAddr::new(LOOPBACK, 7411),
             allow_plaintext: false,
             topic: "readings".into(),
+            clocks_topic: "device-clocks".into(),
             unknown: UnknownDevices::Accept,
             headers: Vec::new(),
             commands_topic: "device-commands".into(),

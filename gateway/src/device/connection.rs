@@ -19,7 +19,8 @@ use tokio::{
 };
 
 use super::{
-    clock::Clocks,
+    clock::{Clocks, Occasion},
+    clocks_topic::ClocksTopic,
     command::Report,
     hub::{self, Claim, Control, Hub},
     intake::{Attempt, Durable, Intake},
@@ -159,6 +160,7 @@ struct Connection {
     /// Present while a stream is accepted, or still settles.
     intake: Option<Intake>,
     clocks: Clocks,
+    clocks_topic: ClocksTopic,
     /// Items wait for the first clock sample of this boot, until then.
     clock_wait: Option<(u32, Instant)>,
     /// Whether the device was told to stop.
@@ -200,6 +202,7 @@ impl Connection {
             claim: None,
             intake: None,
             clocks: Clocks::default(),
+            clocks_topic: ClocksTopic::default(),
             clock_wait: None,
             stopped: false,
             silence: hub::DEFAULT_SILENCE,
@@ -282,6 +285,9 @@ impl Connection {
         self.tell().await;
         if let Some(ended) = self.append().await {
             return Some(ended);
+        }
+        if let Some(claim) = &self.claim {
+            self.clocks_topic.tell(&self.hub, claim, &mut self.clocks, Occasion::Running);
         }
         self.overstepped()
     }
@@ -406,6 +412,7 @@ impl Connection {
         let options = Accept { window: self.window(), describe: !in_log && !stream.decodes(boot) };
         match self.link.accept(stream.position, options) {
             Ok(()) => {
+                self.clocks.follow(stream.id);
                 self.intake = Some(Intake::new(stream));
                 if !self.clocks.knows(boot) {
                     self.clock_wait = Some((boot, Instant::now() + CLOCK_PATIENCE));
@@ -437,11 +444,12 @@ impl Connection {
     /// Resolves when something is to be done apart from reading.
     async fn wake(&mut self) -> Wake {
         let timer = self.next_timer();
-        let Self { intake, claiming, claim, .. } = self;
+        let Self { intake, claiming, claim, clocks_topic, .. } = self;
         tokio::select! {
             durable = durable(intake) => Wake::Durable(durable),
             claimed = claimed(claiming) => Wake::Claimed(claimed),
             control = control(claim) => Wake::Control(control),
+            () = clocks_topic.created() => Wake::Timer,
             () = at(timer) => Wake::Timer,
         }
     }
@@ -579,6 +587,7 @@ impl Connection {
     /// Lets go of the device, with nothing of it on its way, and asks who is there.
     fn part(&mut self) {
         if let Some(claim) = self.claim.take() {
+            self.clocks_topic.tell(&self.hub, &claim, &mut self.clocks, Occasion::End);
             claim.keep_clocks(&self.clocks);
         }
         self.intake = None;
@@ -625,6 +634,7 @@ impl Connection {
             let _ = self.write(writer).await;
         }
         if let Some(claim) = &self.claim {
+            self.clocks_topic.tell_last(&self.hub, claim, &mut self.clocks).await;
             claim.keep_clocks(&self.clocks);
         }
     }

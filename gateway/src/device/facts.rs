@@ -1,15 +1,17 @@
 //! What the journal remembers of devices: the bytes of the facts in [`space::DEVICE_STREAM`],
-//! [`space::DEVICE`] and [`space::SCHEMA`]. Integers little endian, strings and lists with their length first.
+//! [`space::DEVICE`], [`space::SCHEMA`] and [`space::DEVICE_CLOCK`]. Integers little endian, strings and lists with their length first.
 //!
 //! | space | key | value |
 //! | --- | --- | --- |
 //! | DEVICE_STREAM | stream, u64 big endian | version u8 = 1; device {len u8, bytes}; boot u32; item u64; next_seq u64; known u8, and if 1: boot u32, tick_hz u32, schema u64; parts u8, then {len u16, SCHEMA body} of a schema that is not complete |
 //! | DEVICE | device id | version u8 = 1; count u8; streams u64, the last used at the end |
 //! | SCHEMA | schema hash, u64 big endian | version u8 = 1; count u8; {len u16, SCHEMA body} by index |
+//! | DEVICE_CLOCK | device id | version u8 = 1; count u8, at most 4; fits, the last told at the end: stream u64, boot u32, tick_hz u32, tick u64, unix_us i64, skew_ppb i64, error_us u64, valid_from u64, valid_to u64 |
 
 use bytes::Bytes;
 use headwater_protocol::{DeviceId, Position, StreamId};
 
+use super::clock::{BOOTS, WallFit};
 use crate::{
     broker::space,
     journal::{Fact, Space},
@@ -141,6 +143,48 @@ pub(super) fn read_schema(value: &[u8]) -> Option<Vec<Bytes>> {
     Some(bodies)
 }
 
+/// The fits of a device's boots.
+pub(super) fn clocks_fact(device: DeviceId, fits: &[WallFit]) -> Fact {
+    let mut out = vec![VERSION, fits.len() as u8];
+    for fit in fits {
+        out.extend_from_slice(&fit.stream.bits().to_le_bytes());
+        out.extend_from_slice(&fit.boot.to_le_bytes());
+        out.extend_from_slice(&fit.tick_hz.to_le_bytes());
+        out.extend_from_slice(&fit.tick.to_le_bytes());
+        out.extend_from_slice(&fit.unix_us.to_le_bytes());
+        out.extend_from_slice(&fit.skew_ppb.to_le_bytes());
+        out.extend_from_slice(&fit.error_us.to_le_bytes());
+        out.extend_from_slice(&fit.valid_from.to_le_bytes());
+        out.extend_from_slice(&fit.valid_to.to_le_bytes());
+    }
+    let key = Bytes::copy_from_slice(device.as_bytes());
+    Fact { space: space::DEVICE_CLOCK, key, value: Some(out.into()) }
+}
+
+/// Reads the fits of a device's boots, the last told at the end.
+pub(super) fn read_clocks(value: &[u8]) -> Option<Vec<WallFit>> {
+    let mut fields = Fields::new(value)?;
+    let count = Some(fields.u8()?).filter(|count| usize::from(*count) <= BOOTS)?;
+    let fits = (0..count)
+        .map(|_| {
+            let fit = WallFit {
+                stream: StreamId::new(fields.u64()?)?,
+                boot: fields.u32()?,
+                tick_hz: fields.u32()?,
+                tick: fields.u64()?,
+                unix_us: fields.i64()?,
+                skew_ppb: fields.i64()?,
+                error_us: fields.u64()?,
+                valid_from: fields.u64()?,
+                valid_to: fields.u64()?,
+            };
+            (fit.tick_hz > 0 && fit.valid_from <= fit.valid_to).then_some(fit)
+        })
+        .collect::<Option<_>>()?;
+    fields.end()?;
+    Some(fits)
+}
+
 /// Deletes a fact.
 pub(super) fn deleted(space: Space, key: Bytes) -> Fact {
     Fact { space, key, value: None }
@@ -191,6 +235,10 @@ impl<'a> Fields<'a> {
 
     fn u64(&mut self) -> Option<u64> {
         self.array().map(u64::from_le_bytes)
+    }
+
+    fn i64(&mut self) -> Option<i64> {
+        self.array().map(i64::from_le_bytes)
     }
 
     fn bodies(&mut self) -> Option<Vec<Bytes>> {
@@ -268,8 +316,50 @@ mod tests {
             hex(device_fact(sample.device, &streams)),
             "01020100000000000000bc0a000000000000"
         );
+        assert_eq!(
+            hex(clocks_fact(sample.device, &fits(1))),
+            "0101010000000000000000000000\
+             40420f0000f2052a0100000000401e18240a0600\
+             e0b1ffffffffffff0807000000000000\
+             000000000000000000f2052a01000000"
+        );
         assert_eq!(hex(schema_fact(5, &[Bytes::from_static(b"xy")])), "010102007879");
         assert_eq!(schema_hash(&schema_key(5)), Some(5));
+    }
+
+    fn fits(count: u64) -> Vec<WallFit> {
+        let fit = |index| WallFit {
+            stream: stream(index + 1),
+            boot: index as u32,
+            tick_hz: 1_000_000,
+            tick: 5_000_000_000,
+            unix_us: 1_700_000_000_000_000,
+            skew_ppb: -20_000,
+            error_us: 1800,
+            valid_from: 0,
+            valid_to: 5_000_000_000,
+        };
+        (0..count).map(fit).collect()
+    }
+
+    #[test]
+    fn clocks_read_as_written_and_nothing_else_does() {
+        let device = DeviceId::new("d").expect("legal");
+        for count in 0..=4 {
+            let value = clocks_fact(device, &fits(count)).value.expect("a value");
+            assert_eq!(read_clocks(&value), Some(fits(count)));
+            for len in 0..value.len() {
+                assert_eq!(read_clocks(&value[..len]), None, "cut at {len}");
+            }
+            assert_eq!(read_clocks(&[&value[..], &[0]].concat()), None);
+        }
+        let read =
+            |fits: &[WallFit]| read_clocks(&clocks_fact(device, fits).value.expect("a value"));
+        assert_eq!(read(&fits(5)), None, "more than are kept");
+        let [fit] = fits(1)[..] else { unreachable!() };
+        assert_eq!(read(&[WallFit { tick_hz: 0, ..fit }]), None);
+        assert_eq!(read(&[WallFit { valid_from: u64::MAX, ..fit }]), None);
+        assert_eq!(read_clocks(&[2, 0]), None, "another version");
     }
 
     #[test]

@@ -55,6 +55,7 @@ pub(super) struct Hub {
 struct Inner {
     broker: Arc<Broker>,
     topic: String,
+    clocks_topic: String,
     max_devices: usize,
     reports: mpsc::Sender<Report>,
     roster: Roster,
@@ -71,6 +72,8 @@ struct Inner {
 pub(super) struct HubOptions {
     /// Topic of the readings.
     pub(super) topic: String,
+    /// Topic of their clocks.
+    pub(super) clocks_topic: String,
     /// Devices that may be known at once; one more is refused.
     pub(super) max_devices: usize,
     /// What becomes of unknown ones.
@@ -123,7 +126,7 @@ impl Hub {
         options: HubOptions,
         reports: mpsc::Sender<Report>,
     ) -> io::Result<Self> {
-        let HubOptions { topic, max_devices, unknown, headers } = options;
+        let HubOptions { topic, clocks_topic, max_devices, unknown, headers } = options;
         if let Err(error) = broker.ensure_topic(&topic).await {
             // A full disk keeps no gateway from starting; the first reading tries again.
             if !matches!(error, TopicError::Append(_)) {
@@ -156,6 +159,7 @@ impl Hub {
         let inner = Inner {
             broker,
             topic,
+            clocks_topic,
             max_devices,
             reports,
             library,
@@ -194,6 +198,11 @@ impl Hub {
         };
         let index = partition_for_key(device.as_bytes(), topic.partitions.len());
         topic.partitions.get(index).copied().ok_or(TopicError::IllegalPartitions(0))
+    }
+
+    /// The topic of clocks.
+    pub(super) fn clocks_topic(&self) -> &str {
+        &self.inner.clocks_topic
     }
 
     /// The two clocks at this moment.
@@ -398,6 +407,13 @@ fn known_devices(
             ..DeviceStatus::default()
         };
         devices.insert(device.to_string(), Entry { status, durable: true, ..Entry::default() });
+    }
+    for (key, value) in broker.facts(space::DEVICE_CLOCK) {
+        let fits = facts::read_clocks(&value).ok_or_else(|| unreadable("clocks", &key))?;
+        let device = DeviceId::from_bytes(&key).ok_or_else(|| unreadable("clocks", &key))?;
+        if let Some(entry) = devices.get_mut(device.as_str()) {
+            entry.clocks = Clocks::restore(fits);
+        }
     }
     Ok(devices)
 }

@@ -8,6 +8,7 @@
 //! Not here: frames, retransmission and sessions (`headwater-protocol`), offsets and durability (`broker`).
 
 mod clock;
+mod clocks_topic;
 mod command;
 mod connection;
 mod decimal;
@@ -61,6 +62,7 @@ impl Devices {
         let (sender, reports) = mpsc::channel(command::MAX_REPORTS);
         let options = HubOptions {
             topic: config.topic.clone(),
+            clocks_topic: config.clocks_topic.clone(),
             max_devices: hub::MAX_DEVICES,
             unknown: config.unknown,
             headers: config.headers.clone(),

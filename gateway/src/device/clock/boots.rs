@@ -2,14 +2,19 @@
 
 use std::collections::VecDeque;
 
-use headwater_protocol::ClockSample;
+use headwater_protocol::{ClockSample, StreamId};
 
-use super::fit::Fit;
+use super::{
+    fit::Fit,
+    wall::{Occasion, WallFit},
+};
 
 /// Boots whose clock is kept, so that a backlog from before a reset is stamped too.
-const BOOTS: usize = 4;
+pub(in crate::device) const BOOTS: usize = 4;
 /// Samples kept of a boot whose tick rate is not known yet.
 const RAW_SAMPLES: usize = 8;
+/// Least time between two fits that are told while samples come, microseconds.
+const TELL_INTERVAL_US: u64 = 60_000_000;
 /// A sample time this far past the time of receipt is no sample time, milliseconds.
 const FUTURE_MS: i64 = 60_000;
 
@@ -33,25 +38,56 @@ pub(in crate::device) enum SampleTime {
     Unknown,
 }
 
-/// What is known of a device's clock.
+/// What is known of a device's clocks.
 #[derive(Clone, Debug, Default)]
 pub(in crate::device) struct Clocks {
-    boots: VecDeque<(u32, Boot)>,
+    /// The stream that samples and ticks belong to from now on: an erased device counts its boots anew.
+    stream: Option<StreamId>,
+    /// The newest at the end.
+    boots: VecDeque<Boot>,
+    /// What the journal knows, the newest at the end.
+    told: Vec<WallFit>,
+    /// When the last of those was told, on the monotonic clock.
+    told_us: Option<u64>,
 }
 
 #[derive(Clone, Debug)]
-enum Boot {
+struct Boot {
+    stream: Option<StreamId>,
+    boot: u32,
+    clock: Clock,
+}
+
+#[derive(Clone, Debug)]
+enum Clock {
     /// The tick rate is not known yet.
     Samples(VecDeque<ClockSample>),
     Fit(Fit),
 }
 
+/// An instant by a clock, and how far it may be off.
+struct Estimate {
+    unix_us: i128,
+    bound_us: f64,
+    is_fitted: bool,
+}
+
 impl Clocks {
+    /// What the journal knows of a device, the newest at the end.
+    pub(in crate::device) fn restore(told: Vec<WallFit>) -> Self {
+        Self { told, ..Self::default() }
+    }
+
+    /// Samples and ticks are of this stream from now on.
+    pub(in crate::device) fn follow(&mut self, stream: StreamId) {
+        self.stream = Some(stream);
+    }
+
     /// Takes a sample.
     pub(in crate::device) fn sample(&mut self, sample: ClockSample) {
-        match self.boots.iter_mut().find(|(boot, _)| *boot == sample.boot) {
-            Some((_, Boot::Fit(fit))) => fit.update(sample),
-            Some((_, Boot::Samples(samples))) => {
+        match self.clock_mut(sample.boot) {
+            Some(Clock::Fit(fit)) => fit.update(sample),
+            Some(Clock::Samples(samples)) => {
                 if samples.len() == RAW_SAMPLES {
                     samples.pop_front();
                 }
@@ -61,14 +97,10 @@ impl Clocks {
                 if self.boots.len() == BOOTS {
                     self.boots.pop_front();
                 }
-                self.boots.push_back((sample.boot, Boot::Samples([sample].into())));
+                let clock = Clock::Samples([sample].into());
+                self.boots.push_back(Boot { stream: self.stream, boot: sample.boot, clock });
             }
         }
-    }
-
-    /// Whether anything is known of a boot.
-    pub(in crate::device) fn knows(&self, boot: u32) -> bool {
-        self.boots.iter().any(|(known, _)| *known == boot)
     }
 
     /// When that tick of that boot was.
@@ -79,31 +111,133 @@ impl Clocks {
         tick: u64,
         now: Now,
     ) -> SampleTime {
-        let Some(fit) = self.fit(boot, tick_hz) else { return SampleTime::Unknown };
-        let line = fit.line();
-        let age_us = i128::from(now.mono_us).saturating_sub(line.host_us(tick));
-        let Ok(age_ms) = i64::try_from(age_us.div_euclid(1000)) else { return SampleTime::Unknown };
-        match now.wall_ms.checked_sub(age_ms) {
+        let sampled = self.fit(boot, tick_hz).map(|fit| Estimate::of(fit, tick, now));
+        let Some(Estimate { unix_us, is_fitted, .. }) = self.closest(sampled, boot, tick_hz, tick)
+        else {
+            return SampleTime::Unknown;
+        };
+        match i64::try_from(unix_us.div_euclid(1000)) {
             // Neither before 1970 nor in the future: such a tick is an error of the device's.
-            Some(wall_ms) if wall_ms > 0 && age_ms >= -FUTURE_MS => {
-                if line.is_fitted() {
-                    SampleTime::Fit(wall_ms)
-                } else {
-                    SampleTime::RoundTrip(wall_ms)
-                }
+            Ok(at_ms) if at_ms > 0 && at_ms <= now.wall_ms.saturating_add(FUTURE_MS) => {
+                if is_fitted { SampleTime::Fit(at_ms) } else { SampleTime::RoundTrip(at_ms) }
             }
             _ => SampleTime::Unknown,
         }
     }
 
-    fn fit(&mut self, boot: u32, tick_hz: u32) -> Option<&Fit> {
-        let (_, known) = self.boots.iter_mut().find(|(known, _)| *known == boot)?;
-        if let Boot::Samples(samples) = known {
-            *known = Boot::Fit(Fit::new(tick_hz, samples.drain(..))?);
+    /// A fit was told: the journal knows it from now on.
+    pub(in crate::device) fn told(&mut self, fit: WallFit, now: Now) {
+        self.told = self.telling(fit);
+        self.told_us = Some(now.mono_us);
+    }
+
+    /// Whether samples of a boot are there.
+    pub(in crate::device) fn knows(&self, boot: u32) -> bool {
+        self.boots.iter().any(|known| known.is_of(self.stream, boot))
+    }
+
+    /// The fit of the boot that is being sampled, if somebody ought to be told.
+    pub(in crate::device) fn news(&self, now: Now, occasion: Occasion) -> Option<WallFit> {
+        let pause_us = now.mono_us.saturating_sub(self.told_us.unwrap_or_default());
+        if occasion == Occasion::Running && self.told_us.is_some() && pause_us < TELL_INTERVAL_US {
+            return None;
         }
-        match known {
-            Boot::Fit(fit) => Some(fit),
-            Boot::Samples(_) => None,
+        let fit = self.wall_fit(now)?;
+        let told = self.told.iter().find(|told| told.is_of(Some(fit.stream), fit.boot));
+        told.is_none_or(|told| fit.is_news(told, occasion)).then_some(fit)
+    }
+
+    /// What the journal holds once it knows this fit too: the last few boots.
+    pub(in crate::device) fn telling(&self, fit: WallFit) -> Vec<WallFit> {
+        let of_others = |told: &&WallFit| !told.is_of(Some(fit.stream), fit.boot);
+        let mut told: Vec<WallFit> = self.told.iter().filter(of_others).copied().collect();
+        told.push(fit);
+        told.drain(..told.len().saturating_sub(BOOTS));
+        told
+    }
+
+    fn wall_fit(&self, now: Now) -> Option<WallFit> {
+        let known = self.boots.back().filter(|known| known.stream == self.stream)?;
+        let Clock::Fit(fit) = &known.clock else { return None };
+        let line = fit.line();
+        if !line.is_fitted() {
+            return None;
+        }
+        let (valid_from, valid_to) = fit.range();
+        // The range's end: what comes next is reached from there.
+        let at = Estimate::of(fit, valid_to, now);
+        Some(WallFit {
+            stream: known.stream?,
+            boot: known.boot,
+            tick_hz: line.tick_hz(),
+            tick: valid_to,
+            unix_us: i64::try_from(at.unix_us).ok()?,
+            skew_ppb: (line.skew() * 1e9).round() as i64,
+            // The wall clock is read in whole milliseconds.
+            error_us: line.worst_us(valid_to).ceil() as u64 + 1000,
+            valid_from,
+            valid_to,
+        })
+    }
+
+    /// Samples and journal: the closer bound counts. What contradicts the samples is dropped.
+    fn closest(
+        &mut self,
+        sampled: Option<Estimate>,
+        boot: u32,
+        tick_hz: u32,
+        tick: u64,
+    ) -> Option<Estimate> {
+        let is_it = |told: &&WallFit| told.is_of(self.stream, boot) && told.tick_hz == tick_hz;
+        let Some(told) = self.told.iter().find(is_it).copied() else { return sampled };
+        let stored = Estimate {
+            unix_us: told.unix_us(tick),
+            bound_us: told.bound_us(tick),
+            is_fitted: true,
+        };
+        let Some(sampled) = sampled else { return told.reaches(tick).then_some(stored) };
+        let apart_us = sampled.unix_us.saturating_sub(stored.unix_us).unsigned_abs();
+        if apart_us as f64 > sampled.bound_us + stored.bound_us {
+            self.told.retain(|known| *known != told);
+            return Some(sampled);
+        }
+        Some(if stored.bound_us < sampled.bound_us { stored } else { sampled })
+    }
+
+    fn fit(&mut self, boot: u32, tick_hz: u32) -> Option<&Fit> {
+        let clock = self.clock_mut(boot)?;
+        if let Clock::Samples(samples) = clock {
+            *clock = Clock::Fit(Fit::new(tick_hz, samples.drain(..))?);
+        }
+        match clock {
+            Clock::Fit(fit) => Some(fit),
+            Clock::Samples(_) => None,
+        }
+    }
+
+    fn clock_mut(&mut self, boot: u32) -> Option<&mut Clock> {
+        let stream = self.stream;
+        let known = self.boots.iter_mut().find(|known| known.is_of(stream, boot))?;
+        Some(&mut known.clock)
+    }
+}
+
+impl Boot {
+    fn is_of(&self, stream: Option<StreamId>, boot: u32) -> bool {
+        self.stream == stream && self.boot == boot
+    }
+}
+
+impl Estimate {
+    /// By samples, in the wall time of this moment.
+    fn of(fit: &Fit, tick: u64, now: Now) -> Self {
+        let line = fit.line();
+        let age_us = i128::from(now.mono_us).saturating_sub(line.host_us(tick));
+        Self {
+            unix_us: (i128::from(now.wall_ms) * 1000).saturating_sub(age_us),
+            // The wall clock is read in whole milliseconds.
+            bound_us: line.bound_us(tick) + 1000.0,
+            is_fitted: line.is_fitted(),
         }
     }
 }
@@ -164,5 +298,147 @@ mod tests {
             }
         }
         assert_eq!((0..10).filter(|boot| clocks.knows(*boot)).collect::<Vec<_>>(), [6, 7, 8, 9]);
+    }
+
+    fn stream(bits: u64) -> StreamId {
+        StreamId::new(bits).expect("not 0")
+    }
+
+    /// Ticks of 1 ms that last as long as they should; at 1 s of the host's clock it was tick 0.
+    fn clocks(boot: u32, seconds: std::ops::Range<u64>) -> Clocks {
+        let mut clocks = Clocks::default();
+        clocks.follow(stream(1));
+        add(&mut clocks, boot, seconds);
+        clocks
+    }
+
+    fn add(clocks: &mut Clocks, boot: u32, seconds: std::ops::Range<u64>) {
+        for second in seconds.step_by(10) {
+            clocks.sample(sample(boot, second * 1000, 1_000_000 + second * 1_000_000, 100));
+            // The rate becomes known with the first reading.
+            clocks.time(boot, HZ, 0, now(second));
+        }
+    }
+
+    fn now(second: u64) -> Now {
+        Now { mono_us: 1_000_000 + second * 1_000_000, wall_ms: WALL_MS + second as i64 * 1000 }
+    }
+
+    const WALL_MS: i64 = 1_700_000_000_000;
+
+    #[test]
+    fn a_fit_is_told_in_wall_time_once_there_is_one() {
+        assert_eq!(clocks(3, 0..1).news(now(0), Occasion::End), None, "no rate");
+        let mut clocks = clocks(3, 0..100);
+        let fit = clocks.news(now(95), Occasion::Running).expect("a fit");
+        assert_eq!((fit.stream, fit.boot, fit.tick_hz, fit.skew_ppb), (stream(1), 3, HZ, 0));
+        assert_eq!((fit.valid_from, fit.valid_to, fit.tick), (0, 90_000, 90_000));
+        assert_eq!(i128::from(fit.unix_us), fit.unix_us(90_000));
+        assert_eq!(fit.unix_us(0), i128::from(WALL_MS) * 1000);
+        assert!((1500..5000).contains(&fit.error_us), "{fit:?}");
+        clocks.told(fit, now(95));
+        assert_eq!(clocks.news(now(95), Occasion::End), None, "told");
+    }
+
+    #[test]
+    fn a_fit_is_told_again_when_it_says_something_else_and_not_too_often() {
+        let mut clocks = clocks(3, 0..100);
+        let fit = clocks.news(now(95), Occasion::Running).expect("a fit");
+        clocks.told(fit, now(95));
+        let stepped = |second, by_ms| Now { wall_ms: now(second).wall_ms + by_ms, ..now(second) };
+        add(&mut clocks, 3, 100..130);
+        assert_eq!(clocks.news(now(130), Occasion::Running), None);
+        assert_eq!(clocks.news(now(130), Occasion::End), None, "nothing new");
+        assert_eq!(clocks.news(stepped(130, 500), Occasion::Running), None, "not within a minute");
+        assert!(clocks.news(stepped(130, 500), Occasion::End).is_some(), "the wall clock was set");
+        assert!(clocks.news(stepped(160, 500), Occasion::Running).is_some());
+        add(&mut clocks, 3, 130..160);
+        assert!(clocks.news(now(160), Occasion::End).is_some(), "a minute more");
+        assert_eq!(clocks.news(now(160), Occasion::Running), None);
+        let vague = WallFit { error_us: 3 * fit.error_us, ..fit };
+        assert!(fit.is_news(&vague, Occasion::Running), "known more closely");
+        add(&mut clocks, 3, 160..710);
+        assert!(clocks.news(now(710), Occasion::Running).is_some(), "ten minutes more");
+    }
+
+    #[test]
+    fn the_last_four_boots_are_told() {
+        let mut told = Clocks::default();
+        for boot in 1..=6 {
+            let fit = clocks(boot, 0..100).news(now(100), Occasion::End).expect("a fit");
+            assert_eq!(told.telling(fit).last(), Some(&fit));
+            told.told(fit, now(100));
+        }
+        let boots = told.told.iter().map(|fit| fit.boot).collect::<Vec<_>>();
+        assert_eq!(boots, [3, 4, 5, 6]);
+        let again = clocks(4, 0..100).news(now(100), Occasion::End).expect("a fit");
+        told.told(again, now(100));
+        let boots = told.told.iter().map(|fit| fit.boot).collect::<Vec<_>>();
+        assert_eq!(boots, [3, 5, 6, 4]);
+    }
+
+    /// As after a restart: the monotonic clock begins anew.
+    fn restored(fit: WallFit) -> Clocks {
+        let mut clocks = Clocks::restore(vec![fit]);
+        clocks.follow(stream(1));
+        clocks
+    }
+
+    #[test]
+    fn what_the_journal_knows_stamps_a_backlog_while_its_bound_allows() {
+        let fit = clocks(3, 0..100).news(now(100), Occasion::End).expect("a fit");
+        let mut clocks = restored(fit);
+        let later = Now { mono_us: 5, wall_ms: WALL_MS + 1_000_000_000 };
+        assert_eq!(clocks.time(3, HZ, 50_000, later), SampleTime::Fit(WALL_MS + 50_000));
+        // 100 ppm make 10 s of 100,000 s.
+        let most = 99_900_000;
+        assert_eq!(clocks.time(3, HZ, most, later), SampleTime::Fit(WALL_MS + most as i64));
+        assert_eq!(clocks.time(3, HZ, 100_100_000, later), SampleTime::Unknown);
+        assert_eq!(clocks.time(4, HZ, 50_000, later), SampleTime::Unknown, "another boot");
+        assert_eq!(clocks.time(3, 2 * HZ, 50_000, later), SampleTime::Unknown, "another rate");
+        clocks.follow(stream(2));
+        assert_eq!(clocks.time(3, HZ, 50_000, later), SampleTime::Unknown, "another memory");
+    }
+
+    #[test]
+    fn of_journal_and_samples_the_closer_counts_and_the_samples_are_right() {
+        let fit = clocks(3, 0..100).news(now(100), Occasion::End).expect("a fit");
+        // A day later, to the millisecond what the journal extrapolates to, half a second off.
+        let day_us = 86_400_000_000;
+        let later = Now { mono_us: 5_000_000, wall_ms: WALL_MS + 86_400_500 };
+        let first = sample(3, day_us / 1000, 5_000_000, 100);
+        let mut clocks = restored(fit);
+        clocks.sample(first);
+        assert_eq!(clocks.time(3, HZ, 50_000, later), SampleTime::Fit(WALL_MS + 50_000));
+        let near = clocks.time(3, HZ, first.tick - 1000, later);
+        assert_eq!(near, SampleTime::RoundTrip(WALL_MS + 86_399_500));
+        // The wall clock was an hour off when the fit was stored, or is now.
+        let set = Now { wall_ms: WALL_MS + 86_400_000 + 3_600_000, ..later };
+        let at_ms = WALL_MS + 3_600_000 + 50_000;
+        assert_eq!(clocks.time(3, HZ, 50_000, set), SampleTime::RoundTrip(at_ms));
+        assert_eq!(clocks.told, []);
+    }
+
+    #[test]
+    fn a_step_of_the_wall_clock_moves_what_is_stamped_after_it_by_that_step() {
+        let mut clocks = clocks(3, 0..100);
+        let fit = clocks.news(now(100), Occasion::End).expect("a fit");
+        clocks.told(fit, now(100));
+        let before = clocks.time(3, HZ, 50_000, now(100));
+        let after = Now { wall_ms: now(100).wall_ms + 60_000, ..now(100) };
+        assert_eq!(before, SampleTime::Fit(WALL_MS + 50_000));
+        assert_eq!(clocks.time(3, HZ, 50_000, after), SampleTime::Fit(WALL_MS + 110_000));
+        assert!(clocks.news(after, Occasion::End).is_some(), "told anew");
+    }
+
+    #[test]
+    fn an_erased_device_begins_with_another_clock() {
+        let mut clocks = clocks(1, 0..100);
+        clocks.follow(stream(2));
+        assert!(!clocks.knows(1));
+        assert_eq!(clocks.time(1, HZ, 50_000, now(100)), SampleTime::Unknown);
+        assert_eq!(clocks.news(now(100), Occasion::End), None);
+        clocks.follow(stream(1));
+        assert_eq!(clocks.time(1, HZ, 50_000, now(100)), SampleTime::Fit(WALL_MS + 50_000));
     }
 }

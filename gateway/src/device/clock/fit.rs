@@ -26,6 +26,8 @@ pub(super) struct Fit {
     /// Refused since the last one taken.
     refused: Vec<ClockSample>,
     line: Line,
+    /// The last tick that was taken, whether or not its sample is kept.
+    newest: u64,
 }
 
 impl Fit {
@@ -37,18 +39,19 @@ impl Fit {
         let mut samples = samples.into_iter();
         let first = samples.next()?;
         let line = Line::through(tick_hz, &[first])?;
-        let mut fit = Self { tick_hz, samples: vec![first], refused: Vec::new(), line };
+        let (kept, refused) = (vec![first], Vec::new());
+        let mut fit = Self { tick_hz, samples: kept, refused, line, newest: first.tick };
         samples.for_each(|sample| fit.update(sample));
         Some(fit)
     }
 
     /// Takes or refuses the next sample.
     pub(super) fn update(&mut self, sample: ClockSample) {
-        let backwards = self.samples.last().is_some_and(|last| sample.tick < last.tick);
-        if backwards || self.line.is_contradicted(&sample) {
+        if sample.tick < self.newest || self.line.is_contradicted(&sample) {
             return self.refuse(sample);
         }
         self.refused.clear();
+        self.newest = sample.tick;
         self.samples.push(sample);
         self.thin();
         self.drop_old();
@@ -58,6 +61,11 @@ impl Fit {
     /// The line.
     pub(super) fn line(&self) -> &Line {
         &self.line
+    }
+
+    /// The first and the last tick that samples speak of.
+    pub(super) fn range(&self) -> (u64, u64) {
+        (self.samples.first().map_or(self.newest, |first| first.tick), self.newest)
     }
 
     fn refuse(&mut self, sample: ClockSample) {
@@ -70,6 +78,7 @@ impl Fit {
             && Line::is_straight(self.tick_hz, &self.refused)
         {
             self.samples = std::mem::take(&mut self.refused);
+            self.newest = sample.tick;
             self.draw();
         }
     }

@@ -95,8 +95,12 @@ impl Line {
         matches!(self.rate, Rate::Fitted(_))
     }
 
+    /// Nominal ticks per second.
+    pub(super) fn tick_hz(&self) -> u32 {
+        self.tick_hz
+    }
+
     /// Host time passes faster than ticks say by this part; 0 while the rate is not fitted.
-    #[cfg(test)]
     pub(super) fn skew(&self) -> f64 {
         self.skew
     }
@@ -117,14 +121,26 @@ impl Line {
     }
 
     /// How far [`Self::host_us`] may be from the instant at which a reading got that tick, microseconds.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the published fit"))]
     pub(super) fn bound_us(&self, tick: u64) -> f64 {
-        let rate = match self.rate {
-            Rate::Assumed => ASSUMED_RATE,
-            Rate::Fitted(error) => error + WANDER_RATE,
-        };
         let x = nominal_us(self.tick_hz, self.origin.tick, tick);
-        self.reach_us(x, rate) + half_tick_us(self.tick_hz) + ROUNDING_US
+        self.reach_us(x, self.drift()) + half_tick_us(self.tick_hz) + ROUNDING_US
+    }
+
+    /// The largest [`Self::bound_us`] from the first sample to the tick `to`.
+    pub(super) fn worst_us(&self, to: u64) -> f64 {
+        let drift = self.drift();
+        let last = nominal_us(self.tick_hz, self.origin.tick, to);
+        let mut ends: Vec<f64> = self.knots.iter().map(|knot| knot.x).collect();
+        ends.push(last);
+        let mut worst = self.reach_us(last, drift);
+        for pair in ends.windows(2) {
+            if let [from, to] = *pair {
+                // Between two of them the bounds meet in the middle, at worst.
+                let sum = self.reach_us(from, drift) + self.reach_us(to, drift);
+                worst = worst.max((sum + drift * (to - from).abs()) / 2.0);
+            }
+        }
+        worst + half_tick_us(self.tick_hz) + ROUNDING_US
     }
 
     /// Whether a sample cannot be true if the line is.
@@ -135,6 +151,14 @@ impl Line {
             Rate::Fitted(error) => error + WANDER_RATE,
         };
         point.distance_us(self.offset_us, self.skew) > point.radius + self.reach_us(point.x, rate)
+    }
+
+    /// How fast the line may part from the truth.
+    fn drift(&self) -> f64 {
+        match self.rate {
+            Rate::Assumed => ASSUMED_RATE,
+            Rate::Fitted(error) => error + WANDER_RATE,
+        }
     }
 
     /// The error at `x` by the knot that bounds it best.

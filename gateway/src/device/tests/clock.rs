@@ -108,6 +108,12 @@ proptest! {
             if !fit.line().is_fitted() && crystal.skew.abs() > 95e-6 {
                 continue;
             }
+            let (from, to) = fit.range();
+            let worst_us = fit.line().worst_us(to);
+            for part in 0..=20 {
+                let bound_us = fit.line().bound_us(from + (to - from) / 20 * part);
+                prop_assert!(bound_us <= worst_us * 1.000_001, "{bound_us} {worst_us} {fit:?}");
+            }
             for back_s in [0.0, 1.0, 60.0, 3600.0, 86_400.0] {
                 crystal.check(fit, (now - back_s * 1e6).max(0.0))?;
             }

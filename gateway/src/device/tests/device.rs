@@ -25,6 +25,8 @@ pub(super) struct TestDevice {
     pub(super) refusals: Vec<Refusal>,
     /// Every reading sampled: boot, seq, code.
     pub(super) ledger: Vec<(u32, u64, i32)>,
+    /// And when, by its counter.
+    pub(super) ticks: Vec<u64>,
     /// Commands taken, in order.
     pub(super) commands: Vec<String>,
     /// Whether it does what it is told and never says so.
@@ -63,6 +65,7 @@ impl TestDevice {
             link: DeviceLink::new(config, None),
             refusals: Vec::new(),
             ledger: Vec::new(),
+            ticks: Vec::new(),
             commands: Vec::new(),
             is_mute: false,
             last_command: 0,
@@ -80,6 +83,18 @@ impl TestDevice {
         self.queue.items.clear();
         self.queue.last = None;
         self.boot();
+    }
+
+    /// Starts again with everything in a memory that lasts.
+    pub(super) fn restart(&mut self) {
+        self.link = DeviceLink::new(self.config, self.link.stream());
+        self.boot();
+    }
+
+    /// As if it had been switched on so much earlier.
+    pub(super) fn aged(mut self, by: Duration) -> Self {
+        self.started -= by;
+        self
     }
 
     /// Loses its memory of stream and boots too.
@@ -120,7 +135,9 @@ impl TestDevice {
         let mut block = BlockBuilder::<512, 1>::new(0);
         for _ in 0..count {
             let code = (self.next_seq * 7 + u64::from(self.queue.next.boot)) as i32;
-            block.push(self.next_seq, self.now(), &[code]).expect("fits");
+            let tick = self.now();
+            block.push(self.next_seq, tick, &[code]).expect("fits");
+            self.ticks.push(tick);
             self.ledger.push((self.queue.next.boot, self.next_seq, code));
             self.next_seq += 1;
         }
@@ -151,6 +168,11 @@ impl TestDevice {
     /// Whether everything queued was acknowledged.
     pub(super) fn is_empty(&self) -> bool {
         self.queue.items.is_empty()
+    }
+
+    /// As if a gateway had assigned it.
+    pub(super) fn set_stream(&mut self, stream: StreamId) {
+        self.link = DeviceLink::new(self.config, Some(stream));
     }
 
     pub(super) fn stream(&self) -> Option<StreamId> {
@@ -222,7 +244,8 @@ impl TestDevice {
         }
     }
 
-    fn now(&self) -> u64 {
+    /// Its counter.
+    pub(super) fn now(&self) -> u64 {
         self.started.elapsed().as_micros() as u64
     }
 }

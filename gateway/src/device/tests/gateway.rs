@@ -27,6 +27,7 @@ use crate::{
 };
 
 pub(super) const TOPIC: &str = "readings";
+pub(super) const CLOCKS: &str = "device-clocks";
 pub(super) const COMMANDS: &str = "device-commands";
 pub(super) const RESULTS: &str = "device-results";
 /// Smaller than a window, so that both ends have to wait for each other.
@@ -45,14 +46,21 @@ pub(super) struct Gateway {
 /// A record of the readings' topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Line {
+    /// The device, or what else the key is.
     pub(super) device: String,
+    pub(super) at_ms: i64,
     pub(super) value: serde_json::Value,
     pub(super) headers: BTreeMap<String, String>,
 }
 
 pub(super) fn options() -> HubOptions {
-    let unknown = UnknownDevices::Accept;
-    HubOptions { topic: TOPIC.into(), max_devices: 100, unknown, headers: Vec::new() }
+    HubOptions {
+        topic: TOPIC.into(),
+        clocks_topic: CLOCKS.into(),
+        max_devices: 100,
+        unknown: UnknownDevices::Accept,
+        headers: Vec::new(),
+    }
 }
 
 impl Gateway {
@@ -139,9 +147,14 @@ impl Gateway {
         .await;
     }
 
-    /// Every durable record.
+    /// Every durable record of the readings' topic.
     pub(super) async fn lines(&self) -> Vec<Line> {
-        let topic = self.broker.topic(TOPIC).expect("there");
+        self.lines_of(TOPIC).await
+    }
+
+    /// Every durable record of a topic; none if it is not there.
+    pub(super) async fn lines_of(&self, topic: &str) -> Vec<Line> {
+        let Some(topic) = self.broker.topic(topic) else { return Vec::new() };
         let partition = topic.partitions[0];
         let mut lines = Vec::new();
         let mut next = Offset(0);
@@ -157,6 +170,7 @@ impl Gateway {
                     }
                     lines.push(Line {
                         device: text(&key),
+                        at_ms: record.timestamp,
                         value: serde_json::from_slice(&record.value.expect("a value"))
                             .expect("JSON"),
                         headers: record

@@ -1,5 +1,6 @@
 //! The device room as a whole: real journal, real broker, real device end of the link.
 
+mod clocks_topic;
 mod commands;
 mod device;
 mod gateway;
@@ -428,7 +429,7 @@ async fn a_stop_acknowledges_what_is_durable() {
 
 #[tokio::test]
 async fn facts_of_a_later_version_are_left_alone() {
-    for space in [space::DEVICE_STREAM, space::DEVICE, space::SCHEMA] {
+    for space in [space::DEVICE_STREAM, space::DEVICE, space::SCHEMA, space::DEVICE_CLOCK] {
         let folder = folder();
         let broker = open(folder.path()).await;
         let key = Bytes::from_static(b"12345678");
