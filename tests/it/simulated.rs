@@ -48,7 +48,7 @@ impl Simulated {
         config.kafka.listen = ports::reserve();
         config.device.listen = ports::reserve();
         config.http.listen = ports::reserve();
-        config.device.serial = vec![SerialConfig { port: port.into(), baud: 115_200 }];
+        config.device.serial = vec![SerialConfig::at(port, 115_200)];
         Self::start(SimDisk::card(STALLS, seed), config)
     }
 

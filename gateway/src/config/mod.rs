@@ -7,9 +7,11 @@ mod load;
 mod nearest;
 #[cfg(test)]
 mod sample;
+mod serial;
 pub mod units;
 
 pub use load::{ConfigError, check, load};
+pub use serial::{PortPattern, PortSource, SerialConfig, UsbId};
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
@@ -233,21 +235,6 @@ pub enum DeviceHeader {
     Name,
     /// `label.<name>` for each.
     Labels,
-}
-
-/// `[[device.serial]]`
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SerialConfig {
-    /// Path, best below /dev/serial/by-id/.
-    pub port: PathBuf,
-    /// Bits per second.
-    #[serde(default = "default_baud")]
-    pub baud: u32,
-}
-
-fn default_baud() -> u32 {
-    115_200
 }
 
 /// `[uplink]`

@@ -17,6 +17,7 @@ mod hub;
 mod intake;
 mod lines;
 mod listener;
+mod ports;
 mod records;
 mod registry;
 mod roster;
@@ -38,6 +39,7 @@ use crate::{
 };
 use command::Topics;
 use hub::{Hub, HubOptions};
+use ports::{InUse, Roots};
 
 pub use registry::{Admission, Profile, ProfileEdit, ProfileError};
 pub use status::{Boots, DeviceLine, DeviceStatus};
@@ -100,8 +102,10 @@ impl Devices {
         let Self { listener, max_connections, serial, topics, reports, hub, .. } = self;
         let mut tasks = JoinSet::new();
         tasks.spawn(command::run(topics, hub.clone(), reports, shutdown.clone()));
-        for port in serial {
-            tasks.spawn(serial::supervise(port, hub.clone(), shutdown.clone()));
+        let in_use = InUse::default();
+        for ports in serial {
+            let (in_use, hub, shutdown) = (in_use.clone(), hub.clone(), shutdown.clone());
+            tasks.spawn(serial::supervise(ports, Roots::default(), in_use, hub, shutdown));
         }
         tasks.spawn(listener::serve(listener, max_connections, hub, shutdown));
         while tasks.join_next().await.is_some() {}

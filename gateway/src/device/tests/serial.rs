@@ -3,7 +3,7 @@
 use std::{io, os::fd::OwnedFd, os::unix::fs::symlink, path::Path, time::Duration};
 
 use rustix::{
-    fs::{Mode, OFlags},
+    fs::{FlockOperation, Mode, OFlags, flock},
     pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
     termios::{ControlModes, OptionalActions, tcgetattr, tcsetattr},
 };
@@ -17,7 +17,13 @@ use super::{
     folder,
     gateway::{Gateway, expected},
 };
-use crate::{config::SerialConfig, device::serial};
+use crate::{
+    config::SerialConfig,
+    device::{
+        ports::{InUse, Roots},
+        serial,
+    },
+};
 
 /// The board's side of a pseudo-terminal, reachable by a stable link.
 struct Board {
@@ -81,15 +87,78 @@ async fn pump(master: AsyncFd<OwnedFd>, far: DuplexStream) {
     }
 }
 
+fn supervise(gateway: &Gateway, config: SerialConfig, in_use: &InUse) -> JoinHandle<()> {
+    let (hub, shutdown) = (gateway.hub.clone(), gateway.shutdown.clone());
+    tokio::spawn(serial::supervise(config, Roots::default(), in_use.clone(), hub, shutdown))
+}
+
+fn matching(folder: &Path, pattern: &str) -> SerialConfig {
+    let ports = folder.join(pattern).display().to_string();
+    toml::from_str(&format!("ports = '{ports}'")).expect("legal")
+}
+
+#[tokio::test]
+async fn boards_are_found_under_whatever_name_and_served_once() {
+    let folder = folder();
+    let gateway = Gateway::open(folder.path()).await;
+    let in_use = InUse::default();
+    // Both tables mean the same boards.
+    let ports = [
+        supervise(&gateway, matching(folder.path(), "ttyACM*"), &in_use),
+        supervise(&gateway, matching(folder.path(), "tty*"), &in_use),
+    ];
+    let mut devices = [TestDevice::default(), TestDevice::new("d-2")];
+    for names in [["ttyACM0", "ttyACM1"], ["ttyACM5", "ttyACM0"]] {
+        for ((device, name), id) in devices.iter_mut().zip(names).zip(["d-1", "d-2"]) {
+            let link = folder.path().join(name);
+            let mut board = Board::plug(&link);
+            device.reconnected();
+            device.sample(10);
+            assert!(device.run(&mut board.line, TestDevice::is_empty).await);
+            let transport = format!("serial {}", link.display());
+            gateway.wait_status(id, |status| status.transport == transport).await;
+            board.unplug(&link).await;
+            gateway.wait_status(id, |status| !status.connected).await;
+        }
+    }
+    for device in &devices {
+        assert_eq!(gateway.readings(device.stream()).await, expected(&device.ledger));
+    }
+    gateway.shutdown.request();
+    for ports in ports {
+        ports.await.expect("no panic");
+    }
+    gateway.kill().await;
+}
+
+/// As pyserial with `exclusive=True` does it: nothing but a lock keeps root out.
+#[tokio::test]
+async fn a_port_that_another_has_locked_is_left_as_it_is() {
+    let folder = folder();
+    let link = folder.path().join("port");
+    let board = Board::plug(&link);
+    let flags = OFlags::RDWR | OFlags::NOCTTY;
+    let theirs = rustix::fs::open(&board.port, flags, Mode::empty()).expect("opens");
+    let mut settings = tcgetattr(&theirs).expect("a terminal");
+    settings.control_modes.insert(ControlModes::HUPCL);
+    tcsetattr(&theirs, OptionalActions::Now, &settings).expect("set");
+    flock(&theirs, FlockOperation::NonBlockingLockExclusive).expect("locked");
+    let refused = serial::open(&link, 9600).expect_err("locked");
+    assert!(serial::is_busy(&refused), "{refused}");
+    let settings = tcgetattr(&theirs).expect("a terminal");
+    assert!(settings.control_modes.contains(ControlModes::HUPCL), "settings of another");
+    drop(theirs);
+    drop(serial::open(&link, 9600).expect("free"));
+    board.unplug(&link).await;
+}
+
 #[tokio::test]
 async fn a_board_that_is_unplugged_comes_back() {
     let folder = folder();
     let gateway = Gateway::open(folder.path()).await;
     let link = folder.path().join("port");
-    let config = SerialConfig { port: link.clone(), baud: 115_200 };
     // The port is not there yet.
-    let ports =
-        tokio::spawn(serial::supervise(config, gateway.hub.clone(), gateway.shutdown.clone()));
+    let ports = supervise(&gateway, SerialConfig::at(&link, 115_200), &InUse::default());
     let mut device = TestDevice::default();
     for round in 0..3 {
         let mut board = Board::plug(&link);
@@ -113,7 +182,6 @@ async fn a_port_is_ours_alone_and_keeps_dtr_when_closed() {
     let folder = folder();
     let link = folder.path().join("port");
     let board = Board::plug(&link);
-    let config = SerialConfig { port: link.clone(), baud: 9600 };
     let flags = OFlags::RDWR | OFlags::NOCTTY;
     {
         let port = rustix::fs::open(&board.port, flags, Mode::empty()).expect("opens");
@@ -121,8 +189,9 @@ async fn a_port_is_ours_alone_and_keeps_dtr_when_closed() {
         settings.control_modes.insert(ControlModes::HUPCL);
         tcsetattr(&port, OptionalActions::Now, &settings).expect("set");
     }
-    let port = serial::open(&config).expect("opens");
-    assert!(serial::open(&config).is_err(), "a second open would steal bytes");
+    let port = serial::open(&link, 9600).expect("opens");
+    let second = serial::open(&link, 9600).expect_err("a second open would steal bytes");
+    assert!(serial::is_busy(&second), "{second}");
     drop(port);
     let again = rustix::fs::open(&board.port, flags, Mode::empty()).expect("opens");
     let settings = tcgetattr(&again).expect("a terminal");
