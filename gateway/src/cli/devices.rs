@@ -223,7 +223,8 @@ fn show(device: &Value, out: &mut impl Write) -> Result<()> {
         ("readings", "readings"),
         ("readings lost", "gap_readings"),
         ("age of the newest reading when durable, ms", "backlog_ms"),
-        ("drift, ppm", "skew_ppm"),
+        ("drift of its clock, ppm (above 0: slow)", "skew_ppm"),
+        ("clock known within, ms", "clock_error_ms"),
         ("damaged frames", "frame_errors"),
         ("of those by CRC alone", "crc_errors"),
         ("repeated items", "retransmits"),
@@ -362,7 +363,7 @@ mod tests {
     fn a_device_is_shown_with_what_is_known() {
         let device = json!({
             "device": "d", "connected": true, "admission": "undecided", "labels": {"site": "a"},
-            "readings": 5, "backlog_ms": null, "boots": {"power": 2},
+            "readings": 5, "backlog_ms": null, "skew_ppm": -12.3, "clock_error_ms": 1.9, "boots": {"power": 2},
             "lines": [{"severity": 4, "text": "cold"}]
         });
         let mut out = Vec::new();
@@ -370,7 +371,8 @@ mod tests {
         let text = String::from_utf8(out).expect("UTF-8");
         assert_eq!(
             text,
-            "d  here  site=a\n  readings: 5\n  boots by power: 2\n  log, severity 4: cold\n"
+            "d  here  site=a\n  readings: 5\n  drift of its clock, ppm (above 0: slow): -12.3\n  \
+             clock known within, ms: 1.9\n  boots by power: 2\n  log, severity 4: cold\n"
         );
     }
 

@@ -288,6 +288,9 @@ impl Connection {
         }
         if let Some(claim) = &self.claim {
             self.clocks_topic.tell(&self.hub, claim, &mut self.clocks, Occasion::Running);
+            if let Some(drift) = self.clocks.drift() {
+                claim.update(|status| status.set_drift(drift));
+            }
         }
         self.overstepped()
     }

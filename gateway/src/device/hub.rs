@@ -412,6 +412,9 @@ fn known_devices(
         let fits = facts::read_clocks(&value).ok_or_else(|| unreadable("clocks", &key))?;
         let device = DeviceId::from_bytes(&key).ok_or_else(|| unreadable("clocks", &key))?;
         if let Some(entry) = devices.get_mut(device.as_str()) {
+            if let Some(newest) = fits.last() {
+                entry.status.set_drift(newest.drift());
+            }
             entry.clocks = Clocks::restore(fits);
         }
     }

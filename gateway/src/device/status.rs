@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use headwater_protocol::item::Cause;
 
-use super::registry::Profile;
+use super::{clock::Drift, registry::Profile};
 
 /// Lines of a device's log that are kept for whoever looks.
 const LINES: usize = 16;
@@ -46,6 +46,10 @@ pub struct DeviceStatus {
     pub boots: Boots,
     /// How old the newest durable reading was when it became durable, ms; none before there was one.
     pub backlog_ms: Option<i64>,
+    /// Drift of its clock by the last fit, parts in 10^6: above 0 wall time passes faster than its ticks say.
+    pub skew_ppm: Option<f64>,
+    /// How far the time of that fit's last sample may be off, ms.
+    pub clock_error_ms: Option<f64>,
     /// The last lines of its log, the newest at the end.
     pub lines: VecDeque<DeviceLine>,
     /// Lines of its log that were lost.
@@ -93,6 +97,12 @@ impl Boots {
 }
 
 impl DeviceStatus {
+    /// Shows how its clock runs, until there is another fit.
+    pub(super) fn set_drift(&mut self, drift: Drift) {
+        self.skew_ppm = Some(drift.skew_ppb as f64 / 1e3);
+        self.clock_error_ms = Some(drift.error_us as f64 / 1e3);
+    }
+
     /// Keeps a line, and lets go of the oldest.
     pub(super) fn keep_line(&mut self, line: DeviceLine) {
         if self.lines.len() == LINES {

@@ -291,6 +291,18 @@ impl Scrape {
             devices.iter().filter_map(|it| Some((label(it), it.backlog_ms? as f64 / 1e3))),
         )?;
         page.gauges(
+            "device_clock_skew",
+            "Drift of the device's clock by its last fit; above 0 it is slow",
+            Some(&Unit::Ratios),
+            devices.iter().filter_map(|it| Some((label(it), it.skew_ppm? / 1e6))),
+        )?;
+        page.gauges(
+            "device_clock_error",
+            "How far the time of that fit's last sample may be off",
+            Some(&Unit::Seconds),
+            devices.iter().filter_map(|it| Some((label(it), it.clock_error_ms? / 1e3))),
+        )?;
+        page.gauges(
             "device_overruns",
             "Losses of received bytes that the device told of in its running boot",
             None,
@@ -473,6 +485,8 @@ mod tests {
             devices: vec![DeviceStatus {
                 device: "a\"b\\c\nd".into(),
                 frame_errors: 2,
+                skew_ppm: Some(-12.5),
+                clock_error_ms: Some(1.75),
                 ..DeviceStatus::default()
             }],
             bridges: vec![BridgeStatus {
@@ -498,6 +512,8 @@ mod tests {
             "headwater_partition_durable_offset{topic=\"readings\",partition=\"0\"} 8.0",
             "headwater_partition_replicated_offset{topic=\"readings\",partition=\"0\"} 6.0",
             r#"headwater_device_frame_errors_total{device="a\"b\\c\nd"} 2"#,
+            r#"headwater_device_clock_skew_ratios{device="a\"b\\c\nd"} -0.0000125"#,
+            r#"headwater_device_clock_error_seconds{device="a\"b\\c\nd"} 0.00175"#,
             "headwater_bridge_received_messages_total{bridge=\"0\",broker=\"b:1883\"} 5",
             "headwater_uplink_lag_records 4.0",
         ] {

@@ -100,6 +100,8 @@ pub(super) struct DeviceDto<'a> {
     device_overruns: u64,
     boots: BTreeMap<&'static str, u64>,
     backlog_ms: Option<i64>,
+    skew_ppm: Option<f64>,
+    clock_error_ms: Option<f64>,
     lines_lost: u64,
     lines: Vec<LineDto<'a>>,
 }
@@ -234,6 +236,8 @@ impl<'a> From<&'a DeviceStatus> for DeviceDto<'a> {
             device_overruns: device.device_overruns,
             boots: device.boots.iter().filter(|(_, count)| *count > 0).collect(),
             backlog_ms: device.backlog_ms,
+            skew_ppm: device.skew_ppm,
+            clock_error_ms: device.clock_error_ms,
             lines_lost: device.lines_lost,
             lines: device.lines.iter().map(LineDto::from).collect(),
         }
@@ -314,6 +318,8 @@ mod tests {
             }],
             devices: vec![DeviceStatus {
                 device: "sim-000001".into(),
+                skew_ppm: Some(-12.345),
+                clock_error_ms: Some(1.75),
                 boot: 2,
                 ..Default::default()
             }],
@@ -370,8 +376,8 @@ mod tests {
                     "held": false, "stream": "", "boot": 2, "transport": "",
                     "connected": false, "last_seen_ms": 0, "readings": 0, "gap_readings": 0,
                     "frame_errors": 0, "crc_errors": 0, "retransmits": 0, "device_errors": 0,
-                    "device_overruns": 0, "boots": {}, "backlog_ms": null, "lines_lost": 0,
-                    "lines": []
+                    "device_overruns": 0, "boots": {}, "backlog_ms": null, "skew_ppm": -12.345,
+                    "clock_error_ms": 1.75, "lines_lost": 0, "lines": []
                 }],
                 "bridges": [{
                     "broker": "b:1883", "connected": false, "received": 0, "acknowledged": 0,

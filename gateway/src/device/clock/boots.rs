@@ -18,6 +18,9 @@ const TELL_INTERVAL_US: u64 = 60_000_000;
 /// A sample time this far past the time of receipt is no sample time, milliseconds.
 const FUTURE_MS: i64 = 60_000;
 
+/// The wall clock is read in whole milliseconds.
+const WALL_CLOCK_US: f64 = 1000.0;
+
 /// One instant on the gateway's two clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::device) struct Now {
@@ -36,6 +39,15 @@ pub(in crate::device) enum SampleTime {
     RoundTrip(i64),
     /// Not known: the record carries the time of receipt and the device's tick.
     Unknown,
+}
+
+/// How a clock runs, by its fit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::device) struct Drift {
+    /// Wall time passes faster than ticks say by this, parts in 10^9.
+    pub(in crate::device) skew_ppb: i64,
+    /// How far the time of the last sample's tick may be off, microseconds.
+    pub(in crate::device) error_us: u64,
 }
 
 /// What is known of a device's clocks.
@@ -156,13 +168,19 @@ impl Clocks {
         told
     }
 
+    /// How the clock of the boot that is being sampled runs; none while its rate is not fitted.
+    pub(in crate::device) fn drift(&self) -> Option<Drift> {
+        let (_, fit) = self.running()?;
+        let (_, newest) = fit.range();
+        Some(Drift {
+            skew_ppb: skew_ppb(fit),
+            error_us: Estimate::bound_us(fit, newest).ceil() as u64,
+        })
+    }
+
     fn wall_fit(&self, now: Now) -> Option<WallFit> {
-        let known = self.boots.back().filter(|known| known.stream == self.stream)?;
-        let Clock::Fit(fit) = &known.clock else { return None };
+        let (known, fit) = self.running()?;
         let line = fit.line();
-        if !line.is_fitted() {
-            return None;
-        }
         let (valid_from, valid_to) = fit.range();
         // The range's end: what comes next is reached from there.
         let at = Estimate::of(fit, valid_to, now);
@@ -172,12 +190,20 @@ impl Clocks {
             tick_hz: line.tick_hz(),
             tick: valid_to,
             unix_us: i64::try_from(at.unix_us).ok()?,
-            skew_ppb: (line.skew() * 1e9).round() as i64,
-            // The wall clock is read in whole milliseconds.
-            error_us: line.worst_us(valid_to).ceil() as u64 + 1000,
+            skew_ppb: skew_ppb(fit),
+            error_us: (line.worst_us(valid_to) + WALL_CLOCK_US).ceil() as u64,
             valid_from,
             valid_to,
         })
+    }
+
+    /// The boot that is being sampled, and its fit once the rate is known.
+    fn running(&self) -> Option<(&Boot, &Fit)> {
+        let known = self.boots.back().filter(|known| known.stream == self.stream)?;
+        match &known.clock {
+            Clock::Fit(fit) if fit.line().is_fitted() => Some((known, fit)),
+            _ => None,
+        }
     }
 
     /// Samples and journal: the closer bound counts. What contradicts the samples is dropped.
@@ -235,11 +261,18 @@ impl Estimate {
         let age_us = i128::from(now.mono_us).saturating_sub(line.host_us(tick));
         Self {
             unix_us: (i128::from(now.wall_ms) * 1000).saturating_sub(age_us),
-            // The wall clock is read in whole milliseconds.
-            bound_us: line.bound_us(tick) + 1000.0,
+            bound_us: Self::bound_us(fit, tick),
             is_fitted: line.is_fitted(),
         }
     }
+
+    fn bound_us(fit: &Fit, tick: u64) -> f64 {
+        fit.line().bound_us(tick) + WALL_CLOCK_US
+    }
+}
+
+fn skew_ppb(fit: &Fit) -> i64 {
+    (fit.line().skew() * 1e9).round() as i64
 }
 
 #[cfg(test)]
@@ -274,6 +307,27 @@ mod tests {
         let now = Now { mono_us: 101_020_000, wall_ms: 1_000_000 };
         assert_eq!(clocks.time(1, HZ, 0, now), SampleTime::Fit(899_980));
         assert_eq!(clocks.time(1, HZ, 100_000, now), SampleTime::Fit(1_000_000));
+    }
+
+    #[test]
+    fn drift_is_that_of_the_running_boot_once_its_rate_is_known() {
+        let mut clocks = Clocks::default();
+        clocks.follow(stream(1));
+        // Ticks that last 99.98 % of what they should.
+        for second in (0..100).step_by(10) {
+            clocks.sample(sample(1, second * 1000, 1_000_000 + second * 999_800, 10));
+        }
+        assert_eq!(clocks.drift(), None, "the tick rate is not known yet");
+        clocks.time(1, HZ, 0, now(100));
+        let drift = clocks.drift().expect("a fit");
+        assert_eq!(drift.skew_ppb, -200_000);
+        assert!((1500..2500).contains(&drift.error_us), "{drift:?}");
+        let told = clocks.news(now(100), Occasion::End).expect("a fit").drift();
+        assert_eq!(told.skew_ppb, drift.skew_ppb);
+        assert!(told.error_us >= drift.error_us, "{told:?} is of all ticks of the range");
+        clocks.sample(sample(2, 0, 200_000_000, 10));
+        clocks.time(2, HZ, 0, now(200));
+        assert_eq!(clocks.drift(), None, "another boot");
     }
 
     #[test]

@@ -21,5 +21,5 @@ mod fit;
 mod line;
 mod wall;
 
-pub(super) use boots::{BOOTS, Clocks, Now, SampleTime};
+pub(super) use boots::{BOOTS, Clocks, Drift, Now, SampleTime};
 pub(super) use wall::{Occasion, WallFit};

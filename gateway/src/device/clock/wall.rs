@@ -2,6 +2,8 @@
 
 use headwater_protocol::StreamId;
 
+use super::boots::Drift;
+
 /// How far two crystal clocks may run apart outside the range in which they were compared.
 const AGEING_RATE: f64 = 100e-6;
 /// A fit whose bound reached this says nothing any more, microseconds.
@@ -62,6 +64,11 @@ impl WallFit {
     /// Whether it still says something of a tick.
     pub(in crate::device) fn reaches(&self, tick: u64) -> bool {
         self.bound_us(tick) < USELESS_US
+    }
+
+    /// How the clock ran.
+    pub(in crate::device) fn drift(&self) -> Drift {
+        Drift { skew_ppb: self.skew_ppb, error_us: self.error_us }
     }
 
     /// Whether it is of the same boot.

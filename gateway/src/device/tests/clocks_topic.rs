@@ -25,8 +25,8 @@ use crate::{
 
 const TICK_HZ: u32 = 1_000_000;
 
-/// Samples that a long connection would have brought: a rate of exactly the nominal one.
-fn fitted(hub: &Hub, device: &TestDevice, boot: u32) -> Clocks {
+/// Samples that a long connection would have brought of a clock that is slow by so many parts in 10^6.
+fn fitted(hub: &Hub, device: &TestDevice, boot: u32, slow_ppm: u64) -> Clocks {
     // Both clocks at the same moment, or the samples to come would contradict these.
     let (tick, host_us) = loop {
         let (before, tick, after) = (hub.mono_us(), device.now(), hub.mono_us());
@@ -37,7 +37,8 @@ fn fitted(hub: &Hub, device: &TestDevice, boot: u32) -> Clocks {
     let mut clocks = Clocks::default();
     clocks.follow(device.stream().expect("a stream"));
     for back_us in (0..10).rev().map(|index| index * 100_000) {
-        let (tick, host_us) = (tick - back_us, host_us - back_us);
+        let host_us = host_us - back_us - back_us * slow_ppm / 1_000_000;
+        let tick = tick - back_us;
         clocks.sample(ClockSample { boot, tick, host_us, half_rtt_us: 5 });
     }
     clocks
@@ -61,8 +62,12 @@ async fn claim(hub: &Hub, device: &TestDevice) -> Claim {
 
 /// The gateway has seen this boot of the device for long.
 async fn teach(gateway: &Gateway, device: &TestDevice, boot: u32) {
+    teach_slow(gateway, device, boot, 0).await;
+}
+
+async fn teach_slow(gateway: &Gateway, device: &TestDevice, boot: u32, slow_ppm: u64) {
     let claim = claim(&gateway.hub, device).await;
-    claim.keep_clocks(&fitted(&gateway.hub, device, boot));
+    claim.keep_clocks(&fitted(&gateway.hub, device, boot, slow_ppm));
 }
 
 fn stored(gateway: &Gateway) -> Vec<WallFit> {
@@ -147,6 +152,34 @@ async fn a_fit_is_published_and_stamps_a_backlog_after_a_restart() {
     assert_eq!(backlog.len(), 12);
 }
 
+#[tokio::test]
+async fn drift_is_shown_once_there_is_a_fit_and_after_a_restart() {
+    let folder = folder();
+    let mut gateway = Gateway::open(folder.path()).await;
+    let mut device = TestDevice::default().aged(Duration::from_secs(100));
+    device.sample(3);
+    visit(&mut gateway, &mut device).await;
+    let shown = |gateway: &Gateway| {
+        let status = gateway.status("d-1").expect("known");
+        (status.skew_ppm, status.clock_error_ms)
+    };
+    assert_eq!(shown(&gateway), (None, None), "a moment gives no rate");
+    teach_slow(&gateway, &device, 1, 40).await;
+    device.sample(4);
+    visit(&mut gateway, &mut device).await;
+    let (skew_ppm, error_ms) = shown(&gateway);
+    // What this visit itself sampled has its say, too.
+    assert!(skew_ppm.is_some_and(|ppm| (20.0..60.0).contains(&ppm)), "{skew_ppm:?}");
+    assert!(error_ms.is_some_and(|ms| (1.0..10.0).contains(&ms)), "{error_ms:?}");
+    let [fit] = stored(&gateway)[..] else { panic!("one fit") };
+    gateway.kill().await;
+
+    let gateway = Gateway::open(folder.path()).await;
+    let thousandths = |number: f64| Some(number / 1e3);
+    let expect = (thousandths(fit.skew_ppb as f64), thousandths(fit.error_us as f64));
+    assert_eq!(shown(&gateway), expect);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn full_storage_only_puts_a_fit_off() {
     let folder = folder();
@@ -155,7 +188,7 @@ async fn full_storage_only_puts_a_fit_off() {
     let stream = StreamId::new(7);
     device.set_stream(stream.expect("not 0"));
     let mut claim = claim(&gateway.hub, &device).await;
-    let mut clocks = fitted(&gateway.hub, &device, 1);
+    let mut clocks = fitted(&gateway.hub, &device, 1, 0);
     clocks.time(1, TICK_HZ, 0, gateway.hub.now());
     let mut topic = ClocksTopic::default();
     let mut tell = |topic: &mut ClocksTopic, claim: &Claim| {
