@@ -11,7 +11,10 @@ pub(super) const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; \
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::HTML;
+    use crate::{device::DeviceStatus, http::status::DeviceDto};
 
     #[test]
     fn nothing_is_loaded_from_elsewhere() {
@@ -37,5 +40,18 @@ mod tests {
             assert!(!HTML.contains(sink), "{sink} would let a name become markup");
         }
         assert!(HTML.contains("textContent"));
+    }
+
+    #[test]
+    fn nothing_that_is_known_of_a_device_is_left_out() {
+        let status = DeviceStatus::default();
+        let device = json!(DeviceDto::from(&status));
+        let is_word = |letter: char| letter.is_alphanumeric() || letter == '_';
+        for name in device.as_object().expect("an object").keys() {
+            let is_read = HTML.split("d.").any(|text| {
+                text.strip_prefix(&name[..]).is_some_and(|rest| !rest.starts_with(is_word))
+            });
+            assert!(is_read, "{name} is not shown");
+        }
     }
 }
