@@ -17,5 +17,5 @@ mod station;
 pub use bus::{Fault, GuardedBus, free_bus};
 pub use chip_id::device_id;
 pub use climate::Climate;
-pub use line::Line;
+pub use line::{BufferedUart, Line};
 pub use station::{Chip, Node, Port, config, run};

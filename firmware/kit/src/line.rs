@@ -13,6 +13,11 @@ use core::{
 use embedded_io::{ErrorType, Read, ReadReady, Write};
 use embedded_io_async::BufRead;
 
+/// What a HAL's buffered UART implements. Its blocking traits are missing in some of them.
+pub trait BufferedUart: BufRead + embedded_io_async::Write {}
+
+impl<U: BufRead + embedded_io_async::Write> BufferedUart for U {}
+
 /// A buffered UART of an embassy HAL.
 #[derive(Debug)]
 pub struct Line<U: ErrorType> {
@@ -20,7 +25,7 @@ pub struct Line<U: ErrorType> {
     error: Option<U::Error>,
 }
 
-impl<U: BufRead> Line<U> {
+impl<U: BufferedUart> Line<U> {
     /// The UART with its interrupts running.
     #[must_use]
     pub const fn new(uart: U) -> Self {
@@ -45,24 +50,31 @@ impl<U: ErrorType> ErrorType for Line<U> {
     type Error = U::Error;
 }
 
-impl<U: BufRead> ReadReady for Line<U> {
+impl<U: BufferedUart> ReadReady for Line<U> {
     fn read_ready(&mut self) -> Result<bool, U::Error> {
         Ok(self.is_ready())
     }
 }
 
-impl<U: BufRead + Read> Read for Line<U> {
+impl<U: BufferedUart> Read for Line<U> {
+    /// Takes what is there; waits for the first byte as the trait demands.
     fn read(&mut self, out: &mut [u8]) -> Result<usize, U::Error> {
-        match self.error.take() {
-            Some(error) => Err(error),
-            None => Read::read(&mut self.uart, out),
+        if let Some(error) = self.error.take() {
+            return Err(error);
         }
+        let received = wait(self.uart.fill_buf())?;
+        let len = out.len().min(received.len());
+        for (to, from) in out.iter_mut().zip(received) {
+            *to = *from;
+        }
+        self.uart.consume(len);
+        Ok(len)
     }
 }
 
-impl<U: Write> Write for Line<U> {
+impl<U: BufferedUart> Write for Line<U> {
     fn write(&mut self, bytes: &[u8]) -> Result<usize, U::Error> {
-        self.uart.write(bytes)
+        wait(self.uart.write(bytes))
     }
 
     fn flush(&mut self) -> Result<(), U::Error> {
@@ -74,6 +86,16 @@ impl<U: Write> Write for Line<U> {
 /// Asks once; an interrupt ends the sleep of whoever wants to ask again, so nothing has to be woken.
 fn poll<T>(future: impl Future<Output = T>) -> Poll<T> {
     pin!(future).poll(&mut Context::from_waker(Waker::noop()))
+}
+
+/// Asks until it is done: the UART sends a buffer in 45 ms, whatever happens.
+fn wait<T>(future: impl Future<Output = T>) -> T {
+    let mut future = pin!(future);
+    loop {
+        if let Poll::Ready(done) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            return done;
+        }
+    }
 }
 
 #[cfg(test)]
@@ -88,6 +110,7 @@ mod tests {
     #[derive(Default)]
     struct Uart {
         received: Vec<u8>,
+        sent: Vec<u8>,
         on_the_wire: VecDeque<Result<u8, ErrorKind>>,
         failed: Option<ErrorKind>,
         deaf: bool,
@@ -134,13 +157,24 @@ mod tests {
         }
     }
 
-    impl Read for Uart {
-        fn read(&mut self, out: &mut [u8]) -> Result<usize, ErrorKind> {
-            let len = out.len().min(self.received.len());
-            out[..len].copy_from_slice(&self.received[..len]);
-            self.consume(len);
+    impl embedded_io_async::Write for Uart {
+        async fn write(&mut self, bytes: &[u8]) -> Result<usize, ErrorKind> {
+            let len = bytes.len().min(3);
+            self.sent.extend(&bytes[..len]);
             Ok(len)
         }
+
+        async fn flush(&mut self) -> Result<(), ErrorKind> {
+            pending().await
+        }
+    }
+
+    #[test]
+    fn all_is_written_and_nobody_waits_for_the_end() {
+        let mut line = Line::new(Uart::default());
+        line.write_all(b"headwater").expect("no error");
+        line.flush().expect("no error");
+        assert_eq!(line.uart.sent, b"headwater");
     }
 
     #[test]

@@ -43,14 +43,25 @@ impl Image {
     }
 }
 
+impl Image {
+    /// Bytes of flash that the image takes.
+    pub(super) fn flash_bytes(&self) -> u64 {
+        self.sections.iter().map(|section| section.flash_bytes).sum()
+    }
+
+    /// Bytes of RAM that it takes for good, the stack not counted.
+    pub(super) fn ram_bytes(&self) -> u64 {
+        self.sections.iter().map(|section| section.ram_bytes).sum()
+    }
+}
+
 impl fmt::Display for Image {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "  {:<20} {:>8} {:>8}", "section, bytes", "flash", "ram")?;
         for Section { name, flash_bytes, ram_bytes } in &self.sections {
             writeln!(f, "  {name:<20} {flash_bytes:>8} {ram_bytes:>8}")?;
         }
-        let flash: u64 = self.sections.iter().map(|section| section.flash_bytes).sum();
-        let ram: u64 = self.sections.iter().map(|section| section.ram_bytes).sum();
+        let (flash, ram) = (self.flash_bytes(), self.ram_bytes());
         write!(f, "  {:<20} {flash:>8} {ram:>8}", "in all, without stack")
     }
 }
