@@ -1,6 +1,6 @@
 //! What an image takes of a chip: its ELF sections, sorted into flash and RAM.
 
-use std::{fmt, fs, path::Path};
+use std::{fmt, fs, ops::Range, path::Path};
 
 use anyhow::{Context, Result};
 use object::{Object, ObjectSection, SectionFlags, elf};
@@ -32,11 +32,14 @@ impl Image {
                 continue;
             }
             let is_stored = sh_type != elf::SHT_NOBITS;
-            let is_written = sh_flags.contains(elf::SHF_WRITE);
+            // Code that runs from RAM is not written, yet takes some.
+            let is_in_ram = sh_flags.contains(elf::SHF_WRITE)
+                || !is_stored
+                || !FLASH.iter().any(|flash| flash.contains(&section.address()));
             image.sections.push(Section {
                 name: section.name()?.to_owned(),
                 flash_bytes: if is_stored { section.size() } else { 0 },
-                ram_bytes: if is_written || !is_stored { section.size() } else { 0 },
+                ram_bytes: if is_in_ram { section.size() } else { 0 },
             });
         }
         Ok(image)
@@ -65,6 +68,10 @@ impl fmt::Display for Image {
         write!(f, "  {:<20} {flash:>8} {ram:>8}", "in all, without stack")
     }
 }
+
+/// Where chips read flash from: below the RAM of a Cortex-M, and the two windows of Espressif's RISC-V chips.
+const FLASH: [Range<u64>; 3] =
+    [0..0x2000_0000, 0x3C00_0000..0x3D00_0000, 0x4200_0000..0x4300_0000];
 
 #[cfg(test)]
 mod tests {
