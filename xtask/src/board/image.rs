@@ -28,7 +28,8 @@ impl Image {
         let mut image = Self::default();
         for section in object::File::parse(bytes)?.sections() {
             let SectionFlags::Elf { sh_type, sh_flags } = section.flags() else { continue };
-            if !sh_flags.contains(elf::SHF_ALLOC) || section.size() == 0 {
+            let is_on_chip = sh_flags.contains(elf::SHF_ALLOC) && section.size() > 0;
+            if !is_on_chip || is_bookkeeping(section.name()?) {
                 continue;
             }
             let is_stored = sh_type != elf::SHT_NOBITS;
@@ -69,9 +70,14 @@ impl fmt::Display for Image {
     }
 }
 
+/// Sections of Espressif's linker scripts that take nothing: all RAM that is left, for the stack, and the room in one
+/// address window of what lies in the other.
+fn is_bookkeeping(name: &str) -> bool {
+    name == ".stack" || name.ends_with("_dummy")
+}
+
 /// Where chips read flash from: below the RAM of a Cortex-M, and the two windows of Espressif's RISC-V chips.
-const FLASH: [Range<u64>; 3] =
-    [0..0x2000_0000, 0x3C00_0000..0x3D00_0000, 0x4200_0000..0x4300_0000];
+const FLASH: [Range<u64>; 3] = [0..0x2000_0000, 0x3C00_0000..0x3D00_0000, 0x4200_0000..0x4300_0000];
 
 #[cfg(test)]
 mod tests {
