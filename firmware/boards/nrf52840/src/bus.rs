@@ -1,5 +1,6 @@
 //! TWI 0 at 100 kHz on P0.26 (SDA) and P0.27 (SCL), freed at the start and never waited for.
 
+use cortex_m::singleton;
 use embassy_nrf::{
     Peri,
     gpio::{Flex, OutputDrive, Pull},
@@ -29,13 +30,16 @@ pub fn start(
     let mut config = Config::default();
     config.scl_pullup = true;
     config.sda_pullup = true;
-    // The driver's bytes to send lie in RAM, where the controller reads them itself: no buffer.
-    GuardedBus::new(Twim::new(controller, interrupts, sda, scl, config, &mut []), is_free)
+    // The controller reads RAM only, and a compiler may put a driver's constant bytes into flash.
+    let copy = singleton!(: [u8; COPY_BYTES] = [0; COPY_BYTES]).expect("taken once");
+    GuardedBus::new(Twim::new(controller, interrupts, sda, scl, config, copy), is_free)
 }
 
 fn is_free() -> bool {
     pac::P0.in_().read().0 & LINES == LINES
 }
 
+/// A register and its value, with room.
+const COPY_BYTES: usize = 16;
 /// P0.26 and P0.27.
 const LINES: u32 = 0b11 << 26;
