@@ -65,8 +65,9 @@ where
     }
 }
 
+/// Ticks between readings. In 32 bits: a Cortex-M0 has 64-bit division from half a kilobyte of code.
 const fn period(tick_hz: u32) -> u32 {
-    (tick_hz as u64 * climate::PERIOD_US as u64 / 1_000_000) as u32
+    tick_hz / (1_000_000 / climate::PERIOD_US)
 }
 
 /// Readings of a block: 4 bytes on the line each.
