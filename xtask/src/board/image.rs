@@ -1,6 +1,6 @@
 //! What an image takes of a chip: its ELF sections, sorted into flash and RAM.
 
-use std::{fmt, fs, path::Path};
+use std::{fmt, fs, ops::Range, path::Path};
 
 use anyhow::{Context, Result};
 use object::{Object, ObjectSection, SectionFlags, elf};
@@ -28,18 +28,34 @@ impl Image {
         let mut image = Self::default();
         for section in object::File::parse(bytes)?.sections() {
             let SectionFlags::Elf { sh_type, sh_flags } = section.flags() else { continue };
-            if !sh_flags.contains(elf::SHF_ALLOC) || section.size() == 0 {
+            let is_on_chip = sh_flags.contains(elf::SHF_ALLOC) && section.size() > 0;
+            if !is_on_chip || is_bookkeeping(section.name()?) {
                 continue;
             }
             let is_stored = sh_type != elf::SHT_NOBITS;
-            let is_written = sh_flags.contains(elf::SHF_WRITE);
+            // Code that runs from RAM is not written, yet takes some.
+            let is_in_ram = sh_flags.contains(elf::SHF_WRITE)
+                || !is_stored
+                || !FLASH.iter().any(|flash| flash.contains(&section.address()));
             image.sections.push(Section {
                 name: section.name()?.to_owned(),
                 flash_bytes: if is_stored { section.size() } else { 0 },
-                ram_bytes: if is_written || !is_stored { section.size() } else { 0 },
+                ram_bytes: if is_in_ram { section.size() } else { 0 },
             });
         }
         Ok(image)
+    }
+}
+
+impl Image {
+    /// Bytes of flash that the image takes.
+    pub(super) fn flash_bytes(&self) -> u64 {
+        self.sections.iter().map(|section| section.flash_bytes).sum()
+    }
+
+    /// Bytes of RAM that it takes for good, the stack not counted.
+    pub(super) fn ram_bytes(&self) -> u64 {
+        self.sections.iter().map(|section| section.ram_bytes).sum()
     }
 }
 
@@ -49,11 +65,19 @@ impl fmt::Display for Image {
         for Section { name, flash_bytes, ram_bytes } in &self.sections {
             writeln!(f, "  {name:<20} {flash_bytes:>8} {ram_bytes:>8}")?;
         }
-        let flash: u64 = self.sections.iter().map(|section| section.flash_bytes).sum();
-        let ram: u64 = self.sections.iter().map(|section| section.ram_bytes).sum();
+        let (flash, ram) = (self.flash_bytes(), self.ram_bytes());
         write!(f, "  {:<20} {flash:>8} {ram:>8}", "in all, without stack")
     }
 }
+
+/// Sections of Espressif's linker scripts that take nothing: all RAM that is left, for the stack, and the room in one
+/// address window of what lies in the other.
+fn is_bookkeeping(name: &str) -> bool {
+    name == ".stack" || name.ends_with("_dummy")
+}
+
+/// Where chips read flash from: below the RAM of a Cortex-M, and the two windows of Espressif's RISC-V chips.
+const FLASH: [Range<u64>; 3] = [0..0x2000_0000, 0x3C00_0000..0x3D00_0000, 0x4200_0000..0x4300_0000];
 
 #[cfg(test)]
 mod tests {

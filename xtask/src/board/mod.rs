@@ -1,16 +1,18 @@
 //! `cargo xtask board`: the packages below `firmware/boards/`, each a workspace of its own.
 
+mod emulate;
+mod flash;
 mod footprint;
 mod image;
+mod list;
 mod package;
+mod size;
 mod toolchain;
+mod uf2;
 
-use std::{
-    path::PathBuf,
-    process::{Command, Stdio},
-};
+use std::{path::PathBuf, process::Command};
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use image::Image;
 use package::Package;
 
@@ -19,7 +21,8 @@ use crate::workspace;
 /// What can be done with a board.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Board {
-    /// Name the boards
+    /// Name the boards: chip, target, how an image gets there, whether QEMU emulates it
+    #[command(after_help = "Example:\n  cargo xtask board list")]
     List,
     /// Build a board's image and print where it is
     #[command(after_help = "Example:\n  cargo xtask board build lm3s6965evb")]
@@ -28,7 +31,19 @@ pub(crate) enum Board {
         name: String,
     },
     /// Flash and RAM of every board and of the link alone, by section; fails if the link can panic
-    Size,
+    #[command(after_help = "Example:\n  cargo xtask board size --check")]
+    Size(size::Options),
+    /// Build a board's image and put it on a board that is plugged in; what the board remembers stays there
+    #[command(after_help = "Example:\n  cargo xtask board flash rp2040")]
+    Flash(flash::Options),
+    /// Build a board's image as a .uf2 file, for boards that show up as a drive, and print where it is
+    #[command(
+        after_help = "Example:\n  cp \"$(cargo xtask board uf2 rp2040)\" /media/$USER/RPI-RP2/"
+    )]
+    Uf2 {
+        /// A board that takes such files
+        name: String,
+    },
     /// Run a board in QEMU until it is interrupted: its link goes to a gateway, its ledger to the terminal
     #[command(after_help = "Example:\n  headwater serve &\n  cargo xtask board run lm3s6965evb")]
     Run {
@@ -43,13 +58,18 @@ pub(crate) enum Board {
 /// Runs one of the commands.
 pub(crate) fn run(board: &Board) -> Result<()> {
     match board {
-        Board::List => list(),
+        Board::List => list::run(),
         Board::Build { name } => {
             println!("{}", build(name)?.display());
             Ok(())
         }
-        Board::Size => size(),
-        Board::Run { name, connect } => emulate(name, connect),
+        Board::Size(options) => size::run(options),
+        Board::Flash(options) => flash::run(options),
+        Board::Uf2 { name } => {
+            println!("{}", uf2::write(&Package::open(name)?)?.display());
+            Ok(())
+        }
+        Board::Run { name, connect } => emulate::run(name, connect),
     }
 }
 
@@ -57,6 +77,12 @@ pub(crate) fn run(board: &Board) -> Result<()> {
 pub(crate) fn build(name: &str) -> Result<PathBuf> {
     let package = Package::open(name)?;
     Ok(toolchain::build(&package, &[&package.name])?.remove(0))
+}
+
+/// Builds every board, prints what it takes and how long that took, and holds it against README's table; builds the
+/// link's images, which must not panic.
+pub(crate) fn size() -> Result<()> {
+    size::run(&size::Options { check: true })
 }
 
 /// The formatting check of every board and of the link's images: `cargo fmt --all` in the root does not reach them.
@@ -68,57 +94,3 @@ pub(crate) fn format_checks() -> Result<Vec<Command>> {
     };
     Ok(package::all()?.iter().chain([&footprint::package()?]).map(check).collect())
 }
-
-/// Builds every board and prints what its image takes; so for the link, which must not panic.
-pub(crate) fn size() -> Result<()> {
-    for package in package::all()? {
-        let image = Image::read(&build(&package.name)?)?;
-        println!("{} ({})\n{image}", package.name, package.target);
-    }
-    footprint::check()
-}
-
-fn list() -> Result<()> {
-    for package in package::all()? {
-        println!("{:<16} {:<24} {}", package.name, package.target, package.description);
-    }
-    Ok(())
-}
-
-fn emulate(name: &str, connect: &str) -> Result<()> {
-    if name != EMULATED {
-        bail!("QEMU emulates {EMULATED} only");
-    }
-    let Some((host, port)) = connect.rsplit_once(':') else {
-        bail!("{connect} is not HOST:PORT");
-    };
-    let elf = build(name)?;
-    let eeprom = elf.with_extension("eeprom");
-    if !eeprom.exists() {
-        std::fs::write(&eeprom, [0xFF; EEPROM_BYTES])?;
-    }
-    println!("link to {connect}, memory in {}; end with ctrl-C", eeprom.display());
-    let status = Command::new("qemu-system-arm")
-        .args(["-machine", EMULATED, "-nodefaults", "-display", "none"])
-        .args(["-net", "nic,macaddr=52:54:00:12:34:56"])
-        .arg("-chardev")
-        .arg(format!("socket,id=link,host={host},port={port},reconnect=1"))
-        .args(["-serial", "chardev:link", "-serial", "stdio"])
-        .args(["-device", "tmp105,id=sensor,address=0x48,bus=i2c"])
-        .args(["-device", "at24c-eeprom,address=0x50,bus=i2c,rom-size=8192,drive=eeprom"])
-        .arg("-drive")
-        .arg(format!("if=none,id=eeprom,format=raw,file={}", eeprom.display()))
-        .arg("-kernel")
-        .arg(&elf)
-        .stdin(Stdio::null())
-        .status()?;
-    if !status.success() {
-        bail!("QEMU ended with {status}");
-    }
-    Ok(())
-}
-
-/// The board with an emulator: QEMU 7.2 has its sensor and its EEPROM too.
-const EMULATED: &str = "lm3s6965evb";
-/// The EEPROM on its I2C bus.
-const EEPROM_BYTES: usize = 8192;

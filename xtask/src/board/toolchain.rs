@@ -80,7 +80,7 @@ impl Toolchain {
                 command
                     .env("RUSTC_BOOTSTRAP", "1")
                     .env("RUSTC", DEBIAN_RUSTC)
-                    .env("CARGO_UNSTABLE_BUILD_STD", "core")
+                    .env("CARGO_UNSTABLE_BUILD_STD", std_crates(target))
                     .env(linker, "ld.lld")
                     // Those of the workspace are meant for another compiler.
                     .env_remove("RUSTFLAGS")
@@ -98,6 +98,11 @@ impl Toolchain {
         let output = Command::new(rustc).arg("--version").output()?;
         Ok(output.stdout)
     }
+}
+
+/// The crates that are built from the compiler's sources. esp-hal refers to `alloc` without using it.
+fn std_crates(target: &str) -> &'static str {
+    if target.starts_with("riscv32") { "core,alloc" } else { "core" }
 }
 
 /// Folder of all boards' builds: `HEADWATER_BOARD_CACHE`, else below the user's cache folder.

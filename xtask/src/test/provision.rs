@@ -35,8 +35,13 @@ const TOOLS: [Tool; 9] = [
 const EMBEDDED_RUST: [(&str, &str); 3] =
     [("/usr/bin/rustc", "rustc-web"), ("/usr/bin/cargo", "cargo-web"), ("/usr/bin/ld.lld", "lld")];
 
-/// The board of the tests, and the link alone, are built for these targets.
-const BOARD_TARGETS: [&str; 2] = ["thumbv7m-none-eabi", "thumbv6m-none-eabi"];
+/// The boards, and the link alone, are built for these targets.
+const BOARD_TARGETS: [&str; 4] = [
+    "thumbv6m-none-eabi",
+    "thumbv7m-none-eabi",
+    "thumbv7em-none-eabi",
+    "riscv32imc-unknown-none-elf",
+];
 
 /// Installs what is missing, or fails with the list of it.
 pub(crate) fn provision(quick: bool) -> Result<()> {
