@@ -1,16 +1,14 @@
 //! `cargo xtask board`: the packages below `firmware/boards/`, each a workspace of its own.
 
+mod emulate;
 mod footprint;
 mod image;
 mod package;
 mod toolchain;
 
-use std::{
-    path::PathBuf,
-    process::{Command, Stdio},
-};
+use std::{path::PathBuf, process::Command};
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use image::Image;
 use package::Package;
 
@@ -29,7 +27,7 @@ pub(crate) enum Board {
     },
     /// Flash and RAM of every board and of the link alone, by section; fails if the link can panic
     Size,
-    /// Run a board in QEMU until it is interrupted: its link goes to a gateway, its ledger to the terminal
+    /// Run a board in QEMU until it is interrupted: its link goes to a gateway, the ledger of lm3s6965evb to the terminal
     #[command(after_help = "Example:\n  headwater serve &\n  cargo xtask board run lm3s6965evb")]
     Run {
         /// A board that QEMU emulates
@@ -49,7 +47,7 @@ pub(crate) fn run(board: &Board) -> Result<()> {
             Ok(())
         }
         Board::Size => size(),
-        Board::Run { name, connect } => emulate(name, connect),
+        Board::Run { name, connect } => emulate::run(name, connect),
     }
 }
 
@@ -57,6 +55,11 @@ pub(crate) fn run(board: &Board) -> Result<()> {
 pub(crate) fn build(name: &str) -> Result<PathBuf> {
     let package = Package::open(name)?;
     Ok(toolchain::build(&package, &[&package.name])?.remove(0))
+}
+
+/// Folder of the images that were built: `NAME.elf`.
+pub(crate) fn images() -> PathBuf {
+    toolchain::images()
 }
 
 /// The formatting check of every board and of the link's images: `cargo fmt --all` in the root does not reach them.
@@ -84,41 +87,3 @@ fn list() -> Result<()> {
     }
     Ok(())
 }
-
-fn emulate(name: &str, connect: &str) -> Result<()> {
-    if name != EMULATED {
-        bail!("QEMU emulates {EMULATED} only");
-    }
-    let Some((host, port)) = connect.rsplit_once(':') else {
-        bail!("{connect} is not HOST:PORT");
-    };
-    let elf = build(name)?;
-    let eeprom = elf.with_extension("eeprom");
-    if !eeprom.exists() {
-        std::fs::write(&eeprom, [0xFF; EEPROM_BYTES])?;
-    }
-    println!("link to {connect}, memory in {}; end with ctrl-C", eeprom.display());
-    let status = Command::new("qemu-system-arm")
-        .args(["-machine", EMULATED, "-nodefaults", "-display", "none"])
-        .args(["-net", "nic,macaddr=52:54:00:12:34:56"])
-        .arg("-chardev")
-        .arg(format!("socket,id=link,host={host},port={port},reconnect=1"))
-        .args(["-serial", "chardev:link", "-serial", "stdio"])
-        .args(["-device", "tmp105,id=sensor,address=0x48,bus=i2c"])
-        .args(["-device", "at24c-eeprom,address=0x50,bus=i2c,rom-size=8192,drive=eeprom"])
-        .arg("-drive")
-        .arg(format!("if=none,id=eeprom,format=raw,file={}", eeprom.display()))
-        .arg("-kernel")
-        .arg(&elf)
-        .stdin(Stdio::null())
-        .status()?;
-    if !status.success() {
-        bail!("QEMU ended with {status}");
-    }
-    Ok(())
-}
-
-/// The board with an emulator: QEMU 7.2 has its sensor and its EEPROM too.
-const EMULATED: &str = "lm3s6965evb";
-/// The EEPROM on its I2C bus.
-const EEPROM_BYTES: usize = 8192;
