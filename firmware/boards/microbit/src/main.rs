@@ -36,7 +36,7 @@ use crate::{
     watchdog::Watchdog,
 };
 
-/// Two channels; blocks of up to 48 bytes of readings; 4 KiB and 160 items hold more than two minutes without a gateway.
+/// Two channels; blocks of up to 48 bytes of readings; 4 KiB and 160 items hold 75 s without a gateway.
 type Node = headwater_firmware::Node<2, 48, 4096, 160, 8>;
 type Port = shell::Port<Serial, Flash, { Node::FRAME_MAX }>;
 
