@@ -20,5 +20,6 @@ mod kafka_hostile;
 mod kafka_server;
 mod kills;
 mod link_client;
+mod microbit;
 mod mosquitto_bridge;
 mod simulated;

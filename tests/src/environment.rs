@@ -46,10 +46,15 @@ pub fn go_clients() -> Option<PathBuf> {
     folder
 }
 
-/// The emulated board's image.
+/// The image of a board.
+///
+/// # Panics
+/// If it is not there.
 #[must_use]
-pub fn board_elf() -> PathBuf {
-    path_from("HEADWATER_BOARD_ELF", "boards/lm3s6965evb.elf")
+pub fn board_elf(name: &str) -> PathBuf {
+    let path = path_from("HEADWATER_BOARDS", "boards").join(name).with_extension("elf");
+    assert!(path.exists(), "{} is missing: run `cargo xtask test`", path.display());
+    path
 }
 
 fn path_from(variable: &str, below_target: &str) -> PathBuf {

@@ -30,35 +30,37 @@ const CATCHING_UP: Duration = Duration::from_secs(120);
 /// Steps of the sensor in a millidegree: 62.5 millidegrees each.
 const MILLIDEGREES_PER_TWO_CODES: i64 = 125;
 
+/// A board in an emulator, as every bench needs it.
+pub trait Emulated {
+    /// One with erased memory, switched on; its port connects to the Unix socket `link`.
+    fn start(folder: &Path, link: &Path) -> Self;
+
+    /// What it says of itself so far.
+    fn ledger(&self) -> DeviceLedger;
+
+    /// Stops the processor's clock, so that the ledger no longer grows.
+    fn freeze(&mut self);
+}
+
 /// Board, line and gateway.
 #[derive(Debug)]
-pub struct Workbench {
+pub struct Workbench<B = Board> {
     /// Runs `headwater serve`.
     pub gateway: Gateway,
     /// Runs the image.
-    pub board: Board,
+    pub board: B,
     /// Joins them.
     pub line: SerialLine,
 }
 
 impl Workbench {
-    /// Everything switched on, with further tables in the gateway's configuration.
+    /// A bench with the board whose temperature can be set.
     ///
     /// # Panics
     /// If something does not start.
     #[must_use]
     pub fn start(folder: &Path, configuration: &str) -> Self {
-        let line = SerialLine::new(folder);
-        let port = line.port().display();
-        let serial =
-            format!("[[device.serial]]\nport = \"{port}\"\nbaud = 115200\n{configuration}");
-        let gateway = Gateway::start(folder, &serial);
-        let board = Board::start(folder, line.socket());
-        let bench = Self { gateway, board, line };
-        wait::for_condition("the first acknowledgement", CATCHING_UP, || {
-            bench.board.ledger().runs.first().is_some_and(|run| acknowledged(run).is_some())
-        });
-        bench
+        Self::with_board(folder, configuration)
     }
 
     /// Sets a temperature, a multiple of 125 millidegrees, and waits until the board has sampled it.
@@ -73,6 +75,27 @@ impl Workbench {
             let last = ledger.runs.last().and_then(|run| run.readings.values().last());
             last.is_some_and(|codes| **codes == [Some(code)])
         });
+    }
+}
+
+impl<B: Emulated> Workbench<B> {
+    /// Everything switched on, with further tables in the gateway's configuration.
+    ///
+    /// # Panics
+    /// If something does not start.
+    #[must_use]
+    pub fn with_board(folder: &Path, configuration: &str) -> Self {
+        let line = SerialLine::new(folder);
+        let port = line.port().display();
+        let serial =
+            format!("[[device.serial]]\nport = \"{port}\"\nbaud = 115200\n{configuration}");
+        let gateway = Gateway::start(folder, &serial);
+        let board = B::start(folder, line.socket());
+        let bench = Self { gateway, board, line };
+        wait::for_condition("the first acknowledgement", CATCHING_UP, || {
+            bench.board.ledger().runs.first().is_some_and(|run| acknowledged(run).is_some())
+        });
+        bench
     }
 
     /// Waits until the board has sampled `count` more readings.
@@ -106,6 +129,18 @@ impl Workbench {
             let ledger = self.board.ledger();
             ledger.runs.len() > starts_before
                 && ledger.runs.last().is_some_and(|run| !run.readings.is_empty())
+        });
+    }
+
+    /// Waits until the board has started once more and something of that start is acknowledged.
+    ///
+    /// # Panics
+    /// If it does not, or is not.
+    pub fn wait_acknowledged(&self, starts_before: usize) {
+        wait::for_condition("an acknowledgement of a new start", CATCHING_UP, || {
+            let ledger = self.board.ledger();
+            ledger.runs.len() > starts_before
+                && ledger.runs.last().is_some_and(|run| acknowledged(run).is_some())
         });
     }
 

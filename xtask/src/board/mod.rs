@@ -44,7 +44,7 @@ pub(crate) enum Board {
         /// A board that takes such files
         name: String,
     },
-    /// Run a board in QEMU until it is interrupted: its link goes to a gateway, its ledger to the terminal
+    /// Run a board in QEMU until it is interrupted: its link goes to a gateway, the ledger of lm3s6965evb to the terminal
     #[command(after_help = "Example:\n  headwater serve &\n  cargo xtask board run lm3s6965evb")]
     Run {
         /// A board that QEMU emulates
@@ -83,6 +83,11 @@ pub(crate) fn build(name: &str) -> Result<PathBuf> {
 /// link's images, which must not panic.
 pub(crate) fn size() -> Result<()> {
     size::run(&size::Options { check: true })
+}
+
+/// Folder of the images that were built: `NAME.elf`.
+pub(crate) fn images() -> PathBuf {
+    toolchain::images()
 }
 
 /// The formatting check of every board and of the link's images: `cargo fmt --all` in the root does not reach them.

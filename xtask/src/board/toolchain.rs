@@ -32,7 +32,7 @@ pub(super) fn build(package: &Package, names: &[&str]) -> Result<Vec<PathBuf>> {
     if !status.success() {
         bail!("{} does not build", package.name);
     }
-    let images = workspace::target().join("boards");
+    let images = images();
     fs::create_dir_all(&images)?;
     let built = target.join(&package.target).join("release");
     let copy = |name: &&str| {
@@ -41,6 +41,11 @@ pub(super) fn build(package: &Package, names: &[&str]) -> Result<Vec<PathBuf>> {
         Ok(image)
     };
     names.iter().map(copy).collect()
+}
+
+/// Folder of the images that were built.
+pub(super) fn images() -> PathBuf {
+    workspace::target().join("boards")
 }
 
 /// Where the compiler for a board comes from.

@@ -85,6 +85,11 @@ const SOAKS: &[Soak] = &[
         steps: &[Step::BlackBox { filter: "board::board_readings_survive_bit_errors" }],
     },
     Soak {
+        name: "board-microbit",
+        about: "the micro:bit over 20 power cuts: no boot repeats, what was acknowledged is in the log",
+        steps: &[Step::BlackBox { filter: "microbit::microbit_never_repeats" }],
+    },
+    Soak {
         name: "link-client",
         about: "a device client made from the link's specification delivers over 20 SIGKILLs of the gateway",
         steps: &[Step::BlackBox { filter: "link_client::" }],

@@ -99,9 +99,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let since = Instant::now();
     let mut command = black_box(options);
     if options.against == Against::Headwater {
-        let elf = board::build(BOARD).context("the board's image does not build")?;
-        board::size()?;
-        command.env("HEADWATER_BOARD_ELF", elf);
+        // Builds them, too.
+        board::size().context("the boards' images do not build")?;
+        command.env("HEADWATER_BOARDS", board::images());
     }
     stage("boards", since);
 
@@ -110,9 +110,6 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     stage("black-box tests", since);
     report(&tally, &stages, started.elapsed())
 }
-
-/// The board whose image the black-box tests run.
-const BOARD: &str = "lm3s6965evb";
 
 fn checks(tally: &mut Tally) -> Result<()> {
     tally.check("cargo fmt", &mut workspace::cargo(&["fmt", "--all", "--check"]))?;
@@ -175,7 +172,7 @@ fn black_box(options: &Options) -> Command {
     command
 }
 
-/// Tells the tests where everything is but the board's image.
+/// Tells the tests where everything is but the boards' images.
 pub(crate) fn test_environment(command: &mut Command) {
     command.env("HEADWATER_BIN_DIR", workspace::target().join(PROFILE));
     provision::test_environment(command);
