@@ -356,7 +356,8 @@ impl Flight {
         } else {
             return;
         };
-        let wait = (first << self.backoff).min(first.max(ticks(most_ms, self.tick_hz)));
+        let most = first.max(ticks(most_ms, self.tick_hz));
+        let wait = (0..self.backoff).fold(first, |wait, _| (wait << 1).min(most));
         self.deadline = Some(now + wait);
     }
 }

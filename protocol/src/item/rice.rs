@@ -325,8 +325,14 @@ impl Decoder {
     }
 }
 
+/// Length of a number in bits. Out of line: a Cortex-M0 has no instruction for it, and it is asked five times.
+#[inline(never)]
 fn bits_of(value: u32) -> u32 {
-    u32::BITS - value.leading_zeros()
+    let mut bits = 0;
+    while bits < u32::BITS && value >> bits != 0 {
+        bits += 1;
+    }
+    bits
 }
 
 /// The first code of a channel in a block: how long it is, then what lies below its top bit.
