@@ -293,46 +293,13 @@ impl<'a> HostMessage<'a> {
     /// are left to newer versions.
     #[must_use]
     pub fn decode(kind: u8, body: &'a [u8]) -> Option<Self> {
-        let mut body = Reader::new(body);
-        let session = body.u32_le().filter(|session| *session != 0)?;
+        let (session, body) = split_session(body)?;
         Some(match kind {
             kind::HELLO_REQ => Self::HelloReq { session },
-            kind::HELLO_ACK => Self::HelloAck(HelloAck {
-                session,
-                boot: body.varint_u32()?,
-                attempt: body.varint_u32()?,
-                version: body.u8()?,
-                verdict: Verdict::from_code(body.u8()?),
-                stream: StreamId::new(body.u64_le()?),
-                start: body.position()?,
-                window: body.varint_u32()?,
-            }),
-            kind::ACK => {
-                let mut ack = Ack {
-                    session,
-                    stream: StreamId::new(body.u64_le()?)?,
-                    durable: body.position()?,
-                    received: body.position()?,
-                    bitmap: body.varint_u32()?,
-                    window: body.varint_u32()?,
-                    echo: body.u8()?,
-                    missing: false,
-                };
-                ack.missing = ack.echo & MISSING_BIT != 0;
-                ack.echo &= TRANSMISSION_MAX;
-                Self::Ack(ack)
-            }
-            kind::TIME_REQ => Self::Time(TimeRequest {
-                session,
-                id: body.varint_u32().filter(|id| *id != 0)?,
-                wall_ms: body.varint()?,
-            }),
-            kind::COMMAND => Self::Command(Command {
-                session,
-                boot: body.varint_u32()?,
-                id: body.varint().filter(|id| *id != 0)?,
-                payload: tail(body, COMMAND_MAX)?,
-            }),
+            kind::HELLO_ACK => Self::HelloAck(HelloAck::read(session, body)?),
+            kind::ACK => Self::Ack(Ack::read(session, body)?),
+            kind::TIME_REQ => Self::Time(TimeRequest::read(session, body)?),
+            kind::COMMAND => Self::Command(Command::read(session, body)?),
             _ => return None,
         })
     }
@@ -399,31 +366,14 @@ impl<'a> DeviceMessage<'a> {
                 let (transmission, item) = Item::read(body)?;
                 Self::Item { transmission, item }
             }
-            kind::TIME => Self::Time(TimeAnswer {
-                id: body.varint_u32()?,
-                boot: body.varint_u32()?,
-                tick: body.varint()?,
-                errors: body.varint_u32()?,
-                overruns: body.varint_u32()?,
-            }),
+            kind::TIME => Self::Time(TimeAnswer::read(body)?),
             kind::DESCRIPTION => Self::Description {
                 boot: body.varint_u32()?,
                 kind: ItemKind(body.u8()?),
                 body: tail(body, ITEM_BODY_MAX)?,
             },
-            kind::LOG => Self::Log(Log {
-                boot: body.varint_u32()?,
-                tick: body.varint()?,
-                severity: body.u8().filter(|severity| *severity <= SEVERITY_MAX)?,
-                lost: body.varint_u32()?,
-                text: tail(body, LOG_MAX)?,
-            }),
-            kind::RESULT => Self::Result(Outcome {
-                id: body.varint().filter(|id| *id != 0)?,
-                boot: body.varint_u32()?,
-                status: CommandStatus::from_code(body.u8()?),
-                payload: tail(body, RESULT_MAX)?,
-            }),
+            kind::LOG => Self::Log(Log::read(body)?),
+            kind::RESULT => Self::Result(Outcome::read(body)?),
             _ => return None,
         })
     }
@@ -443,11 +393,7 @@ impl<'a> DeviceMessage<'a> {
                 (kind::ITEM, item.body)
             }
             Self::Time(answer) => {
-                out.varint(u64::from(answer.id));
-                out.varint(u64::from(answer.boot));
-                out.varint(answer.tick);
-                out.varint(u64::from(answer.errors));
-                out.varint(u64::from(answer.overruns));
+                answer.write(&mut out);
                 (kind::TIME, &[])
             }
             Self::Description { boot, kind, body } => {
@@ -456,20 +402,131 @@ impl<'a> DeviceMessage<'a> {
                 (kind::DESCRIPTION, *body)
             }
             Self::Log(log) => {
-                out.varint(u64::from(log.boot));
-                out.varint(log.tick);
-                out.u8(log.severity);
-                out.varint(u64::from(log.lost));
+                log.write_head(&mut out);
                 (kind::LOG, log.text)
             }
             Self::Result(outcome) => {
-                out.varint(outcome.id);
-                out.varint(u64::from(outcome.boot));
-                out.u8(outcome.status.code());
+                outcome.write_head(&mut out);
                 (kind::RESULT, outcome.payload)
             }
         };
         Some((kind, out.finish()?, tail))
+    }
+}
+
+/// The session that begins the body of every host frame, and what follows it.
+pub(crate) fn split_session(body: &[u8]) -> Option<(u32, Reader<'_>)> {
+    let mut body = Reader::new(body);
+    let session = body.u32_le().filter(|session| *session != 0)?;
+    Some((session, body))
+}
+
+impl HelloAck {
+    pub(crate) fn read(session: u32, mut body: Reader<'_>) -> Option<Self> {
+        Some(Self {
+            session,
+            boot: body.varint_u32()?,
+            attempt: body.varint_u32()?,
+            version: body.u8()?,
+            verdict: Verdict::from_code(body.u8()?),
+            stream: StreamId::new(body.u64_le()?),
+            start: body.position()?,
+            window: body.varint_u32()?,
+        })
+    }
+}
+
+impl Ack {
+    pub(crate) fn read(session: u32, mut body: Reader<'_>) -> Option<Self> {
+        let mut ack = Self {
+            session,
+            stream: StreamId::new(body.u64_le()?)?,
+            durable: body.position()?,
+            received: body.position()?,
+            bitmap: body.varint_u32()?,
+            window: body.varint_u32()?,
+            echo: body.u8()?,
+            missing: false,
+        };
+        ack.missing = ack.echo & MISSING_BIT != 0;
+        ack.echo &= TRANSMISSION_MAX;
+        Some(ack)
+    }
+}
+
+impl TimeRequest {
+    pub(crate) fn read(session: u32, mut body: Reader<'_>) -> Option<Self> {
+        let id = body.varint_u32().filter(|id| *id != 0)?;
+        Some(Self { session, id, wall_ms: body.varint()? })
+    }
+}
+
+impl<'a> Command<'a> {
+    pub(crate) fn read(session: u32, mut body: Reader<'a>) -> Option<Self> {
+        Some(Self {
+            session,
+            boot: body.varint_u32()?,
+            id: body.varint().filter(|id| *id != 0)?,
+            payload: tail(body, COMMAND_MAX)?,
+        })
+    }
+}
+
+impl TimeAnswer {
+    fn read(mut body: Reader<'_>) -> Option<Self> {
+        Some(Self {
+            id: body.varint_u32()?,
+            boot: body.varint_u32()?,
+            tick: body.varint()?,
+            errors: body.varint_u32()?,
+            overruns: body.varint_u32()?,
+        })
+    }
+
+    pub(crate) fn write(&self, out: &mut Writer<'_>) {
+        out.varint(u64::from(self.id));
+        out.varint(u64::from(self.boot));
+        out.varint(self.tick);
+        out.varint(u64::from(self.errors));
+        out.varint(u64::from(self.overruns));
+    }
+}
+
+impl<'a> Log<'a> {
+    fn read(mut body: Reader<'a>) -> Option<Self> {
+        Some(Self {
+            boot: body.varint_u32()?,
+            tick: body.varint()?,
+            severity: body.u8().filter(|severity| *severity <= SEVERITY_MAX)?,
+            lost: body.varint_u32()?,
+            text: tail(body, LOG_MAX)?,
+        })
+    }
+
+    /// All but the text.
+    pub(crate) fn write_head(&self, out: &mut Writer<'_>) {
+        out.varint(u64::from(self.boot));
+        out.varint(self.tick);
+        out.u8(self.severity);
+        out.varint(u64::from(self.lost));
+    }
+}
+
+impl<'a> Outcome<'a> {
+    fn read(mut body: Reader<'a>) -> Option<Self> {
+        Some(Self {
+            id: body.varint().filter(|id| *id != 0)?,
+            boot: body.varint_u32()?,
+            status: CommandStatus::from_code(body.u8()?),
+            payload: tail(body, RESULT_MAX)?,
+        })
+    }
+
+    /// All but the payload.
+    pub(crate) fn write_head(&self, out: &mut Writer<'_>) {
+        out.varint(self.id);
+        out.varint(u64::from(self.boot));
+        out.u8(self.status.code());
     }
 }
 
@@ -494,7 +551,7 @@ impl Hello {
         sound.then_some(hello)
     }
 
-    fn write(&self, out: &mut Writer<'_>) {
+    pub(crate) fn write(&self, out: &mut Writer<'_>) {
         out.u8(self.version_min);
         out.u8(self.version_max);
         out.short_bytes(self.device.as_bytes());
@@ -558,7 +615,8 @@ impl<'a> Item<'a> {
         Some((transmission, item))
     }
 
-    fn write_head(&self, transmission: u8, out: &mut Writer<'_>) {
+    /// All but the body.
+    pub(crate) fn write_head(&self, transmission: u8, out: &mut Writer<'_>) {
         let (form, named) = match self.predecessor {
             None => (item_head::UNKNOWN, None),
             adjacent if self.position.adjacent() == adjacent => (item_head::ADJACENT, None),

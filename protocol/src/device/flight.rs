@@ -1,6 +1,6 @@
 //! Items on their way: what was sent, what has arrived, what is durable, and when to send again.
 
-use super::{DeviceConfig, ItemQueue, round_trip::RoundTrip};
+use super::{due::Due, DeviceConfig, ItemQueue, round_trip::RoundTrip};
 use crate::{
     Item, Position,
     message::{Ack, TRANSMISSION_MAX},
@@ -28,7 +28,7 @@ pub(super) struct Flight {
     /// Rounds begun since nothing was outstanding: the transmission count of what is sent again.
     round: u8,
     /// When an ACK is missed.
-    deadline: Option<u64>,
+    deadline: Due,
     /// Timeouts in a row, as the power of two by which the interval has grown.
     backoff: u8,
     /// Timeouts since the host last showed that it is there and in step.
@@ -77,7 +77,7 @@ impl Flight {
             last: Position::START,
             window: 0,
             round: 0,
-            deadline: None,
+            deadline: Due::NEVER,
             backoff: 0,
             unanswered: 0,
             probe: false,
@@ -112,7 +112,7 @@ impl Flight {
 
     /// No timer runs. What is in flight stays so: the host may have it.
     pub(super) const fn rest(&mut self) {
-        self.deadline = None;
+        self.deadline = Due::NEVER;
         self.backoff = 0;
         self.unanswered = 0;
         self.probe = false;
@@ -158,7 +158,7 @@ impl Flight {
         }
         if progress || (in_step && opened) {
             self.backoff = 0;
-            self.deadline = None;
+            self.deadline = Due::NEVER;
         }
         if self.received == self.last {
             self.round = 0;
@@ -190,7 +190,7 @@ impl Flight {
         }
         self.mending = true;
         self.round = self.round.saturating_add(1);
-        self.deadline = None;
+        self.deadline = Due::NEVER;
         self.rewind(queue);
         self.arm(now, queue);
     }
@@ -250,7 +250,7 @@ impl Flight {
         if item.position > self.sent && self.admits(item) {
             if item.position > self.last && self.sent == self.received {
                 // Nothing was awaited: a timer that runs is a probe's.
-                self.deadline = None;
+                self.deadline = Due::NEVER;
                 self.backoff = 0;
             }
             self.sent = item.position;
@@ -263,10 +263,10 @@ impl Flight {
 
     /// Looks whether an ACK was missed by `now`.
     pub(super) fn expire<Q: ItemQueue>(&mut self, now: u64, queue: &Q) -> Patience {
-        if self.deadline.is_none_or(|deadline| deadline > now) {
+        if !self.deadline.is_past(now) {
             return Patience::Left;
         }
-        self.deadline = None;
+        self.deadline = Due::NEVER;
         self.unanswered += 1;
         if self.unanswered >= UNANSWERED_MAX {
             return Patience::Exhausted;
@@ -282,12 +282,12 @@ impl Flight {
     }
 
     /// When there is something to do here if nothing else happens.
-    pub(super) fn next_wake<Q: ItemQueue>(&self, now: u64, queue: &Q) -> Option<u64> {
+    pub(super) fn next_wake<Q: ItemQueue>(&self, now: u64, queue: &Q) -> Due {
         let next = self.next_item(queue);
         let ready = self.probe || next.as_ref().is_some_and(|item| self.admits(item));
         // Without a deadline, `next_departure` has yet to start the timer.
-        let unarmed = self.deadline.is_none() && (next.is_some() || self.received > self.durable);
-        if ready || unarmed { Some(now) } else { self.deadline }
+        let unarmed = self.deadline.is_never() && (next.is_some() || self.received > self.durable);
+        if ready || unarmed { Due::at(now) } else { self.deadline }
     }
 
     /// The last item that the host may have.
@@ -343,7 +343,7 @@ impl Flight {
     /// something sent has not arrived, for probing while the window blocks that or the next item, or
     /// arrived items are not durable.
     fn arm<Q: ItemQueue>(&mut self, now: u64, queue: &Q) {
-        if self.deadline.is_some() {
+        if !self.deadline.is_never() {
             return;
         }
         let (first, most_ms) = if self.received < self.sent && self.window > 0 {
@@ -358,7 +358,7 @@ impl Flight {
         };
         let most = first.max(ticks(most_ms, self.tick_hz));
         let wait = (0..self.backoff).fold(first, |wait, _| (wait << 1).min(most));
-        self.deadline = Some(now + wait);
+        self.deadline = Due::at(now + wait);
     }
 }
 
