@@ -363,7 +363,8 @@ impl Flight {
 }
 
 /// Milliseconds as ticks. 1024 of them make a second here: no timer needs to be exact, and a 64-bit
-/// division would cost a Cortex-M0 half a kilobyte.
+/// division would cost a Cortex-M0 half a kilobyte. Out of line: it is called from seven places.
+#[inline(never)]
 pub(super) fn ticks(ms: u32, tick_hz: u32) -> u64 {
     ((u64::from(ms) * u64::from(tick_hz)) >> 10).max(1)
 }

@@ -168,7 +168,8 @@ impl<const RX: usize> DeviceLink<RX> {
     #[must_use]
     pub fn command(&self) -> &[u8] {
         let frame = self.decoder.frame();
-        let command = split_session(frame.body).and_then(|(session, body)| Command::read(session, body));
+        let (session, body) = split_session(frame.body);
+        let command = Command::read(session, body);
         command.filter(|_| frame.kind == kind::COMMAND).map_or(&[], |command| command.payload)
     }
 
@@ -222,9 +223,10 @@ impl<const RX: usize> DeviceLink<RX> {
     /// Takes the frame that was received; `None` when it is no message.
     fn take_frame<Q: ItemQueue>(&mut self, now: u64, queue: &mut Q) -> Option<Option<DeviceEvent>> {
         let Frame { kind, body } = self.decoder.frame();
-        let (session, body) = split_session(body)?;
+        let (session, body) = split_session(body);
         Some(match kind {
             kind::HELLO_REQ => {
+                body.finish(())?;
                 self.take_request(now, session);
                 None
             }

@@ -38,6 +38,8 @@ impl<const N: usize> Text<N> {
         Self { bytes: [0; N], len: 0 }
     }
 
+    /// Out of line: neither a line nor a result is in a hurry.
+    #[inline(never)]
     fn set(&mut self, bytes: &[u8]) {
         let slots = self.bytes.iter_mut().zip(bytes);
         self.len = slots.map(|(slot, byte)| *slot = *byte).count() as u8;
