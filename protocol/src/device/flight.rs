@@ -37,6 +37,8 @@ pub(super) struct Flight {
     probe: bool,
     /// The host told of a lost item, which is on its way again.
     mending: bool,
+    /// The durable position has moved, which nobody has heard of yet.
+    has_freed: bool,
 }
 
 /// When an item was sent, and how often.
@@ -82,6 +84,7 @@ impl Flight {
             unanswered: 0,
             probe: false,
             mending: false,
+            has_freed: false,
         }
     }
 
@@ -96,8 +99,8 @@ impl Flight {
         start: Position,
         window: u32,
         queue: &mut Q,
-    ) -> Option<Position> {
-        let freed = self.advance_durable(start, queue);
+    ) {
+        self.advance_durable(start, queue);
         let start = self.durable;
         self.received = start;
         self.sent = start;
@@ -107,7 +110,6 @@ impl Flight {
         self.window = window;
         self.round = 0;
         self.rest();
-        freed
     }
 
     /// No timer runs. What is in flight stays so: the host may have it.
@@ -125,13 +127,8 @@ impl Flight {
         ack.durable <= self.last && ack.received <= self.last
     }
 
-    /// Takes an ACK; gives the new durable position if it moved.
-    pub(super) fn acknowledge<Q: ItemQueue>(
-        &mut self,
-        now: u64,
-        ack: &Ack,
-        queue: &mut Q,
-    ) -> Option<Position> {
+    /// Takes an ACK.
+    pub(super) fn acknowledge<Q: ItemQueue>(&mut self, now: u64, ack: &Ack, queue: &mut Q) {
         let received = ack.received.max(ack.durable);
         self.measure(now, received, ack.echo);
         let progress = received > self.received || ack.durable > self.durable;
@@ -144,7 +141,7 @@ impl Flight {
         }
         let opened = ack.window > self.window;
         self.window = ack.window;
-        let freed = self.advance_durable(ack.durable, queue);
+        self.advance_durable(ack.durable, queue);
         if self.received > self.sent {
             self.rewind(queue);
         } else if ack.missing && received == self.received && self.received < self.sent {
@@ -164,7 +161,6 @@ impl Flight {
             self.round = 0;
         }
         self.arm(now, queue);
-        freed
     }
 
     /// Takes the round trip of the timed item, if this ACK is the first to speak of it and it is
@@ -195,22 +191,23 @@ impl Flight {
         self.arm(now, queue);
     }
 
-    /// Frees what has become durable; gives the new durable position if it moved.
-    pub(super) fn advance_durable<Q: ItemQueue>(
-        &mut self,
-        durable: Position,
-        queue: &mut Q,
-    ) -> Option<Position> {
+    /// Frees what has become durable.
+    pub(super) fn advance_durable<Q: ItemQueue>(&mut self, durable: Position, queue: &mut Q) {
         if durable <= self.durable {
-            return None;
+            return;
         }
         let freed = self.bytes_up_to(durable.min(self.sent), queue);
         self.sent_bytes = self.sent_bytes.saturating_sub(freed);
         self.durable = durable;
         self.received = self.received.max(durable);
         self.sent = self.sent.max(durable);
+        self.has_freed = true;
         queue.release(durable);
-        Some(durable)
+    }
+
+    /// The durable position, once after it has moved.
+    pub(super) fn take_freed(&mut self) -> Option<Position> {
+        core::mem::take(&mut self.has_freed).then_some(self.durable)
     }
 
     /// The item to send now, if any; `departed` confirms that it went.

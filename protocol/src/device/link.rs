@@ -44,8 +44,8 @@ pub struct DeviceLink<const RX: usize = DEVICE_RECEIVE_MIN> {
     noise: bool,
     /// When the last frame went out.
     last_sent: u64,
-    /// What the session that has begun freed, to be told next.
-    freed: Option<Position>,
+    /// To be told next, before what was freed.
+    event: Option<DeviceEvent>,
 }
 
 impl<const RX: usize> DeviceLink<RX> {
@@ -75,7 +75,7 @@ impl<const RX: usize> DeviceLink<RX> {
             outbox: Outbox::new(),
             noise: true,
             last_sent: 0,
-            freed: None,
+            event: None,
         }
     }
 
@@ -95,23 +95,24 @@ impl<const RX: usize> DeviceLink<RX> {
         bytes: &mut &[u8],
         queue: &mut Q,
     ) -> Option<DeviceEvent> {
-        if let Some(position) = self.freed.take() {
-            return Some(DeviceEvent::Acknowledged(position));
-        }
-        while let Some((byte, rest)) = bytes.split_first() {
+        loop {
+            if let Some(event) = self.event.take() {
+                return Some(event);
+            }
+            if let Some(position) = self.flight.take_freed() {
+                return Some(DeviceEvent::Acknowledged(position));
+            }
+            let (byte, rest) = bytes.split_first()?;
             *bytes = rest;
-            let taken = match self.decoder.push(*byte) {
-                Progress::Pending => continue,
-                Progress::Discarded(_) => None,
-                Progress::Complete => self.take_frame(now, queue),
+            let is_sound = match self.decoder.push(*byte) {
+                Progress::Pending => true,
+                Progress::Discarded(_) => false,
+                Progress::Complete => self.take_frame(now, queue).is_some(),
             };
-            match taken {
-                Some(None) => {}
-                Some(event) => return event,
-                None => self.count_error(),
+            if !is_sound {
+                self.count_error();
             }
         }
-        None
     }
 
     /// Writes the next frame that is due to `out` and gives its length, 0 when none is. A frame
@@ -221,32 +222,33 @@ impl<const RX: usize> DeviceLink<RX> {
     }
 
     /// Takes the frame that was received; `None` when it is no message.
-    fn take_frame<Q: ItemQueue>(&mut self, now: u64, queue: &mut Q) -> Option<Option<DeviceEvent>> {
+    fn take_frame<Q: ItemQueue>(&mut self, now: u64, queue: &mut Q) -> Option<()> {
         let Frame { kind, body } = self.decoder.frame();
         let (session, body) = split_session(body);
-        Some(match kind {
+        match kind {
             kind::HELLO_REQ => {
                 body.finish(())?;
                 self.take_request(now, session);
-                None
             }
             kind::HELLO_ACK => {
                 let answer = HelloAck::read(session, body)?;
-                self.take_answer(now, &answer, queue)
+                self.take_answer(now, &answer, queue);
             }
             kind::ACK => {
                 let ack = Ack::read(session, body)?;
-                self.take_ack(now, &ack, queue)
+                self.take_ack(now, &ack, queue);
             }
             kind::TIME_REQ => self.take_question(TimeRequest::read(session, body)?),
             kind::COMMAND => {
                 let command = Command::read(session, body)?;
                 let is_ours = self.up && session == self.session;
-                let is_new = is_ours && self.outbox.take(&command, queue.next().boot);
-                is_new.then_some(DeviceEvent::Command { id: command.id })
+                if is_ours && self.outbox.take(&command, queue.next().boot) {
+                    self.event = Some(DeviceEvent::Command { id: command.id });
+                }
             }
             _ => return None,
-        })
+        }
+        Some(())
     }
 
     fn take_request(&mut self, now: u64, session: u32) {
@@ -262,23 +264,25 @@ impl<const RX: usize> DeviceLink<RX> {
         now: u64,
         ack: &Ack,
         queue: &mut Q,
-    ) -> Option<DeviceEvent> {
+    ) {
         let ours = self.up && ack.session == self.session && Some(ack.stream) == self.stream;
         if !ours || !self.flight.covers(ack) {
             self.count_foreign();
-            return None;
+            return;
         }
-        self.flight.acknowledge(now, ack, queue).map(DeviceEvent::Acknowledged)
+        self.flight.acknowledge(now, ack, queue);
     }
 
-    fn take_question(&mut self, request: TimeRequest) -> Option<DeviceEvent> {
+    fn take_question(&mut self, request: TimeRequest) {
         let TimeRequest { session, id, wall_ms } = request;
         if session != self.session {
             self.count_foreign();
-            return None;
+            return;
         }
         self.question = id;
-        (wall_ms > 0).then_some(DeviceEvent::WallTime(wall_ms))
+        if wall_ms > 0 {
+            self.event = Some(DeviceEvent::WallTime(wall_ms));
+        }
     }
 
     fn take_answer<Q: ItemQueue>(
@@ -286,63 +290,51 @@ impl<const RX: usize> DeviceLink<RX> {
         now: u64,
         answer: &HelloAck,
         queue: &mut Q,
-    ) -> Option<DeviceEvent> {
+    ) {
         let next = queue.next();
         if answer.boot != next.boot || answer.attempt != self.attempt {
             self.count_foreign();
-            return None;
+            return;
         }
         if self.up && answer.session != self.session {
             // Another host process answers a HELLO meant for the one before it: that session is
             // over.
             self.count_foreign();
             self.end_session(now);
-            return None;
+            return;
         }
-        match (answer.verdict, answer.stream) {
-            (Verdict::Refused(reason), _) => {
-                if self.up {
-                    self.end_session(now);
-                    self.wait_for_answer(now);
-                }
-                Some(DeviceEvent::Refused(reason))
-            }
+        self.event = match (answer.verdict, answer.stream) {
+            (Verdict::Refused(reason), _) => Some(DeviceEvent::Refused(reason)),
             (Verdict::Assigned, Some(stream)) if self.stream != Some(stream) => {
-                if self.up {
-                    self.end_session(now);
-                    self.wait_for_answer(now);
-                }
                 Some(DeviceEvent::StreamAssigned(stream))
             }
-            (Verdict::Accepted | Verdict::Describe, Some(stream))
-                if self.stream == Some(stream)
-                    && answer.version == VERSION
-                    && answer.start < next =>
+            (Verdict::Accepted | Verdict::Describe, stream @ Some(_))
+                if self.stream == stream && answer.version == VERSION && answer.start < next =>
             {
-                if answer.verdict == Verdict::Describe {
-                    self.description = Some(0);
-                }
-                if self.up {
-                    // An answer that came twice, or one to a HELLO that the host asked for in
-                    // passing.
-                    let durable = answer.start.min(self.flight.last());
-                    return self
-                        .flight
-                        .advance_durable(durable, queue)
-                        .map(DeviceEvent::Acknowledged);
-                }
-                self.session = answer.session;
-                self.up = true;
-                self.hello_due = Due::NEVER;
-                let freed = self.flight.begin(answer.start, answer.window, queue);
-                self.freed = freed;
-                Some(DeviceEvent::SessionStarted)
+                return self.take_acceptance(answer, queue);
             }
-            _ => {
-                self.count_foreign();
-                None
-            }
+            _ => return self.count_foreign(),
+        };
+        if self.up {
+            self.end_session(now);
+            self.wait_for_answer(now);
         }
+    }
+
+    fn take_acceptance<Q: ItemQueue>(&mut self, answer: &HelloAck, queue: &mut Q) {
+        if answer.verdict == Verdict::Describe {
+            self.description = Some(0);
+        }
+        if self.up {
+            // An answer that came twice, or one to a HELLO that the host asked for in passing.
+            let durable = answer.start.min(self.flight.last());
+            return self.flight.advance_durable(durable, queue);
+        }
+        self.session = answer.session;
+        self.up = true;
+        self.hello_due = Due::NEVER;
+        self.flight.begin(answer.start, answer.window, queue);
+        self.event = Some(DeviceEvent::SessionStarted);
     }
 
     /// Forgets what belongs to a session and says HELLO.
