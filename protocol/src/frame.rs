@@ -185,21 +185,33 @@ pub fn encode(lead: Lead, kind: u8, head: &[u8], tail: &[u8], out: &mut [u8]) ->
     if skip == 1 {
         *out.first_mut()? = DELIMITER;
     }
-    let mut prefix = [kind; 1 + varint::MAX_LEN];
-    let body_len = head.len() + tail.len();
-    let prefix_len = 1 + varint::encode(body_len as u64, prefix.get_mut(1..)?)?;
-    let mut crc = Crc32c::new();
-    let mut cobs = cobs::Encoder::new(out.get_mut(skip..)?);
-    for part in [prefix.get(..prefix_len)?, head, tail] {
-        for byte in part {
-            crc.push(*byte);
-            cobs.push(*byte);
-        }
+    let mut content = Content { crc: Crc32c::new(), cobs: cobs::Encoder::new(out.get_mut(skip..)?) };
+    content.push(kind);
+    let mut body_len = head.len() + tail.len();
+    while body_len > 0x7F {
+        content.push(body_len as u8 | 0x80);
+        body_len >>= 7;
     }
-    for byte in crc.value().to_le_bytes() {
-        cobs.push(byte);
-    }
+    content.push(body_len as u8);
+    head.iter().for_each(|byte| content.push(*byte));
+    tail.iter().for_each(|byte| content.push(*byte));
+    let Content { crc, mut cobs } = content;
+    crc.value().to_le_bytes().iter().for_each(|byte| cobs.push(*byte));
     let end = skip + cobs.finish()?;
     *out.get_mut(end)? = DELIMITER;
     Some(end + 1)
+}
+
+/// What the CRC covers, on its way out.
+struct Content<'a> {
+    crc: Crc32c,
+    cobs: cobs::Encoder<'a>,
+}
+
+impl Content<'_> {
+    #[inline(never)]
+    fn push(&mut self, byte: u8) {
+        self.crc.push(byte);
+        self.cobs.push(byte);
+    }
 }

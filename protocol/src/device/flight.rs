@@ -174,7 +174,7 @@ impl Flight {
             timed.transmission == 1 && self.round == 0
         };
         if is_clear {
-            self.round_trip.sample(now.saturating_sub(timed.at));
+            self.round_trip.sample(now.wrapping_sub(timed.at));
         }
     }
 

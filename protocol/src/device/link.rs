@@ -359,7 +359,7 @@ impl<const RX: usize> DeviceLink<RX> {
             self.session = 0;
             self.end_session(now);
         }
-        let is_idle = now.saturating_sub(self.last_sent) >= self.ticks(IDLE_MS);
+        let is_idle = self.last_sent + self.ticks(IDLE_MS) <= now;
         let lead = if is_idle || self.noise { Lead::Delimiter } else { Lead::None };
         let mut space = [0; HEAD_MAX];
         let mut description = [0; Schema::LEN_MAX];
