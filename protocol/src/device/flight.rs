@@ -1,6 +1,6 @@
 //! Items on their way: what was sent, what has arrived, what is durable, and when to send again.
 
-use super::{due::Due, DeviceConfig, ItemQueue, round_trip::RoundTrip};
+use super::{DeviceConfig, ItemQueue, due::Due, round_trip::RoundTrip};
 use crate::{
     Item, Position,
     message::{Ack, TRANSMISSION_MAX},
@@ -94,12 +94,7 @@ impl Flight {
     }
 
     /// A session begins: the host has what lies up to `start`, durably, and nothing else.
-    pub(super) fn begin<Q: ItemQueue>(
-        &mut self,
-        start: Position,
-        window: u32,
-        queue: &mut Q,
-    ) {
+    pub(super) fn begin<Q: ItemQueue>(&mut self, start: Position, window: u32, queue: &mut Q) {
         self.advance_durable(start, queue);
         let start = self.durable;
         self.received = start;

@@ -2,8 +2,8 @@
 //! flight are `Flight`'s.
 
 use super::{
-    due::Due,
     DeviceConfig, DeviceCounters, DeviceEvent, ItemQueue,
+    due::Due,
     flight::{Departure, Flight, Patience, ticks},
     outbox::Outbox,
 };
@@ -259,12 +259,7 @@ impl<const RX: usize> DeviceLink<RX> {
         self.hello_due = Due::at(now);
     }
 
-    fn take_ack<Q: ItemQueue>(
-        &mut self,
-        now: u64,
-        ack: &Ack,
-        queue: &mut Q,
-    ) {
+    fn take_ack<Q: ItemQueue>(&mut self, now: u64, ack: &Ack, queue: &mut Q) {
         let ours = self.up && ack.session == self.session && Some(ack.stream) == self.stream;
         if !ours || !self.flight.covers(ack) {
             self.count_foreign();
@@ -285,12 +280,7 @@ impl<const RX: usize> DeviceLink<RX> {
         }
     }
 
-    fn take_answer<Q: ItemQueue>(
-        &mut self,
-        now: u64,
-        answer: &HelloAck,
-        queue: &mut Q,
-    ) {
+    fn take_answer<Q: ItemQueue>(&mut self, now: u64, answer: &HelloAck, queue: &mut Q) {
         let next = queue.next();
         if answer.boot != next.boot || answer.attempt != self.attempt {
             self.count_foreign();
