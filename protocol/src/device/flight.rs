@@ -126,11 +126,12 @@ impl Flight {
     pub(super) fn acknowledge<Q: ItemQueue>(&mut self, now: u64, ack: &Ack, queue: &mut Q) {
         let received = ack.received.max(ack.durable);
         self.measure(now, received, ack.echo);
-        let progress = received > self.received || ack.durable > self.durable;
-        if received > self.received {
+        let moved = received.cmp(&self.received);
+        let progress = moved.is_gt() || ack.durable > self.durable;
+        if moved.is_gt() {
             self.mending = false;
         }
-        if received >= self.received {
+        if moved.is_ge() {
             self.received = received;
             self.bitmap = ack.bitmap;
         }
@@ -139,8 +140,8 @@ impl Flight {
         self.advance_durable(ack.durable, queue);
         if self.received > self.sent {
             self.rewind(queue);
-        } else if ack.missing && received == self.received && self.received < self.sent {
-            self.mend(now, queue);
+        } else if ack.missing && moved.is_ge() && self.received < self.sent {
+            self.mend(queue);
         }
         // An ACK shows that the host is there; that it is in step, only if it lacks nothing that
         // was sent or makes progress. Going back to `received` must not look like that.
@@ -175,7 +176,7 @@ impl Flight {
 
     /// Sends again from where an item got lost, at once. Until the host has it, it goes on telling
     /// of what follows it.
-    fn mend<Q: ItemQueue>(&mut self, now: u64, queue: &Q) {
+    fn mend<Q: ItemQueue>(&mut self, queue: &Q) {
         if self.mending {
             return;
         }
@@ -183,7 +184,6 @@ impl Flight {
         self.round = self.round.saturating_add(1);
         self.deadline = Due::NEVER;
         self.rewind(queue);
-        self.arm(now, queue);
     }
 
     /// Frees what has become durable.
