@@ -6,8 +6,7 @@
 use core::{hint::black_box, panic::PanicInfo};
 
 use headwater_protocol::{
-    Accept, HostConfig, HostEvent, HostLink, Position, Refusal, StreamId,
-    item::Content,
+    Accept, HostConfig, HostEvent, HostLink, Position, Refusal, StreamId, item::Content,
 };
 
 /// Only linked where something calls it.

@@ -41,6 +41,10 @@ impl Image {
         }
         Ok(image)
     }
+
+    pub(super) fn flash_bytes(&self) -> u64 {
+        self.sections.iter().map(|section| section.flash_bytes).sum()
+    }
 }
 
 impl fmt::Display for Image {
@@ -49,7 +53,7 @@ impl fmt::Display for Image {
         for Section { name, flash_bytes, ram_bytes } in &self.sections {
             writeln!(f, "  {name:<20} {flash_bytes:>8} {ram_bytes:>8}")?;
         }
-        let flash: u64 = self.sections.iter().map(|section| section.flash_bytes).sum();
+        let flash = self.flash_bytes();
         let ram: u64 = self.sections.iter().map(|section| section.ram_bytes).sum();
         write!(f, "  {:<20} {flash:>8} {ram:>8}", "in all, without stack")
     }

@@ -27,7 +27,7 @@ pub(crate) enum Board {
         /// Folder below firmware/boards
         name: String,
     },
-    /// Flash and RAM of every board and of the link alone, by section; fails if the link can panic
+    /// Flash and RAM of every board and of link and node alone, by section; fails if the link can panic or a bar is passed
     Size,
     /// Run a board in QEMU until it is interrupted: its link goes to a gateway, its ledger to the terminal
     #[command(after_help = "Example:\n  headwater serve &\n  cargo xtask board run lm3s6965evb")]
@@ -69,7 +69,7 @@ pub(crate) fn format_checks() -> Result<Vec<Command>> {
     Ok(package::all()?.iter().chain([&footprint::package()?]).map(check).collect())
 }
 
-/// Builds every board and prints what its image takes; so for the link, which must not panic.
+/// Builds every board and prints what its image takes; so for link and node, which have bars.
 pub(crate) fn size() -> Result<()> {
     for package in package::all()? {
         let image = Image::read(&build(&package.name)?)?;
