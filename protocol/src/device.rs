@@ -1,6 +1,7 @@
 //! The device end: sends the items of a queue until the host has made them durable. Bytes and ticks
 //! in, bytes and events out.
 
+mod due;
 mod flight;
 mod link;
 mod outbox;

@@ -62,6 +62,8 @@ pub enum Progress {
 pub struct Decoder<const N: usize> {
     buffer: [u8; N],
     len: usize,
+    /// Where the body of the frame that is complete lies.
+    body: (usize, usize),
     cobs: cobs::Decoder,
     state: State,
 }
@@ -81,7 +83,8 @@ impl<const N: usize> Decoder<N> {
     /// Nothing received yet.
     #[must_use]
     pub const fn new() -> Self {
-        Self { buffer: [0; N], len: 0, cobs: cobs::Decoder::new(), state: State::Empty }
+        let cobs = cobs::Decoder::new();
+        Self { buffer: [0; N], len: 0, body: (0, 0), cobs, state: State::Empty }
     }
 
     /// Takes one byte.
@@ -126,30 +129,25 @@ impl<const N: usize> Decoder<N> {
     /// The frame that the last push completed; meaningless after any other push.
     #[must_use]
     pub fn frame(&self) -> Frame<'_> {
-        let content = self.content().unwrap_or_default();
-        let kind = content.first().copied().unwrap_or_default();
-        let (_, prefix) = declared(content).unwrap_or_default();
-        let body = content.get(prefix..content.len().saturating_sub(CRC_LEN)).unwrap_or_default();
-        Frame { kind, body }
+        let (start, end) = self.body;
+        let kind = self.buffer.first().copied().unwrap_or_default();
+        Frame { kind, body: self.buffer.get(start..end).unwrap_or_default() }
     }
 
-    fn content(&self) -> Option<&[u8]> {
-        self.buffer.get(..self.len)
-    }
-
-    fn check(&self) -> Result<(), FrameError> {
+    fn check(&mut self) -> Result<(), FrameError> {
         if !self.cobs.at_end() {
             return Err(FrameError::Stuffing);
         }
-        let content = self.content().ok_or(FrameError::Length)?;
-        let (body_len, prefix) = declared(content).ok_or(FrameError::Length)?;
+        let content = self.buffer.get(..self.len).ok_or(FrameError::Length)?;
         let (checked, crc) = content.split_last_chunk::<CRC_LEN>().ok_or(FrameError::Length)?;
+        let (body_len, prefix) = declared(checked).ok_or(FrameError::Length)?;
         if prefix.checked_add(body_len) != Some(checked.len()) {
             return Err(FrameError::Length);
         }
         if crate::crc::crc32c(checked) != u32::from_le_bytes(*crc) {
             return Err(FrameError::Crc);
         }
+        self.body = (prefix, checked.len());
         Ok(())
     }
 }
@@ -185,21 +183,34 @@ pub fn encode(lead: Lead, kind: u8, head: &[u8], tail: &[u8], out: &mut [u8]) ->
     if skip == 1 {
         *out.first_mut()? = DELIMITER;
     }
-    let mut prefix = [kind; 1 + varint::MAX_LEN];
-    let body_len = head.len() + tail.len();
-    let prefix_len = 1 + varint::encode(body_len as u64, prefix.get_mut(1..)?)?;
-    let mut crc = Crc32c::new();
-    let mut cobs = cobs::Encoder::new(out.get_mut(skip..)?);
-    for part in [prefix.get(..prefix_len)?, head, tail] {
-        for byte in part {
-            crc.push(*byte);
-            cobs.push(*byte);
-        }
+    let mut content =
+        Content { crc: Crc32c::new(), cobs: cobs::Encoder::new(out.get_mut(skip..)?) };
+    content.push(kind);
+    let mut body_len = head.len() + tail.len();
+    while body_len > 0x7F {
+        content.push(body_len as u8 | 0x80);
+        body_len >>= 7;
     }
-    for byte in crc.value().to_le_bytes() {
-        cobs.push(byte);
-    }
+    content.push(body_len as u8);
+    head.iter().for_each(|byte| content.push(*byte));
+    tail.iter().for_each(|byte| content.push(*byte));
+    let Content { crc, mut cobs } = content;
+    crc.value().to_le_bytes().iter().for_each(|byte| cobs.push(*byte));
     let end = skip + cobs.finish()?;
     *out.get_mut(end)? = DELIMITER;
     Some(end + 1)
+}
+
+/// What the CRC covers, on its way out.
+struct Content<'a> {
+    crc: Crc32c,
+    cobs: cobs::Encoder<'a>,
+}
+
+impl Content<'_> {
+    #[inline(never)]
+    fn push(&mut self, byte: u8) {
+        self.crc.push(byte);
+        self.cobs.push(byte);
+    }
 }

@@ -293,46 +293,13 @@ impl<'a> HostMessage<'a> {
     /// are left to newer versions.
     #[must_use]
     pub fn decode(kind: u8, body: &'a [u8]) -> Option<Self> {
-        let mut body = Reader::new(body);
-        let session = body.u32_le().filter(|session| *session != 0)?;
+        let (session, body) = split_session(body);
         Some(match kind {
-            kind::HELLO_REQ => Self::HelloReq { session },
-            kind::HELLO_ACK => Self::HelloAck(HelloAck {
-                session,
-                boot: body.varint_u32()?,
-                attempt: body.varint_u32()?,
-                version: body.u8()?,
-                verdict: Verdict::from_code(body.u8()?),
-                stream: StreamId::new(body.u64_le()?),
-                start: body.position()?,
-                window: body.varint_u32()?,
-            }),
-            kind::ACK => {
-                let mut ack = Ack {
-                    session,
-                    stream: StreamId::new(body.u64_le()?)?,
-                    durable: body.position()?,
-                    received: body.position()?,
-                    bitmap: body.varint_u32()?,
-                    window: body.varint_u32()?,
-                    echo: body.u8()?,
-                    missing: false,
-                };
-                ack.missing = ack.echo & MISSING_BIT != 0;
-                ack.echo &= TRANSMISSION_MAX;
-                Self::Ack(ack)
-            }
-            kind::TIME_REQ => Self::Time(TimeRequest {
-                session,
-                id: body.varint_u32().filter(|id| *id != 0)?,
-                wall_ms: body.varint()?,
-            }),
-            kind::COMMAND => Self::Command(Command {
-                session,
-                boot: body.varint_u32()?,
-                id: body.varint().filter(|id| *id != 0)?,
-                payload: tail(body, COMMAND_MAX)?,
-            }),
+            kind::HELLO_REQ => body.finish(Self::HelloReq { session })?,
+            kind::HELLO_ACK => Self::HelloAck(HelloAck::read(session, body)?),
+            kind::ACK => Self::Ack(Ack::read(session, body)?),
+            kind::TIME_REQ => Self::Time(TimeRequest::read(session, body)?),
+            kind::COMMAND => Self::Command(Command::read(session, body)?),
             _ => return None,
         })
     }
@@ -394,36 +361,19 @@ impl<'a> DeviceMessage<'a> {
     pub fn decode(kind: u8, body: &'a [u8]) -> Option<Self> {
         let mut body = Reader::new(body);
         Some(match kind {
-            kind::HELLO => Self::Hello(Hello::read(&mut body)?),
+            kind::HELLO => Self::Hello(Hello::read(body)?),
             kind::ITEM => {
                 let (transmission, item) = Item::read(body)?;
                 Self::Item { transmission, item }
             }
-            kind::TIME => Self::Time(TimeAnswer {
-                id: body.varint_u32()?,
-                boot: body.varint_u32()?,
-                tick: body.varint()?,
-                errors: body.varint_u32()?,
-                overruns: body.varint_u32()?,
-            }),
-            kind::DESCRIPTION => Self::Description {
-                boot: body.varint_u32()?,
-                kind: ItemKind(body.u8()?),
-                body: tail(body, ITEM_BODY_MAX)?,
-            },
-            kind::LOG => Self::Log(Log {
-                boot: body.varint_u32()?,
-                tick: body.varint()?,
-                severity: body.u8().filter(|severity| *severity <= SEVERITY_MAX)?,
-                lost: body.varint_u32()?,
-                text: tail(body, LOG_MAX)?,
-            }),
-            kind::RESULT => Self::Result(Outcome {
-                id: body.varint().filter(|id| *id != 0)?,
-                boot: body.varint_u32()?,
-                status: CommandStatus::from_code(body.u8()?),
-                payload: tail(body, RESULT_MAX)?,
-            }),
+            kind::TIME => Self::Time(TimeAnswer::read(body)?),
+            kind::DESCRIPTION => {
+                let (boot, kind) = (body.varint_u32(), ItemKind(body.u8()));
+                let content = body.rest(ITEM_BODY_MAX);
+                body.finish(Self::Description { boot, kind, body: content })?
+            }
+            kind::LOG => Self::Log(Log::read(body)?),
+            kind::RESULT => Self::Result(Outcome::read(body)?),
             _ => return None,
         })
     }
@@ -443,11 +393,7 @@ impl<'a> DeviceMessage<'a> {
                 (kind::ITEM, item.body)
             }
             Self::Time(answer) => {
-                out.varint(u64::from(answer.id));
-                out.varint(u64::from(answer.boot));
-                out.varint(answer.tick);
-                out.varint(u64::from(answer.errors));
-                out.varint(u64::from(answer.overruns));
+                answer.write(&mut out);
                 (kind::TIME, &[])
             }
             Self::Description { boot, kind, body } => {
@@ -456,16 +402,11 @@ impl<'a> DeviceMessage<'a> {
                 (kind::DESCRIPTION, *body)
             }
             Self::Log(log) => {
-                out.varint(u64::from(log.boot));
-                out.varint(log.tick);
-                out.u8(log.severity);
-                out.varint(u64::from(log.lost));
+                log.write_head(&mut out);
                 (kind::LOG, log.text)
             }
             Self::Result(outcome) => {
-                out.varint(outcome.id);
-                out.varint(u64::from(outcome.boot));
-                out.u8(outcome.status.code());
+                outcome.write_head(&mut out);
                 (kind::RESULT, outcome.payload)
             }
         };
@@ -473,28 +414,149 @@ impl<'a> DeviceMessage<'a> {
     }
 }
 
-impl Hello {
-    fn read(body: &mut Reader<'_>) -> Option<Self> {
-        let hello = Self {
-            version_min: body.u8()?,
-            version_max: body.u8()?,
-            device: DeviceId::from_bytes(body.short_bytes()?)?,
-            stream: StreamId::new(body.u64_le()?),
-            attempt: body.varint_u32()?,
-            oldest: body.position()?,
-            next: body.position()?,
-            receive_max: u16::try_from(body.varint()?).ok()?,
-            longest_silence_ms: body.varint_u32()?,
-            listen_window_ms: body.varint_u32()?,
+/// The session that begins the body of every host frame, and what follows it.
+pub(crate) fn split_session(body: &[u8]) -> (u32, Reader<'_>) {
+    let mut body = Reader::new(body);
+    let session = body.u32_le();
+    body.require(session != 0);
+    (session, body)
+}
+
+impl HelloAck {
+    pub(crate) fn read(session: u32, mut body: Reader<'_>) -> Option<Self> {
+        let answer = Self {
+            session,
+            boot: body.varint_u32(),
+            attempt: body.varint_u32(),
+            version: body.u8(),
+            verdict: Verdict::from_code(body.u8()),
+            stream: StreamId::new(body.u64_le()),
+            start: body.position(),
+            window: body.varint_u32(),
         };
-        let sound = hello.version_min <= hello.version_max
-            && hello.oldest <= hello.next
-            && hello.oldest.boot > 0
-            && usize::from(hello.receive_max) >= DEVICE_RECEIVE_MIN;
-        sound.then_some(hello)
+        body.finish(answer)
+    }
+}
+
+impl Ack {
+    pub(crate) fn read(session: u32, mut body: Reader<'_>) -> Option<Self> {
+        let mut ack = Self {
+            session,
+            stream: StreamId::new(body.u64_le())?,
+            durable: body.position(),
+            received: body.position(),
+            bitmap: body.varint_u32(),
+            window: body.varint_u32(),
+            echo: body.u8(),
+            missing: false,
+        };
+        ack.missing = ack.echo & MISSING_BIT != 0;
+        ack.echo &= TRANSMISSION_MAX;
+        body.finish(ack)
+    }
+}
+
+impl TimeRequest {
+    pub(crate) fn read(session: u32, mut body: Reader<'_>) -> Option<Self> {
+        let request = Self { session, id: body.varint_u32(), wall_ms: body.varint() };
+        body.require(request.id != 0);
+        body.finish(request)
+    }
+}
+
+impl<'a> Command<'a> {
+    pub(crate) fn read(session: u32, mut body: Reader<'a>) -> Option<Self> {
+        let (boot, id) = (body.varint_u32(), body.varint());
+        body.require(id != 0);
+        let payload = body.rest(COMMAND_MAX);
+        body.finish(Self { session, boot, id, payload })
+    }
+}
+
+impl TimeAnswer {
+    fn read(mut body: Reader<'_>) -> Option<Self> {
+        let answer = Self {
+            id: body.varint_u32(),
+            boot: body.varint_u32(),
+            tick: body.varint(),
+            errors: body.varint_u32(),
+            overruns: body.varint_u32(),
+        };
+        body.finish(answer)
     }
 
-    fn write(&self, out: &mut Writer<'_>) {
+    pub(crate) fn write(&self, out: &mut Writer<'_>) {
+        out.varint(u64::from(self.id));
+        out.varint(u64::from(self.boot));
+        out.varint(self.tick);
+        out.varint(u64::from(self.errors));
+        out.varint(u64::from(self.overruns));
+    }
+}
+
+impl<'a> Log<'a> {
+    fn read(mut body: Reader<'a>) -> Option<Self> {
+        let log = Self {
+            boot: body.varint_u32(),
+            tick: body.varint(),
+            severity: body.u8(),
+            lost: body.varint_u32(),
+            text: body.rest(LOG_MAX),
+        };
+        body.require(log.severity <= SEVERITY_MAX);
+        body.finish(log)
+    }
+
+    /// All but the text.
+    pub(crate) fn write_head(&self, out: &mut Writer<'_>) {
+        out.varint(u64::from(self.boot));
+        out.varint(self.tick);
+        out.u8(self.severity);
+        out.varint(u64::from(self.lost));
+    }
+}
+
+impl<'a> Outcome<'a> {
+    fn read(mut body: Reader<'a>) -> Option<Self> {
+        let outcome = Self {
+            id: body.varint(),
+            boot: body.varint_u32(),
+            status: CommandStatus::from_code(body.u8()),
+            payload: body.rest(RESULT_MAX),
+        };
+        body.require(outcome.id != 0);
+        body.finish(outcome)
+    }
+
+    /// All but the payload.
+    pub(crate) fn write_head(&self, out: &mut Writer<'_>) {
+        out.varint(self.id);
+        out.varint(u64::from(self.boot));
+        out.u8(self.status.code());
+    }
+}
+
+impl Hello {
+    fn read(mut body: Reader<'_>) -> Option<Self> {
+        let hello = Self {
+            version_min: body.u8(),
+            version_max: body.u8(),
+            device: DeviceId::from_bytes(body.short_bytes())?,
+            stream: StreamId::new(body.u64_le()),
+            attempt: body.varint_u32(),
+            oldest: body.position(),
+            next: body.position(),
+            receive_max: u16::try_from(body.varint()).ok()?,
+            longest_silence_ms: body.varint_u32(),
+            listen_window_ms: body.varint_u32(),
+        };
+        body.require(hello.version_min <= hello.version_max);
+        body.require(hello.oldest <= hello.next && hello.oldest.boot > 0);
+        body.require(usize::from(hello.receive_max) >= DEVICE_RECEIVE_MIN);
+        body.finish(hello)
+    }
+
+    pub(crate) fn write(&self, out: &mut Writer<'_>) {
         out.u8(self.version_min);
         out.u8(self.version_max);
         out.short_bytes(self.device.as_bytes());
@@ -510,11 +572,6 @@ impl Hello {
 
 /// Least severity of a line of log text.
 const SEVERITY_MAX: u8 = 7;
-
-/// The rest of a body, if it is not too long.
-fn tail(body: Reader<'_>, most: usize) -> Option<&[u8]> {
-    Some(body.rest()).filter(|rest| rest.len() <= most)
-}
 
 /// The first byte of an item: bits 0 to 2 its kind, 3 and 4 how it names its predecessor, 5 to 7
 /// the transmission count.
@@ -535,30 +592,35 @@ mod item_head {
 impl<'a> Item<'a> {
     /// Transmission count and item.
     fn read(mut body: Reader<'a>) -> Option<(u8, Self)> {
-        let head = body.u8()?;
+        let head = body.u8();
         let transmission = head >> item_head::TRANSMISSION_SHIFT;
-        let short_kind = head & item_head::KIND_MASK;
-        let kind = match short_kind {
-            item_head::LONG_KIND => body.u8().filter(|kind| *kind > item_head::KIND_MASK)?,
+        let kind = match head & item_head::KIND_MASK {
+            item_head::LONG_KIND => {
+                let kind = body.u8();
+                body.require(kind > item_head::KIND_MASK);
+                kind
+            }
             kind => kind,
         };
-        let position = body.position().filter(|position| position.boot > 0 && transmission > 0)?;
+        let position = body.position();
+        body.require(position.boot > 0 && transmission > 0);
         let predecessor = match head >> item_head::PREDECESSOR_SHIFT & 3 {
             item_head::ADJACENT => Some(position.adjacent()?),
             item_head::UNKNOWN if position.item == 0 => None,
             item_head::EXPLICIT => {
-                let named = body.position()?;
-                let needed = named < position && position.adjacent() != Some(named);
-                Some(needed.then_some(named)?)
+                let named = body.position();
+                body.require(named < position && position.adjacent() != Some(named));
+                Some(named)
             }
             _ => return None,
         };
-        let item =
-            Self { position, predecessor, kind: ItemKind(kind), body: tail(body, ITEM_BODY_MAX)? };
-        Some((transmission, item))
+        let content = body.rest(ITEM_BODY_MAX);
+        let item = Self { position, predecessor, kind: ItemKind(kind), body: content };
+        body.finish((transmission, item))
     }
 
-    fn write_head(&self, transmission: u8, out: &mut Writer<'_>) {
+    /// All but the body.
+    pub(crate) fn write_head(&self, transmission: u8, out: &mut Writer<'_>) {
         let (form, named) = match self.predecessor {
             None => (item_head::UNKNOWN, None),
             adjacent if self.position.adjacent() == adjacent => (item_head::ADJACENT, None),

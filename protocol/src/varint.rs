@@ -24,21 +24,19 @@ pub fn encode(mut value: u64, out: &mut [u8]) -> Option<usize> {
 /// early, pass 64 bits or are not the shortest form.
 #[must_use]
 pub fn decode(bytes: &[u8]) -> Option<(u64, usize)> {
+    let len = 1 + bytes.iter().position(|byte| byte & 0x80 == 0)?;
+    // From the end, by shifts of a constant: one by a variable is a function on a Cortex-M0.
     let mut value = 0_u64;
-    let mut shift = 0_u32;
-    for (index, byte) in bytes.iter().take(MAX_LEN).enumerate() {
-        let low = u64::from(byte & 0x7F);
-        if shift == 63 && low > 1 {
+    for (index, byte) in bytes.iter().enumerate().take(len).rev() {
+        if value >> (u64::BITS - 7) != 0 {
             return None;
         }
-        value |= low << shift;
-        if byte & 0x80 == 0 {
-            let shortest = *byte != 0 || index == 0;
-            return shortest.then_some((value, index + 1));
+        value = value << 7 | u64::from(byte & 0x7F);
+        if value == 0 && index > 0 {
+            return None;
         }
-        shift += 7;
     }
-    None
+    Some((value, len))
 }
 
 /// Maps a signed value to an unsigned one, small magnitudes to small values.

@@ -3,69 +3,92 @@
 
 use crate::{Position, varint};
 
-/// Reads fields from the front of a body; every method gives `None` once the bytes do not suffice.
+/// Reads fields from the front of a body. What is not there or not legal reads as 0 and is remembered, so that callers
+/// need not check each field: `finish` or `end` does.
 #[derive(Clone, Debug)]
 pub(crate) struct Reader<'a> {
     rest: &'a [u8],
+    malformed: bool,
 }
 
 impl<'a> Reader<'a> {
     pub(crate) const fn new(bytes: &'a [u8]) -> Self {
-        Self { rest: bytes }
+        Self { rest: bytes, malformed: false }
     }
 
-    pub(crate) fn take(&mut self, len: usize) -> Option<&'a [u8]> {
-        let (head, rest) = self.rest.split_at_checked(len)?;
+    fn take(&mut self, len: usize) -> &'a [u8] {
+        let (head, rest) = self.rest.split_at_checked(len).unwrap_or_else(|| {
+            self.malformed = true;
+            (&[], self.rest)
+        });
         self.rest = rest;
-        Some(head)
-    }
-
-    pub(crate) fn u8(&mut self) -> Option<u8> {
-        let (first, rest) = self.rest.split_first()?;
-        self.rest = rest;
-        Some(*first)
-    }
-
-    pub(crate) fn u32_le(&mut self) -> Option<u32> {
-        let (head, rest) = self.rest.split_first_chunk()?;
-        self.rest = rest;
-        Some(u32::from_le_bytes(*head))
-    }
-
-    pub(crate) fn u64_le(&mut self) -> Option<u64> {
-        let (head, rest) = self.rest.split_first_chunk()?;
-        self.rest = rest;
-        Some(u64::from_le_bytes(*head))
+        head
     }
 
     #[inline(never)]
-    pub(crate) fn varint(&mut self) -> Option<u64> {
-        let (value, len) = varint::decode(self.rest)?;
-        self.take(len)?;
-        Some(value)
+    fn little_endian(&mut self, len: usize) -> u64 {
+        self.take(len).iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte))
     }
 
-    pub(crate) fn varint_u32(&mut self) -> Option<u32> {
-        u32::try_from(self.varint()?).ok()
+    pub(crate) fn u8(&mut self) -> u8 {
+        self.little_endian(1) as u8
+    }
+
+    pub(crate) fn u32_le(&mut self) -> u32 {
+        self.little_endian(4) as u32
+    }
+
+    pub(crate) fn u64_le(&mut self) -> u64 {
+        self.little_endian(8)
     }
 
     #[inline(never)]
-    pub(crate) fn position(&mut self) -> Option<Position> {
-        Some(Position { boot: self.varint_u32()?, item: self.varint()? })
+    pub(crate) fn varint(&mut self) -> u64 {
+        let decoded = varint::decode(self.rest);
+        self.require(decoded.is_some());
+        let (value, len) = decoded.unwrap_or_default();
+        self.take(len);
+        value
+    }
+
+    #[inline(never)]
+    pub(crate) fn varint_u32(&mut self) -> u32 {
+        let value = self.varint();
+        self.require(value >> 32 == 0);
+        value as u32
+    }
+
+    #[inline(never)]
+    pub(crate) fn position(&mut self) -> Position {
+        Position { boot: self.varint_u32(), item: self.varint() }
     }
 
     /// A length byte and as many bytes.
-    pub(crate) fn short_bytes(&mut self) -> Option<&'a [u8]> {
-        let len = self.u8()?;
+    pub(crate) fn short_bytes(&mut self) -> &'a [u8] {
+        let len = self.u8();
         self.take(usize::from(len))
     }
 
-    pub(crate) const fn rest(self) -> &'a [u8] {
-        self.rest
+    /// The rest, which counts as malformed when it is longer than that.
+    pub(crate) fn rest(&mut self, most: usize) -> &'a [u8] {
+        self.require(self.rest.len() <= most);
+        self.take(self.rest.len())
     }
 
-    pub(crate) const fn is_empty(&self) -> bool {
-        self.rest.is_empty()
+    /// Remembers that a rule is broken, if it is.
+    pub(crate) fn require(&mut self, is_met: bool) {
+        self.malformed |= !is_met;
+    }
+
+    /// What was read, if all of it was there and legal.
+    pub(crate) fn finish<T>(self, value: T) -> Option<T> {
+        (!self.malformed).then_some(value)
+    }
+
+    /// The same, if nothing follows either.
+    pub(crate) fn end<T>(mut self, value: T) -> Option<T> {
+        self.require(self.rest.is_empty());
+        self.finish(value)
     }
 }
 

@@ -9,6 +9,7 @@ use headwater_protocol::{
     CommandStatus, DeviceConfig, DeviceEvent, DeviceId, DeviceLink, Item, ItemKind, ItemQueue,
     Position, StreamId, frame,
     item::{BlockBuilder, Boot, Cause, Channel, Gap, GapReason, ITEM_BODY_MAX, Schema, SchemaHash},
+    message::HEAD_MAX,
 };
 
 /// Only linked where something calls it.
@@ -78,47 +79,106 @@ impl ItemQueue for Queue {
     }
 }
 
+/// What calls the link, as a board's main loop does. Each call is a function of its own, so that the image's symbols tell
+/// what it takes.
+struct Device {
+    link: DeviceLink,
+    builder: BlockBuilder<ROWS, 2>,
+    queue: Queue,
+    out: [u8; frame::encoded_max(HEAD_MAX + ITEM_BODY_MAX)],
+}
+
 fn run() -> Option<()> {
-    let id = DeviceId::new(black_box("device"))?;
-    let config = DeviceConfig::new(id, black_box(32_768));
-    let stream = StreamId::new(black_box(1));
-    let mut link: DeviceLink =
-        DeviceLink::new(config, stream).with_sent(black_box(Position::START));
-    let mut builder = BlockBuilder::<ROWS, 2>::new(black_box(0));
-    let (next, oldest) = (black_box(Position::START), black_box(Position::START));
-    let mut queue = Queue { body: [0; _], len: 0, next, oldest };
-    let mut out = [0; frame::encoded_max(ITEM_BODY_MAX)];
+    let mut device = Device::new()?;
     loop {
         let now = black_box(0_u64);
-        let mut bytes = black_box(&[0_u8; 16][..]);
-        while let Some(event) = link.receive(now, &mut bytes, &mut queue) {
+        device.receive(now, black_box(&[0_u8; 16]));
+        device.record(now, now, black_box(&[1, 2]));
+        match black_box(0) {
+            0 => device.line_error(),
+            1 => device.restart(now),
+            2 => device.log(now, black_box("a line")),
+            3 => device.gap(now),
+            _ => device.builder.clear(),
+        }
+        let len = device.transmit(now);
+        black_box(device.out.get(..len)?);
+        black_box(device.next_wake(now));
+        let Device { link, builder, .. } = &device;
+        black_box((link.in_flight(), link.counters(), link.stream(), link.in_session()));
+        black_box((builder.count(), builder.first_seq(), builder.first_tick()));
+    }
+}
+
+impl Device {
+    #[inline(never)]
+    fn new() -> Option<Self> {
+        let id = DeviceId::new(black_box("device"))?;
+        let config = DeviceConfig::new(id, black_box(32_768));
+        let stream = StreamId::new(black_box(1));
+        let (next, oldest) = (black_box(Position::START), black_box(Position::START));
+        Some(Self {
+            link: DeviceLink::new(config, stream).with_sent(black_box(Position::START)),
+            builder: BlockBuilder::new(black_box(0)),
+            queue: Queue { body: [0; _], len: 0, next, oldest },
+            out: [0; _],
+        })
+    }
+
+    #[inline(never)]
+    fn receive(&mut self, now: u64, mut bytes: &[u8]) {
+        while let Some(event) = self.link.receive(now, &mut bytes, &mut self.queue) {
             match event {
-                DeviceEvent::StreamAssigned(stream) => link.set_stream(now, stream),
+                DeviceEvent::StreamAssigned(stream) => self.link.set_stream(now, stream),
                 DeviceEvent::Command { id } => {
-                    black_box(link.command());
-                    link.finish_command(id, CommandStatus::Done, black_box(b"done"));
+                    black_box(self.link.command());
+                    self.link.finish_command(id, CommandStatus::Done, black_box(b"done"));
                 }
                 other => drop(black_box(other)),
             }
         }
-        match black_box(0) {
-            0 => link.line_error(),
-            1 => link.restart(now),
-            2 => link.log(now, 6, black_box("a line")),
-            3 => {
-                let gap = Gap { first_seq: now, count: 1, reason: GapReason::OverflowOldest };
-                queue.len = gap.encode(&mut queue.body)?;
-            }
-            4 => builder.clear(),
-            _ if builder.push(now, now, black_box(&[1, 2])).is_err() => {
-                queue.len = builder.seal(&mut queue.body)?;
-            }
-            _ => {}
+    }
+
+    #[inline(never)]
+    fn record(&mut self, seq: u64, tick: u64, codes: &[i32]) {
+        if self.builder.push(seq, tick, codes).is_err() {
+            self.seal();
         }
-        let len = link.transmit(now, &queue, &mut out);
-        black_box(out.get(..len)?);
-        black_box((link.next_wake(now, &queue), link.in_flight(), link.counters()));
-        black_box((builder.count(), builder.first_seq(), builder.first_tick()));
-        black_box((link.stream(), link.in_session()));
+    }
+
+    #[inline(never)]
+    fn seal(&mut self) {
+        self.queue.len = self.builder.seal(&mut self.queue.body).unwrap_or_default();
+    }
+
+    #[inline(never)]
+    fn gap(&mut self, first_seq: u64) {
+        let gap = Gap { first_seq, count: 1, reason: GapReason::OverflowOldest };
+        self.queue.len = gap.encode(&mut self.queue.body).unwrap_or_default();
+    }
+
+    #[inline(never)]
+    fn transmit(&mut self, now: u64) -> usize {
+        self.link.transmit(now, &self.queue, &mut self.out)
+    }
+
+    #[inline(never)]
+    fn next_wake(&mut self, now: u64) -> Option<u64> {
+        self.link.next_wake(now, &self.queue)
+    }
+
+    #[inline(never)]
+    fn line_error(&mut self) {
+        self.link.line_error();
+    }
+
+    #[inline(never)]
+    fn restart(&mut self, now: u64) {
+        self.link.restart(now);
+    }
+
+    #[inline(never)]
+    fn log(&mut self, now: u64, text: &str) {
+        self.link.log(now, 6, text);
     }
 }

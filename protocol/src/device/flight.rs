@@ -1,6 +1,6 @@
 //! Items on their way: what was sent, what has arrived, what is durable, and when to send again.
 
-use super::{DeviceConfig, ItemQueue, round_trip::RoundTrip};
+use super::{DeviceConfig, ItemQueue, due::Due, round_trip::RoundTrip};
 use crate::{
     Item, Position,
     message::{Ack, TRANSMISSION_MAX},
@@ -28,7 +28,7 @@ pub(super) struct Flight {
     /// Rounds begun since nothing was outstanding: the transmission count of what is sent again.
     round: u8,
     /// When an ACK is missed.
-    deadline: Option<u64>,
+    deadline: Due,
     /// Timeouts in a row, as the power of two by which the interval has grown.
     backoff: u8,
     /// Timeouts since the host last showed that it is there and in step.
@@ -37,6 +37,8 @@ pub(super) struct Flight {
     probe: bool,
     /// The host told of a lost item, which is on its way again.
     mending: bool,
+    /// The durable position has moved, which nobody has heard of yet.
+    has_freed: bool,
 }
 
 /// When an item was sent, and how often.
@@ -77,11 +79,12 @@ impl Flight {
             last: Position::START,
             window: 0,
             round: 0,
-            deadline: None,
+            deadline: Due::NEVER,
             backoff: 0,
             unanswered: 0,
             probe: false,
             mending: false,
+            has_freed: false,
         }
     }
 
@@ -91,13 +94,8 @@ impl Flight {
     }
 
     /// A session begins: the host has what lies up to `start`, durably, and nothing else.
-    pub(super) fn begin<Q: ItemQueue>(
-        &mut self,
-        start: Position,
-        window: u32,
-        queue: &mut Q,
-    ) -> Option<Position> {
-        let freed = self.advance_durable(start, queue);
+    pub(super) fn begin<Q: ItemQueue>(&mut self, start: Position, window: u32, queue: &mut Q) {
+        self.advance_durable(start, queue);
         let start = self.durable;
         self.received = start;
         self.sent = start;
@@ -107,12 +105,11 @@ impl Flight {
         self.window = window;
         self.round = 0;
         self.rest();
-        freed
     }
 
     /// No timer runs. What is in flight stays so: the host may have it.
     pub(super) const fn rest(&mut self) {
-        self.deadline = None;
+        self.deadline = Due::NEVER;
         self.backoff = 0;
         self.unanswered = 0;
         self.probe = false;
@@ -125,30 +122,26 @@ impl Flight {
         ack.durable <= self.last && ack.received <= self.last
     }
 
-    /// Takes an ACK; gives the new durable position if it moved.
-    pub(super) fn acknowledge<Q: ItemQueue>(
-        &mut self,
-        now: u64,
-        ack: &Ack,
-        queue: &mut Q,
-    ) -> Option<Position> {
+    /// Takes an ACK.
+    pub(super) fn acknowledge<Q: ItemQueue>(&mut self, now: u64, ack: &Ack, queue: &mut Q) {
         let received = ack.received.max(ack.durable);
         self.measure(now, received, ack.echo);
-        let progress = received > self.received || ack.durable > self.durable;
-        if received > self.received {
+        let moved = received.cmp(&self.received);
+        let progress = moved.is_gt() || ack.durable > self.durable;
+        if moved.is_gt() {
             self.mending = false;
         }
-        if received >= self.received {
+        if moved.is_ge() {
             self.received = received;
             self.bitmap = ack.bitmap;
         }
         let opened = ack.window > self.window;
         self.window = ack.window;
-        let freed = self.advance_durable(ack.durable, queue);
+        self.advance_durable(ack.durable, queue);
         if self.received > self.sent {
             self.rewind(queue);
-        } else if ack.missing && received == self.received && self.received < self.sent {
-            self.mend(now, queue);
+        } else if ack.missing && moved.is_ge() && self.received < self.sent {
+            self.mend(queue);
         }
         // An ACK shows that the host is there; that it is in step, only if it lacks nothing that
         // was sent or makes progress. Going back to `received` must not look like that.
@@ -158,13 +151,12 @@ impl Flight {
         }
         if progress || (in_step && opened) {
             self.backoff = 0;
-            self.deadline = None;
+            self.deadline = Due::NEVER;
         }
         if self.received == self.last {
             self.round = 0;
         }
         self.arm(now, queue);
-        freed
     }
 
     /// Takes the round trip of the timed item, if this ACK is the first to speak of it and it is
@@ -178,39 +170,39 @@ impl Flight {
             timed.transmission == 1 && self.round == 0
         };
         if is_clear {
-            self.round_trip.sample(now.saturating_sub(timed.at));
+            self.round_trip.sample(now.wrapping_sub(timed.at));
         }
     }
 
     /// Sends again from where an item got lost, at once. Until the host has it, it goes on telling
     /// of what follows it.
-    fn mend<Q: ItemQueue>(&mut self, now: u64, queue: &Q) {
+    fn mend<Q: ItemQueue>(&mut self, queue: &Q) {
         if self.mending {
             return;
         }
         self.mending = true;
         self.round = self.round.saturating_add(1);
-        self.deadline = None;
+        self.deadline = Due::NEVER;
         self.rewind(queue);
-        self.arm(now, queue);
     }
 
-    /// Frees what has become durable; gives the new durable position if it moved.
-    pub(super) fn advance_durable<Q: ItemQueue>(
-        &mut self,
-        durable: Position,
-        queue: &mut Q,
-    ) -> Option<Position> {
+    /// Frees what has become durable.
+    pub(super) fn advance_durable<Q: ItemQueue>(&mut self, durable: Position, queue: &mut Q) {
         if durable <= self.durable {
-            return None;
+            return;
         }
         let freed = self.bytes_up_to(durable.min(self.sent), queue);
         self.sent_bytes = self.sent_bytes.saturating_sub(freed);
         self.durable = durable;
         self.received = self.received.max(durable);
         self.sent = self.sent.max(durable);
+        self.has_freed = true;
         queue.release(durable);
-        Some(durable)
+    }
+
+    /// The durable position, once after it has moved.
+    pub(super) fn take_freed(&mut self) -> Option<Position> {
+        core::mem::take(&mut self.has_freed).then_some(self.durable)
     }
 
     /// The item to send now, if any; `departed` confirms that it went.
@@ -250,7 +242,7 @@ impl Flight {
         if item.position > self.sent && self.admits(item) {
             if item.position > self.last && self.sent == self.received {
                 // Nothing was awaited: a timer that runs is a probe's.
-                self.deadline = None;
+                self.deadline = Due::NEVER;
                 self.backoff = 0;
             }
             self.sent = item.position;
@@ -263,10 +255,10 @@ impl Flight {
 
     /// Looks whether an ACK was missed by `now`.
     pub(super) fn expire<Q: ItemQueue>(&mut self, now: u64, queue: &Q) -> Patience {
-        if self.deadline.is_none_or(|deadline| deadline > now) {
+        if !self.deadline.is_past(now) {
             return Patience::Left;
         }
-        self.deadline = None;
+        self.deadline = Due::NEVER;
         self.unanswered += 1;
         if self.unanswered >= UNANSWERED_MAX {
             return Patience::Exhausted;
@@ -282,12 +274,12 @@ impl Flight {
     }
 
     /// When there is something to do here if nothing else happens.
-    pub(super) fn next_wake<Q: ItemQueue>(&self, now: u64, queue: &Q) -> Option<u64> {
+    pub(super) fn next_wake<Q: ItemQueue>(&self, now: u64, queue: &Q) -> Due {
         let next = self.next_item(queue);
         let ready = self.probe || next.as_ref().is_some_and(|item| self.admits(item));
         // Without a deadline, `next_departure` has yet to start the timer.
-        let unarmed = self.deadline.is_none() && (next.is_some() || self.received > self.durable);
-        if ready || unarmed { Some(now) } else { self.deadline }
+        let unarmed = self.deadline.is_never() && (next.is_some() || self.received > self.durable);
+        if ready || unarmed { Due::at(now) } else { self.deadline }
     }
 
     /// The last item that the host may have.
@@ -343,7 +335,7 @@ impl Flight {
     /// something sent has not arrived, for probing while the window blocks that or the next item, or
     /// arrived items are not durable.
     fn arm<Q: ItemQueue>(&mut self, now: u64, queue: &Q) {
-        if self.deadline.is_some() {
+        if !self.deadline.is_never() {
             return;
         }
         let (first, most_ms) = if self.received < self.sent && self.window > 0 {
@@ -356,13 +348,15 @@ impl Flight {
         } else {
             return;
         };
-        let wait = (first << self.backoff).min(first.max(ticks(most_ms, self.tick_hz)));
-        self.deadline = Some(now + wait);
+        let most = first.max(ticks(most_ms, self.tick_hz));
+        let wait = (0..self.backoff).fold(first, |wait, _| (wait << 1).min(most));
+        self.deadline = Due::at(now + wait);
     }
 }
 
 /// Milliseconds as ticks. 1024 of them make a second here: no timer needs to be exact, and a 64-bit
-/// division would cost a Cortex-M0 half a kilobyte.
+/// division would cost a Cortex-M0 half a kilobyte. Out of line: it is called from seven places.
+#[inline(never)]
 pub(super) fn ticks(ms: u32, tick_hz: u32) -> u64 {
     ((u64::from(ms) * u64::from(tick_hz)) >> 10).max(1)
 }

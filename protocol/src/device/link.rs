@@ -3,17 +3,19 @@
 
 use super::{
     DeviceConfig, DeviceCounters, DeviceEvent, ItemQueue,
+    due::Due,
     flight::{Departure, Flight, Patience, ticks},
     outbox::Outbox,
 };
 use crate::{
     DEVICE_RECEIVE_MIN, Hello, Position, StreamId, VERSION,
-    frame::{self, Lead, Progress},
+    frame::{self, Frame, Lead, Progress},
     item::Schema,
     message::{
-        Ack, CommandStatus, DeviceMessage, HEAD_MAX, HelloAck, HostMessage, TimeAnswer,
-        TimeRequest, Verdict,
+        Ack, Command, CommandStatus, HEAD_MAX, HelloAck, TimeAnswer, TimeRequest, Verdict, kind,
+        split_session,
     },
+    wire::Writer,
 };
 
 /// The device end of a link. `RX` is its receive maximum: type, length, body and CRC, bytes, at
@@ -30,7 +32,7 @@ pub struct DeviceLink<const RX: usize = DEVICE_RECEIVE_MIN> {
     up: bool,
     /// Number of sessions begun or tried in this boot: HELLO carries it, the answer echoes it.
     attempt: u32,
-    hello_due: Option<u64>,
+    hello_due: Due,
     hello_wait_ms: u32,
     /// Id of the clock question to answer, 0 = none.
     question: u32,
@@ -40,8 +42,10 @@ pub struct DeviceLink<const RX: usize = DEVICE_RECEIVE_MIN> {
     outbox: Outbox,
     /// The next frame is led by a delimiter.
     noise: bool,
-    last_sent: Option<u64>,
-    deferred: Option<DeviceEvent>,
+    /// When the last frame went out.
+    last_sent: u64,
+    /// To be told next, before what was freed.
+    event: Option<DeviceEvent>,
 }
 
 impl<const RX: usize> DeviceLink<RX> {
@@ -63,15 +67,15 @@ impl<const RX: usize> DeviceLink<RX> {
             session: 0,
             up: false,
             attempt: 1,
-            hello_due: Some(0),
+            hello_due: Due::at(0),
             hello_wait_ms: HELLO_MIN_MS,
             question: 0,
             description: None,
             flight: Flight::new(&config),
             outbox: Outbox::new(),
             noise: true,
-            last_sent: None,
-            deferred: None,
+            last_sent: 0,
+            event: None,
         }
     }
 
@@ -91,47 +95,24 @@ impl<const RX: usize> DeviceLink<RX> {
         bytes: &mut &[u8],
         queue: &mut Q,
     ) -> Option<DeviceEvent> {
-        if let Some(event) = self.deferred.take() {
-            return Some(event);
-        }
-        while let Some((byte, rest)) = bytes.split_first() {
+        loop {
+            if let Some(event) = self.event.take() {
+                return Some(event);
+            }
+            if let Some(position) = self.flight.take_freed() {
+                return Some(DeviceEvent::Acknowledged(position));
+            }
+            let (byte, rest) = bytes.split_first()?;
             *bytes = rest;
-            match self.decoder.push(*byte) {
-                Progress::Pending => {}
-                Progress::Discarded(_) => self.count_error(),
-                Progress::Complete => {
-                    let frame = self.decoder.frame();
-                    let event = match HostMessage::decode(frame.kind, frame.body) {
-                        Some(HostMessage::Command(command)) => {
-                            let is_ours = self.up && command.session == self.session;
-                            let boot = queue.next().boot;
-                            if is_ours && self.outbox.take(&command, boot) {
-                                Some(DeviceEvent::Command { id: command.id })
-                            } else {
-                                None
-                            }
-                        }
-                        Some(HostMessage::HelloReq { session }) => {
-                            self.take_request(now, session);
-                            None
-                        }
-                        Some(HostMessage::HelloAck(answer)) => {
-                            self.take_answer(now, &answer, queue)
-                        }
-                        Some(HostMessage::Ack(ack)) => self.take_ack(now, &ack, queue),
-                        Some(HostMessage::Time(request)) => self.take_question(request),
-                        None => {
-                            self.count_error();
-                            None
-                        }
-                    };
-                    if event.is_some() {
-                        return event;
-                    }
-                }
+            let is_sound = match self.decoder.push(*byte) {
+                Progress::Pending => true,
+                Progress::Discarded(_) => false,
+                Progress::Complete => self.take_frame(now, queue).is_some(),
+            };
+            if !is_sound {
+                self.count_error();
             }
         }
-        None
     }
 
     /// Writes the next frame that is due to `out` and gives its length, 0 when none is. A frame
@@ -141,7 +122,7 @@ impl<const RX: usize> DeviceLink<RX> {
         let len = self.transmit_due(now, queue, out).unwrap_or(0);
         if len > 0 {
             self.noise = false;
-            self.last_sent = Some(now);
+            self.last_sent = now;
         }
         len
     }
@@ -155,10 +136,9 @@ impl<const RX: usize> DeviceLink<RX> {
             if self.question != 0 || self.description.is_some() || self.outbox.is_waiting() {
                 return Some(now);
             }
-            wake = earlier(wake, self.flight.next_wake(now, queue));
-            wake = earlier(wake, self.beat_due());
+            wake = wake.min(self.flight.next_wake(now, queue)).min(self.beat_due());
         }
-        wake
+        wake.tick()
     }
 
     /// Takes the stream that was assigned and is now persisted. Also for a replaced stream: stored
@@ -189,10 +169,9 @@ impl<const RX: usize> DeviceLink<RX> {
     #[must_use]
     pub fn command(&self) -> &[u8] {
         let frame = self.decoder.frame();
-        match HostMessage::decode(frame.kind, frame.body) {
-            Some(HostMessage::Command(command)) => command.payload,
-            _ => &[],
-        }
+        let (session, body) = split_session(frame.body);
+        let command = Command::read(session, body);
+        command.filter(|_| frame.kind == kind::COMMAND).map_or(&[], |command| command.payload)
     }
 
     /// Says how a command ended; kept and said again if the host asks again. Of `result` the first
@@ -242,100 +221,110 @@ impl<const RX: usize> DeviceLink<RX> {
         self.counters.foreign_frames = self.counters.foreign_frames.wrapping_add(1);
     }
 
+    /// Takes the frame that was received; `None` when it is no message.
+    fn take_frame<Q: ItemQueue>(&mut self, now: u64, queue: &mut Q) -> Option<()> {
+        let Frame { kind, body } = self.decoder.frame();
+        let (session, body) = split_session(body);
+        match kind {
+            kind::HELLO_REQ => {
+                body.finish(())?;
+                self.take_request(now, session);
+            }
+            kind::HELLO_ACK => {
+                let answer = HelloAck::read(session, body)?;
+                self.take_answer(now, &answer, queue);
+            }
+            kind::ACK => {
+                let ack = Ack::read(session, body)?;
+                self.take_ack(now, &ack, queue);
+            }
+            kind::TIME_REQ => self.take_question(TimeRequest::read(session, body)?),
+            kind::COMMAND => {
+                let command = Command::read(session, body)?;
+                let is_ours = self.up && session == self.session;
+                if is_ours && self.outbox.take(&command, queue.next().boot) {
+                    self.event = Some(DeviceEvent::Command { id: command.id });
+                }
+            }
+            _ => return None,
+        }
+        Some(())
+    }
+
     fn take_request(&mut self, now: u64, session: u32) {
         if session != self.session {
             self.session = session;
             self.end_session(now);
         }
-        self.hello_due = Some(now);
+        self.hello_due = Due::at(now);
     }
 
-    fn take_ack<Q: ItemQueue>(
-        &mut self,
-        now: u64,
-        ack: &Ack,
-        queue: &mut Q,
-    ) -> Option<DeviceEvent> {
+    fn take_ack<Q: ItemQueue>(&mut self, now: u64, ack: &Ack, queue: &mut Q) {
         let ours = self.up && ack.session == self.session && Some(ack.stream) == self.stream;
         if !ours || !self.flight.covers(ack) {
             self.count_foreign();
-            return None;
+            return;
         }
-        self.flight.acknowledge(now, ack, queue).map(DeviceEvent::Acknowledged)
+        self.flight.acknowledge(now, ack, queue);
     }
 
-    fn take_question(&mut self, request: TimeRequest) -> Option<DeviceEvent> {
+    fn take_question(&mut self, request: TimeRequest) {
         let TimeRequest { session, id, wall_ms } = request;
         if session != self.session {
             self.count_foreign();
-            return None;
+            return;
         }
         self.question = id;
-        (wall_ms > 0).then_some(DeviceEvent::WallTime(wall_ms))
+        if wall_ms > 0 {
+            self.event = Some(DeviceEvent::WallTime(wall_ms));
+        }
     }
 
-    fn take_answer<Q: ItemQueue>(
-        &mut self,
-        now: u64,
-        answer: &HelloAck,
-        queue: &mut Q,
-    ) -> Option<DeviceEvent> {
+    fn take_answer<Q: ItemQueue>(&mut self, now: u64, answer: &HelloAck, queue: &mut Q) {
         let next = queue.next();
         if answer.boot != next.boot || answer.attempt != self.attempt {
             self.count_foreign();
-            return None;
+            return;
         }
         if self.up && answer.session != self.session {
             // Another host process answers a HELLO meant for the one before it: that session is
             // over.
             self.count_foreign();
             self.end_session(now);
-            return None;
+            return;
         }
-        match (answer.verdict, answer.stream) {
-            (Verdict::Refused(reason), _) => {
-                if self.up {
-                    self.end_session(now);
-                    self.wait_for_answer(now);
-                }
-                Some(DeviceEvent::Refused(reason))
-            }
+        self.event = match (answer.verdict, answer.stream) {
+            (Verdict::Refused(reason), _) => Some(DeviceEvent::Refused(reason)),
             (Verdict::Assigned, Some(stream)) if self.stream != Some(stream) => {
-                if self.up {
-                    self.end_session(now);
-                    self.wait_for_answer(now);
-                }
                 Some(DeviceEvent::StreamAssigned(stream))
             }
-            (Verdict::Accepted | Verdict::Describe, Some(stream))
-                if self.stream == Some(stream)
-                    && answer.version == VERSION
-                    && answer.start < next =>
+            (Verdict::Accepted | Verdict::Describe, stream @ Some(_))
+                if self.stream == stream && answer.version == VERSION && answer.start < next =>
             {
-                if answer.verdict == Verdict::Describe {
-                    self.description = Some(0);
-                }
-                if self.up {
-                    // An answer that came twice, or one to a HELLO that the host asked for in
-                    // passing.
-                    let durable = answer.start.min(self.flight.last());
-                    return self
-                        .flight
-                        .advance_durable(durable, queue)
-                        .map(DeviceEvent::Acknowledged);
-                }
-                self.session = answer.session;
-                self.up = true;
-                self.hello_due = None;
-                let freed = self.flight.begin(answer.start, answer.window, queue);
-                self.deferred = freed.map(DeviceEvent::Acknowledged);
-                Some(DeviceEvent::SessionStarted)
+                return self.take_acceptance(answer, queue);
             }
-            _ => {
-                self.count_foreign();
-                None
-            }
+            _ => return self.count_foreign(),
+        };
+        if self.up {
+            self.end_session(now);
+            self.wait_for_answer(now);
         }
+    }
+
+    fn take_acceptance<Q: ItemQueue>(&mut self, answer: &HelloAck, queue: &mut Q) {
+        if answer.verdict == Verdict::Describe {
+            self.description = Some(0);
+        }
+        if self.up {
+            // An answer that came twice, or one to a HELLO that the host asked for in passing.
+            let durable = answer.start.min(self.flight.last());
+            return self.flight.advance_durable(durable, queue);
+        }
+        self.session = answer.session;
+        self.up = true;
+        self.hello_due = Due::NEVER;
+        self.flight.begin(answer.start, answer.window, queue);
+        self.event = Some(DeviceEvent::SessionStarted);
     }
 
     /// Forgets what belongs to a session and says HELLO.
@@ -344,14 +333,14 @@ impl<const RX: usize> DeviceLink<RX> {
         self.attempt = self.attempt.wrapping_add(1);
         self.question = 0;
         self.description = None;
-        self.hello_due = Some(now);
+        self.hello_due = Due::at(now);
         self.hello_wait_ms = HELLO_MIN_MS;
         self.flight.rest();
     }
 
     /// HELLO was said, or need not be said at once; it is said again if no answer comes.
     fn wait_for_answer(&mut self, now: u64) {
-        self.hello_due = Some(now + self.ticks(self.hello_wait_ms));
+        self.hello_due = Due::at(now + self.ticks(self.hello_wait_ms));
         self.hello_wait_ms = (self.hello_wait_ms * 2).min(HELLO_MAX_MS);
     }
 
@@ -360,43 +349,95 @@ impl<const RX: usize> DeviceLink<RX> {
             self.session = 0;
             self.end_session(now);
         }
-        if self.hello_due.is_some_and(|due| due <= now) {
-            let len = self.send(now, &DeviceMessage::Hello(self.hello(queue)), out)?;
-            if self.up {
-                self.hello_due = None;
-            } else {
-                self.wait_for_answer(now);
-            }
-            return Some(len);
+        let is_idle = self.last_sent + self.ticks(IDLE_MS) <= now;
+        let lead = if is_idle || self.noise { Lead::Delimiter } else { Lead::None };
+        let mut space = [0; HEAD_MAX];
+        let mut description = [0; Schema::LEN_MAX];
+        let mut head = Writer::new(&mut space);
+        let Outgoing { kind, tail, departure } =
+            self.next_message(now, queue, &mut head, &mut description)?;
+        let head_len = head.finish()?;
+        let len = frame::encode(lead, kind, space.get(..head_len)?, tail, out)?;
+        self.note_sent(now, queue, kind, departure);
+        Some(len)
+    }
+
+    /// Chooses what is sent now, and writes the head of its body.
+    fn next_message<'a, 'q: 'a, Q: ItemQueue>(
+        &'a mut self,
+        now: u64,
+        queue: &'q Q,
+        head: &mut Writer<'_>,
+        description: &'a mut [u8],
+    ) -> Option<Outgoing<'a, 'q>> {
+        let boot = queue.next().boot;
+        let mut outgoing = Outgoing { kind: kind::TIME, tail: &[], departure: None };
+        if self.hello_due.is_past(now) {
+            self.hello(queue).write(head);
+            outgoing.kind = kind::HELLO;
+            return Some(outgoing);
         }
         if !self.up {
             return None;
         }
-        if self.question != 0 {
-            let len = self.send(now, &self.tick(self.question, now, queue), out)?;
-            self.question = 0;
-            return Some(len);
+        if self.question == 0 {
+            if let Some(outcome) = self.outbox.result(boot) {
+                outcome.write_head(head);
+                return Some(Outgoing { kind: kind::RESULT, tail: outcome.payload, ..outgoing });
+            }
+            if let Some(index) = self.description {
+                if let Some((kind, len)) = queue.describe(index, description) {
+                    head.varint(u64::from(boot));
+                    head.u8(kind.0);
+                    let tail = description.get(..len).unwrap_or_default();
+                    return Some(Outgoing { kind: kind::DESCRIPTION, tail, ..outgoing });
+                }
+                self.description = None;
+            }
+            if let Some(departure) = self.flight.next_departure(now, queue) {
+                let Departure { item, transmission } = departure;
+                item.write_head(transmission, head);
+                let departure = Some(departure);
+                return Some(Outgoing { kind: kind::ITEM, tail: item.body, departure });
+            }
+            if let Some(line) = self.outbox.line(boot) {
+                line.write_head(head);
+                return Some(Outgoing { kind: kind::LOG, tail: line.text, ..outgoing });
+            }
+            if !self.beat_due().is_past(now) {
+                return None;
+            }
         }
-        if let Some(result) = self.outbox.result(queue.next()) {
-            let len = self.send(now, &result, out)?;
-            self.outbox.result_sent();
-            return Some(len);
+        let DeviceCounters { frame_errors: errors, overruns, .. } = self.counters;
+        TimeAnswer { id: self.question, boot, tick: now, errors, overruns }.write(head);
+        Some(outgoing)
+    }
+
+    /// What `next_message` chose went out.
+    fn note_sent<Q: ItemQueue>(
+        &mut self,
+        now: u64,
+        queue: &Q,
+        kind: u8,
+        departure: Option<Departure<'_>>,
+    ) {
+        match kind {
+            kind::HELLO if self.up => self.hello_due = Due::NEVER,
+            kind::HELLO => self.wait_for_answer(now),
+            kind::TIME => self.question = 0,
+            kind::RESULT => self.outbox.result_sent(),
+            kind::DESCRIPTION => {
+                self.description = self.description.and_then(|index| index.checked_add(1));
+            }
+            kind::LOG => self.outbox.line_sent(),
+            _ => {}
         }
-        if let Some(len) = self.send_description(now, queue, out) {
-            return Some(len);
+        if let Some(Departure { item, transmission }) = departure {
+            if transmission > 1 {
+                self.counters.retransmissions = self.counters.retransmissions.wrapping_add(1);
+            }
+            self.flight.departed(now, &item, queue);
         }
-        if let Some(len) = self.send_item(now, queue, out) {
-            return Some(len);
-        }
-        if let Some(line) = self.outbox.line(queue.next()) {
-            let len = self.send(now, &line, out)?;
-            self.outbox.line_sent();
-            return Some(len);
-        }
-        if self.beat_due().is_some_and(|due| due <= now) {
-            return self.send(now, &self.tick(0, now, queue), out);
-        }
-        None
     }
 
     fn hello<Q: ItemQueue>(&self, queue: &Q) -> Hello {
@@ -414,55 +455,12 @@ impl<const RX: usize> DeviceLink<RX> {
         }
     }
 
-    fn tick<Q: ItemQueue>(&self, id: u32, now: u64, queue: &Q) -> DeviceMessage<'static> {
-        let DeviceCounters { frame_errors: errors, overruns, .. } = self.counters;
-        let boot = queue.next().boot;
-        DeviceMessage::Time(TimeAnswer { id, boot, tick: now, errors, overruns })
-    }
-
-    fn send_description<Q: ItemQueue>(
-        &mut self,
-        now: u64,
-        queue: &Q,
-        out: &mut [u8],
-    ) -> Option<usize> {
-        let index = self.description?;
-        let mut buffer = [0; Schema::LEN_MAX];
-        let Some((kind, len)) = queue.describe(index, &mut buffer) else {
-            self.description = None;
-            return None;
-        };
-        let body = buffer.get(..len).unwrap_or_default();
-        let boot = queue.next().boot;
-        let len = self.send(now, &DeviceMessage::Description { boot, kind, body }, out)?;
-        self.description = index.checked_add(1);
-        Some(len)
-    }
-
-    fn send_item<Q: ItemQueue>(&mut self, now: u64, queue: &Q, out: &mut [u8]) -> Option<usize> {
-        let Departure { item, transmission } = self.flight.next_departure(now, queue)?;
-        let len = self.send(now, &DeviceMessage::Item { transmission, item }, out)?;
-        if transmission > 1 {
-            self.counters.retransmissions = self.counters.retransmissions.wrapping_add(1);
-        }
-        self.flight.departed(now, &item, queue);
-        Some(len)
-    }
-
     /// When silence would break the promise: halfway, so that one lost frame does not.
-    fn beat_due(&self) -> Option<u64> {
-        let silence_ms = self.config.longest_silence_ms;
-        let last = self.last_sent.filter(|_| silence_ms > 0)?;
-        Some(last + self.ticks(silence_ms / 2))
-    }
-
-    fn send(&self, now: u64, message: &DeviceMessage<'_>, out: &mut [u8]) -> Option<usize> {
-        let idle =
-            self.last_sent.is_none_or(|last| now.saturating_sub(last) >= self.ticks(IDLE_MS));
-        let lead = if idle || self.noise { Lead::Delimiter } else { Lead::None };
-        let mut head = [0; HEAD_MAX];
-        let (kind, len, tail) = message.encode(&mut head)?;
-        frame::encode(lead, kind, head.get(..len)?, tail, out)
+    fn beat_due(&self) -> Due {
+        match self.config.longest_silence_ms {
+            0 => Due::NEVER,
+            silence_ms => Due::at(self.last_sent + self.ticks(silence_ms / 2)),
+        }
     }
 
     fn ticks(&self, ms: u32) -> u64 {
@@ -470,11 +468,13 @@ impl<const RX: usize> DeviceLink<RX> {
     }
 }
 
-fn earlier(a: Option<u64>, b: Option<u64>) -> Option<u64> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (one, other) => one.or(other),
-    }
+/// A message whose head has been written.
+struct Outgoing<'a, 'q> {
+    kind: u8,
+    /// What follows the head.
+    tail: &'a [u8],
+    /// The item that it carries, if one.
+    departure: Option<Departure<'q>>,
 }
 
 /// HELLO is repeated after this time, doubling.

@@ -1,9 +1,6 @@
 //! What a device says beside its log: results of commands and lines of text.
 
-use crate::{
-    Position,
-    message::{Command, CommandStatus, DeviceMessage, Log, Outcome},
-};
+use crate::message::{Command, CommandStatus, Log, Outcome};
 
 /// Results and lines that wait to be sent, and the last command, so that none is done twice.
 #[derive(Clone, Debug)]
@@ -41,6 +38,8 @@ impl<const N: usize> Text<N> {
         Self { bytes: [0; N], len: 0 }
     }
 
+    /// Out of line: neither a line nor a result is in a hurry.
+    #[inline(never)]
     fn set(&mut self, bytes: &[u8]) {
         let slots = self.bytes.iter_mut().zip(bytes);
         self.len = slots.map(|(slot, byte)| *slot = *byte).count() as u8;
@@ -101,16 +100,13 @@ impl Outbox {
     }
 
     /// A result that waits.
-    pub(super) fn result(&self, next: Position) -> Option<DeviceMessage<'_>> {
-        let boot = next.boot;
+    pub(super) fn result(&self, boot: u32) -> Option<Outcome<'_>> {
         if self.refused != 0 {
             let status = CommandStatus::OtherBoot;
-            let outcome = Outcome { id: self.refused, boot, status, payload: &[] };
-            return Some(DeviceMessage::Result(outcome));
+            return Some(Outcome { id: self.refused, boot, status, payload: &[] });
         }
         let status = self.ended.filter(|_| self.result_is_due)?;
-        let outcome = Outcome { id: self.id, boot, status, payload: self.result.bytes() };
-        Some(DeviceMessage::Result(outcome))
+        Some(Outcome { id: self.id, boot, status, payload: self.result.bytes() })
     }
 
     /// That result went out.
@@ -123,15 +119,10 @@ impl Outbox {
     }
 
     /// A line that waits.
-    pub(super) fn line(&self, next: Position) -> Option<DeviceMessage<'_>> {
-        let line = self.line.as_ref()?;
-        Some(DeviceMessage::Log(Log {
-            boot: next.boot,
-            tick: line.tick,
-            severity: line.severity,
-            lost: self.lines_lost,
-            text: line.text.bytes(),
-        }))
+    pub(super) fn line(&self, boot: u32) -> Option<Log<'_>> {
+        let Line { tick, severity, text } = self.line.as_ref()?;
+        let (tick, severity, text) = (*tick, *severity, text.bytes());
+        Some(Log { boot, tick, severity, lost: self.lines_lost, text })
     }
 
     /// That line went out.

@@ -215,11 +215,12 @@ impl<'a> Block<'a> {
     }
 
     fn read(mut body: Reader<'a>) -> Option<Self> {
-        let first_seq = body.varint()?;
-        let period = body.varint_u32()?;
-        let first_tick = grid_tick(first_seq, period).wrapping_add(unzigzag64(body.varint()?));
-        let count = u16::try_from(body.varint()?).ok().filter(|count| *count > 0)?;
-        let rest = body.rest();
+        let first_seq = body.varint();
+        let period = body.varint_u32();
+        let first_tick = grid_tick(first_seq, period).wrapping_add(unzigzag64(body.varint()));
+        let count = u16::try_from(body.varint()).ok().filter(|count| *count > 0)?;
+        let rest = body.rest(usize::MAX);
+        body.finish(())?;
         // Time has no start of its own where a period tells it.
         let time = usize::from(period == 0);
         let channels = rest.get(time..)?.iter().position(|start| start & MORE == 0)? + 1;

@@ -49,12 +49,13 @@ impl Boot {
 
     fn read(mut body: Reader<'_>) -> Option<Self> {
         let boot = Self {
-            cause: Cause::from_code(body.u8()?),
-            tick_hz: body.varint_u32().filter(|hz| *hz > 0)?,
-            schema: SchemaHash(body.u64_le()?),
-            last_wall_ms: Some(body.varint()?).filter(|ms| *ms > 0),
+            cause: Cause::from_code(body.u8()),
+            tick_hz: body.varint_u32(),
+            schema: SchemaHash(body.u64_le()),
+            last_wall_ms: Some(body.varint()).filter(|ms| *ms > 0),
         };
-        body.is_empty().then_some(boot)
+        body.require(boot.tick_hz > 0);
+        body.end(boot)
     }
 
     /// Writes the body; `None` when `out` is too short, [`Self::LEN_MAX`] suffices.

@@ -42,11 +42,11 @@ impl Gap {
     }
 
     fn read(mut body: Reader<'_>) -> Option<Self> {
-        let first_seq = body.varint()?;
-        let count = body.varint()?;
-        first_seq.checked_add(count.checked_sub(1)?)?;
-        let reason = GapReason::from_code(body.u8()?);
-        body.is_empty().then_some(Self { first_seq, count, reason })
+        let (first_seq, count) = (body.varint(), body.varint());
+        let last = count.checked_sub(1).and_then(|more| first_seq.checked_add(more));
+        body.require(last.is_some());
+        let reason = GapReason::from_code(body.u8());
+        body.end(Self { first_seq, count, reason })
     }
 
     /// Writes the body; `None` when `out` is too short, [`Self::LEN_MAX`] suffices.

@@ -154,10 +154,13 @@ impl Model {
         self.spread() < QUIET
     }
 
-    /// The Rice parameter.
+    /// The Rice parameter. By steps, of which there are few: a division would cost a Cortex-M0 0.2 kB.
     fn parameter(self) -> u32 {
-        let steps = self.spread().div_ceil(STEP).max(1);
-        u32::BITS - (steps - 1).leading_zeros()
+        let mut parameter = 0;
+        while STEP << parameter < self.spread() {
+            parameter += 1;
+        }
+        parameter
     }
 
     fn predict(self, predictor: Predictor) -> i32 {
@@ -322,8 +325,14 @@ impl Decoder {
     }
 }
 
+/// Length of a number in bits. Out of line: a Cortex-M0 has no instruction for it, and it is asked five times.
+#[inline(never)]
 fn bits_of(value: u32) -> u32 {
-    u32::BITS - value.leading_zeros()
+    let mut bits = 0;
+    while bits < u32::BITS && value >> bits != 0 {
+        bits += 1;
+    }
+    bits
 }
 
 /// The first code of a channel in a block: how long it is, then what lies below its top bit.

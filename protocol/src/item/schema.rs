@@ -90,12 +90,12 @@ impl Channel<'_> {
 impl<'a> Channel<'a> {
     fn read(body: &mut Reader<'a>) -> Option<Self> {
         let channel = Self {
-            name: core::str::from_utf8(body.short_bytes()?).ok()?,
-            unit: core::str::from_utf8(body.short_bytes()?).ok()?,
-            mantissa: unzigzag(body.varint_u32()?),
-            exponent: body.u8()? as i8,
-            width_bits: body.u8()?,
-            period_us: body.varint_u32()?,
+            name: core::str::from_utf8(body.short_bytes()).ok()?,
+            unit: core::str::from_utf8(body.short_bytes()).ok()?,
+            mantissa: unzigzag(body.varint_u32()),
+            exponent: body.u8() as i8,
+            width_bits: body.u8(),
+            period_us: body.varint_u32(),
         };
         let letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
         let sound = matches!(channel.name.len(), 1..=NAME_MAX)
@@ -123,13 +123,13 @@ impl<'a> Schema<'a> {
 
     fn read(mut body: Reader<'a>) -> Option<Self> {
         let schema = Self {
-            hash: SchemaHash(body.u64_le()?),
-            index: body.u8()?,
-            count: body.u8()?,
+            hash: SchemaHash(body.u64_le()),
+            index: body.u8(),
+            count: body.u8(),
             channel: Channel::read(&mut body)?,
         };
-        let sound = usize::from(schema.count) <= CHANNELS_MAX && schema.index < schema.count;
-        (sound && body.is_empty()).then_some(schema)
+        body.require(usize::from(schema.count) <= CHANNELS_MAX && schema.index < schema.count);
+        body.end(schema)
     }
 
     /// Writes the body; `None` when `out` is too short, [`Self::LEN_MAX`] suffices for a legal

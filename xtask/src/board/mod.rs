@@ -30,7 +30,7 @@ pub(crate) enum Board {
         /// Folder below firmware/boards
         name: String,
     },
-    /// Flash and RAM of every board and of the link alone, by section; fails if the link can panic
+    /// Flash and RAM of every board and of link and node alone, by section; fails if the link can panic or a bar is passed
     #[command(after_help = "Example:\n  cargo xtask board size --check")]
     Size(size::Options),
     /// Build a board's image and put it on a board that is plugged in; what the board remembers stays there
