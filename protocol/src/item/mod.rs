@@ -4,6 +4,7 @@
 mod block;
 mod boot;
 mod gap;
+mod head;
 mod rice;
 mod schema;
 

@@ -28,8 +28,8 @@ struct Bar {
 }
 
 const LINK: Bar = Bar { what: "flash, device end of the link", aim: 10_000, most: 12_200 };
-/// Queue, sealing, storage and events; with `memmove` of the compiler.
-const NODE: Bar = Bar { what: "flash, queue and node on top of it", aim: 4_000, most: 4_400 };
+/// Queue, sealing, storage and events; 0.7 kB of it is the compiler's `memmove`.
+const NODE: Bar = Bar { what: "flash, queue and node on top of it", aim: 4_000, most: 4_450 };
 const LINK_RAM: Bar = Bar { what: "RAM, DeviceLink", aim: 1_000, most: 1_000 };
 /// Of one channel; another takes 17 bytes more.
 const BLOCK_RAM: Bar = Bar { what: "RAM, BlockBuilder beside its rows", aim: 100, most: 100 };
@@ -49,7 +49,7 @@ pub(super) fn check() -> Result<()> {
         let image = Image::read(path)?;
         let symbols = symbols(path)?;
         let panics: Vec<_> = symbols.iter().filter(|(name, _)| name.contains(PANICKING)).collect();
-        println!("{name} of the link ({})\n{image}", package.target);
+        println!("{name} ({})\n{image}", package.target);
         println!("  symbols of core::panicking: {}", panics.len());
         if name != "node-end" {
             complaints
