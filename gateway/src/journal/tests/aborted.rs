@@ -207,8 +207,10 @@ fn what_an_opening_gave_up_is_no_part_of_a_later_transaction() {
     let mut files: Files = disk.files();
     let name = "journal/0000000000000001.seg";
     files.damage(name, |content| {
-        let last = content.windows(4).rposition(|bytes| bytes == b"HWfr").unwrap();
-        content[last + 150] ^= 1;
+        let torn = content.windows(4).rposition(|bytes| bytes == b"torn").unwrap();
+        content[torn] ^= 1;
+        // Nor is there what the journal wrote by itself since then.
+        content[torn..].iter_mut().skip_while(|byte| **byte != 0).for_each(|byte| *byte = 0);
     });
     let options = JournalOptions { aborted_ranges: 0, ..options() };
     let disk = MemoryDisk::new(files);
